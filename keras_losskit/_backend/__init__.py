@@ -1,0 +1,23 @@
+"""What differs between the frameworks, one small file for each.
+
+The only place that imports tensorflow, jax or torch. Every file offers the same
+functions; `docs` of each are in `jax.py`.
+"""
+
+import importlib
+
+import keras
+
+_NAME = keras.config.backend()
+_FRAMEWORKS = ("jax", "tensorflow", "torch")
+
+if _NAME not in _FRAMEWORKS:
+    raise ImportError(
+        f"Expected the Keras backend to be one of {_FRAMEWORKS}. "
+        f"Received: {_NAME!r}. Set KERAS_BACKEND before importing keras."
+    )
+
+_module = importlib.import_module(f"{__name__}.{_NAME}")
+
+num_replicas = _module.num_replicas
+register_pytree = _module.register_pytree

@@ -1,0 +1,17 @@
+"""JAX."""
+
+import jax
+
+
+def num_replicas():
+    """Number of replicas whose losses are added up by the trainer."""
+    return 1
+
+
+def register_pytree(cls):
+    """Let the framework's transformations look into `cls`.
+
+    Args:
+        cls: A class with `tree_flatten` and the class method `tree_unflatten`.
+    """
+    jax.tree_util.register_pytree_node_class(cls)

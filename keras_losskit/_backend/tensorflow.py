@@ -1,0 +1,21 @@
+"""TensorFlow."""
+
+import tensorflow as tf
+
+
+def num_replicas():
+    """See `_backend.jax`."""
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def register_pytree(cls):
+    """See `_backend.jax`: `tf.nest` asks the class itself."""
+
+    def flatten(self):
+        children, static = self.tree_flatten()
+        return static, children
+
+    cls.__tf_flatten__ = flatten
+    cls.__tf_unflatten__ = classmethod(
+        lambda cls, static, children: cls.tree_unflatten(static, children)
+    )

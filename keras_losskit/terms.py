@@ -1,0 +1,173 @@
+"""`LossTerm` and `LossTerms`: what a loss is made of."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from keras import ops
+
+from keras_losskit import _backend
+from keras_losskit import _keras
+
+#: Where a term comes from, in the order in which the kinds are logged.
+KINDS = ("compiled", "regularization", "activity", "added", "weighting")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LossTerm:
+    """One named scalar that adds to the total.
+
+    `contribution = weight * value`.
+
+    Args:
+        name: Name of the term, unique among the terms of a model.
+        kind: Where the term comes from: one of `KINDS`.
+        value: The term's own value, a scalar tensor, unweighted.
+        weight: The factor it enters the total with, a number or a scalar
+            tensor.
+        path: Path of the layer or variable it belongs to, where there is one.
+        output: Name of the output it compares with labels, where there is one.
+
+    Raises:
+        ValueError: if `kind` is not one of `KINDS`.
+
+    Example:
+        >>> term = LossTerm("dense/kernel", "regularization", 0.5, weight=0.1)
+        >>> term.contribution
+        0.05
+    """
+
+    name: str
+    kind: str
+    value: Any
+    weight: Any = 1.0
+    path: str | None = None
+    output: str | None = None
+
+    def __post_init__(self):
+        if self.kind not in KINDS:
+            raise ValueError(
+                f"Expected the kind of term '{self.name}' to be one of "
+                f"{KINDS}. Received: kind={self.kind!r}"
+            )
+
+    @property
+    def contribution(self):
+        """What the term adds to the total: `weight * value`."""
+        if isinstance(self.weight, float) and self.weight == 1.0:
+            return self.value
+        return self.value * self.weight
+
+
+class LossTerms(Mapping):
+    """The terms of one batch: an ordered mapping from name to `LossTerm`.
+
+    `total = sum(term.contribution)`. Registered as a pytree whose leaves are
+    the values and weights, so it passes through `jax.jit`, `tf.function` and
+    `keras.tree`.
+
+    Args:
+        terms: Iterable of `LossTerm`.
+
+    Raises:
+        ValueError: if two terms bear the same name.
+
+    Example:
+        >>> terms = LossTerms([
+        ...     LossTerm("mse", "compiled", 2.0, weight=0.5),
+        ...     LossTerm("dense/kernel", "regularization", 0.25),
+        ... ])
+        >>> float(terms.total)
+        1.25
+        >>> {kind: float(value) for kind, value in terms.by_kind().items()}
+        {'compiled': 1.0, 'regularization': 0.25}
+    """
+
+    def __init__(self, terms=()):
+        terms = tuple(terms)
+        self._terms = {term.name: term for term in terms}
+        if len(self._terms) != len(terms):
+            repeated = duplicates(term.name for term in terms)
+            raise ValueError(
+                "Expected every term to have a name of its own. Received "
+                f"twice: {repeated}"
+            )
+        self._by_kind = None
+
+    def __getitem__(self, name):
+        return self._terms[name]
+
+    def __iter__(self):
+        return iter(self._terms)
+
+    def __len__(self):
+        return len(self._terms)
+
+    def __repr__(self):
+        return f"LossTerms({list(self._terms.values())!r})"
+
+    @property
+    def total(self):
+        """The sum of all contributions: a scalar tensor, 0 without terms."""
+        return add_up(self.by_kind().values())
+
+    def by_kind(self):
+        """Contributions summed by kind: `{kind: scalar}`, kinds with terms."""
+        if self._by_kind is None:
+            parts = {kind: [] for kind in KINDS}
+            for term in self._terms.values():
+                parts[term.kind].append(term.contribution)
+            self._by_kind = {
+                kind: add_up(values) for kind, values in parts.items() if values
+            }
+        return dict(self._by_kind)
+
+    def as_dict(self):
+        """Values by name: plain scalars, safe as `has_aux` of `jax.grad`."""
+        return {name: term.value for name, term in self._terms.items()}
+
+    def tree_flatten(self):
+        """Children and static part of the pytree."""
+        terms = tuple(self._terms.values())
+        children = tuple(t.value for t in terms) + tuple(
+            t.weight for t in terms
+        )
+        static = tuple((t.name, t.kind, t.path, t.output) for t in terms)
+        return children, static
+
+    @classmethod
+    def tree_unflatten(cls, static, children):
+        """Inverse of `tree_flatten`."""
+        children = tuple(children)
+        values, weights = children[: len(static)], children[len(static) :]
+        return cls(
+            LossTerm(name, kind, value, weight, path, output)
+            for (name, kind, path, output), value, weight in zip(
+                static, values, weights, strict=True
+            )
+        )
+
+
+_keras.register_tree_node_class(LossTerms)
+_backend.register_pytree(LossTerms)
+
+
+def add_up(values):
+    """Sum of scalars, left to right; a float32 zero where there is none."""
+    values = list(values)
+    if not values:
+        return ops.zeros(())
+    total = values[0]
+    for value in values[1:]:
+        total = total + value
+    return total
+
+
+def duplicates(names):
+    """Names that occur more than once, in the order of their return."""
+    seen, repeated = set(), []
+    for name in names:
+        if name in seen and name not in repeated:
+            repeated.append(name)
+        seen.add(name)
+    return repeated
