@@ -148,8 +148,8 @@ class LossTerms(Mapping):
         )
 
 
-_keras.register_tree_node_class(LossTerms)
 _backend.register_pytree(LossTerms)
+_keras.register_tree_node_class(LossTerms)
 
 
 def add_up(values):

@@ -1,5 +1,7 @@
 """PyTorch."""
 
+from torch.utils import _pytree
+
 
 def num_replicas():
     """See `_backend.jax`. Processes average gradients, so each counts once."""
@@ -7,5 +9,22 @@ def num_replicas():
 
 
 def register_pytree(cls):
-    """See `_backend.jax`: `keras.tree` has registered it with torch already."""
-    del cls
+    """See `_backend.jax`: gives `keras.tree` what it registers with torch."""
+
+    def flatten(self):
+        children, static = self.tree_flatten()
+        return list(children), static
+
+    def flatten_with_keys(self):
+        children, static = flatten(self)
+        keyed = [
+            (_pytree.SequenceKey(index), child)
+            for index, child in enumerate(children)
+        ]
+        return keyed, static
+
+    cls.torchtree_flatten = flatten
+    cls.torchtree_flatten_with_keys = flatten_with_keys
+    cls.torchtree_unflatten = classmethod(
+        lambda cls, children, static: cls.tree_unflatten(static, children)
+    )
