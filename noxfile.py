@@ -1,0 +1,95 @@
+"""Checks of the project: `nox -s lint tests` is what CI runs.
+
+Every session gets a pip-made environment of its own. A `tests` leg holds one
+framework only, so that it cannot lean on one that it does not declare.
+"""
+
+import pathlib
+
+import nox
+
+nox.needs_version = ">=2024.4.15"
+nox.options.sessions = ["lint", "tests"]
+nox.options.default_venv_backend = "venv"
+nox.options.error_on_external_run = True
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+
+# What a leg installs besides its extra: a pin, and reference implementations
+# that tests compare with.
+REFERENCES = {
+    "jax": [],
+    "tensorflow": ["tf_keras"],
+    "torch": ["torch==2.13.0", "torchjd"],
+}
+
+each_backend = nox.parametrize(
+    "backend", [nox.param(name, id=name) for name in REFERENCES]
+)
+
+
+def group(name):
+    """Return the requirements of a dependency group of pyproject.toml."""
+    return nox.project.dependency_groups(PROJECT, name)
+
+
+def run_pytest(session, backend, *args, **kwargs):
+    """Install the package with one framework and run pytest against it."""
+    # `.` and not `-e .`: the tests see the package as it is installed.
+    session.install(f".[{backend}]", *REFERENCES[backend], *group("test"))
+    session.run(
+        "pytest",
+        *args,
+        *session.posargs,
+        env={
+            "KERAS_BACKEND": backend,
+            "LOSSKIT_TEST_BACKEND": backend,
+            # The workers share the cores; threads on top only get in the way.
+            "OMP_NUM_THREADS": "1",
+            "TF_CPP_MIN_LOG_LEVEL": "2",
+        },
+        **kwargs,
+    )
+
+
+@nox.session
+@each_backend
+def tests(session, backend):
+    """Run the tests, but for the slow ones, on one backend."""
+    run_pytest(session, backend, "-n", "2", "-m", "not slow")
+
+
+@nox.session
+@each_backend
+def slow(session, backend):
+    """Run the slow tests on one backend."""
+    # 5: no test is marked slow, which is no failure.
+    run_pytest(session, backend, "-n", "2", "-m", "slow", success_codes=[0, 5])
+
+
+@nox.session
+def lint(session):
+    """Check style, formatting and the direction of imports."""
+    session.install(*group("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("lint-imports", "--no-logo")
+
+
+@nox.session
+def build(session):
+    """Build wheel and sdist, and import the wheel away from the checkout."""
+    dist = pathlib.Path(session.create_tmp()) / "dist"
+    session.install("build")
+    session.run("python", "-m", "build", "--outdir", str(dist))
+    (wheel,) = dist.glob("*.whl")
+    session.install(f"keras_losskit[jax] @ {wheel.resolve().as_uri()}")
+    session.chdir(dist)
+    session.run(
+        "python",
+        "-c",
+        "import keras_losskit as k, pathlib;"
+        "assert pathlib.Path(k.__file__).with_name('py.typed').exists();"
+        "print(k.__version__, k.__file__)",
+        env={"KERAS_BACKEND": "jax"},
+    )
