@@ -1,0 +1,59 @@
+import os
+
+import hypothesis
+import keras
+import pytest
+
+hypothesis.settings.register_profile(
+    "ci",
+    max_examples=20,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.register_profile(
+    "fuzz",
+    max_examples=1000,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+def pytest_configure():
+    """Stop a leg that does not run on the backend it claims."""
+    claimed = os.environ.get("LOSSKIT_TEST_BACKEND")
+    actual = keras.config.backend()
+    if claimed is not None and claimed != actual:
+        pytest.exit(
+            f"Expected the backend {claimed!r} (LOSSKIT_TEST_BACKEND). "
+            f"Received: Keras runs on {actual!r}.",
+            returncode=1,
+        )
+
+
+def has_gpu():
+    backend = keras.config.backend()
+    if backend == "jax":
+        import jax
+
+        return any(device.platform == "gpu" for device in jax.devices())
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return bool(tf.config.list_physical_devices("GPU"))
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("gpu") and not has_gpu():
+        pytest.skip(f"{keras.config.backend()} sees no GPU")
+
+
+@pytest.fixture(autouse=True)
+def same_start():
+    """Start every test from the same seeds and dtype policy."""
+    keras.utils.set_random_seed(0)
+    keras.config.set_dtype_policy("float32")
