@@ -1,0 +1,171 @@
+"""What the project promises of itself, whatever the package computes."""
+
+import ast
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import pytest
+
+import keras_losskit
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = Path(keras_losskit.__file__).parent
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+FRAMEWORKS = {"jax", "tensorflow", "torch"}
+CLAIMED = os.environ.get("LOSSKIT_TEST_BACKEND")
+
+
+def imported_modules(source):
+    """Names of the modules that `source` imports, at any depth."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield node.module
+            yield from (f"{node.module}.{a.name}" for a in node.names)
+        elif (
+            isinstance(node, ast.Call)
+            and ast.unparse(node.func).endswith("import_module")
+            and node.args
+            and isinstance(node.args[0], ast.Constant)
+        ):
+            yield node.args[0].value
+
+
+def frameworks_imported(source):
+    return {name.split(".")[0] for name in imported_modules(source)} & (
+        FRAMEWORKS
+    )
+
+
+def keras_private_names():
+    """Private names that Keras' layers, models and trainers bear."""
+    source = Path(keras.__file__).parent / "src"
+    files = [
+        source / "layers/layer.py",
+        source / "losses/loss.py",
+        source / "models/functional.py",
+        source / "models/model.py",
+        source / "models/sequential.py",
+        source / "ops/operation.py",
+        source / "trainers/compile_utils.py",
+        source / "trainers/trainer.py",
+    ]
+    pattern = re.compile(r"\bself\.(_[a-z]\w*)")
+    return {
+        name for file in files for name in pattern.findall(file.read_text())
+    }
+
+
+def private_names_used(source):
+    """Private Keras names in `source`, as attributes, strings or methods."""
+    names = {m for m in imported_modules(source) if m.startswith("keras.src")}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute):
+            names.add(node.attr)
+            if ast.unparse(node) == "keras.src":
+                names.add("keras.src")
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            names.add(node.value)
+        elif isinstance(node, ast.FunctionDef):
+            names.add(node.name)
+    private = keras_private_names()
+    return {n for n in names if n in private or n.startswith("keras.src")}
+
+
+def python(*args, **env):
+    return subprocess.run(
+        [sys.executable, *args],
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_import_is_light():
+    heavy = FRAMEWORKS | {"matplotlib", "pandas", "sklearn"}
+    result = python(
+        "-c",
+        "import sys, keras; before = set(sys.modules); import keras_losskit;"
+        f"print({heavy!r} & (set(sys.modules) - before))",
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == "set()"
+
+
+@pytest.mark.skipif(CLAIMED is None, reason="no leg: no backend is claimed")
+def test_a_leg_has_only_the_framework_it_claims():
+    assert keras.config.backend() == CLAIMED
+    others = FRAMEWORKS - {CLAIMED}
+    assert not {name for name in others if importlib.util.find_spec(name)}
+
+
+def test_a_leg_on_another_backend_than_it_claims_fails():
+    result = python(
+        *("-m", "pytest", "--collect-only", "-p", "no:cacheprovider"),
+        *("--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml"), __file__),
+        LOSSKIT_TEST_BACKEND="another",
+    )
+    assert result.returncode == 1
+    assert "Expected the backend 'another'" in result.stdout + result.stderr
+
+
+def test_changelog_has_a_section_for_this_version():
+    version = keras_losskit.__version__
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    section = "Unreleased" if "dev" in version else version
+    assert f"\n## [{section}]" in changelog
+
+
+def test_ci_runs_the_command_of_the_readme():
+    command = (ROOT / ".ci/run").read_text().splitlines()[-1]
+    assert "nox" in command
+    assert command in (ROOT / "README.md").read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import torch",
+        "def f():\n    import torch.nn as nn",
+        "from torch.func import vmap",
+        "importlib.import_module('torch.func')",
+    ],
+)
+def test_framework_scan_sees(source):
+    assert frameworks_imported(source) == {"torch"}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import keras.src",
+        "from keras.src import backend",
+        "from keras import src",
+        "keras.src.backend",
+        "layer._losses",
+        "self._loss_ids.clear()",
+        "getattr(model, '_compile_loss')",
+        "class M(Model):\n    def _flatten_layers(self): ...",
+    ],
+)
+def test_private_name_scan_sees(source):
+    assert private_names_used(source)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.name)
+def test_only_backend_imports_a_framework(path):
+    if path.parent.name != "_backend":
+        assert not frameworks_imported(path.read_text())
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.name)
+def test_only_one_file_touches_private_keras_names(path):
+    if path.name != "_keras.py":
+        assert not private_names_used(path.read_text())
