@@ -1,0 +1,113 @@
+"""`Reduction`, and the way from an identifier to a reduction."""
+
+import keras
+
+from keras_losskit.reductions.standard import BY_NAME
+from keras_losskit.reductions.standard import unreduced
+
+
+class Reduction:
+    """Base of the reductions that hold settings.
+
+    A subclass implements `__call__`, and `get_config` where it has settings.
+
+    Example:
+        >>> class Largest(Reduction):
+        ...     def __call__(self, values, sample_weight=None, mask=None):
+        ...         return keras.ops.max(values)
+        >>> float(get(Largest())([1.0, 3.0]))
+        3.0
+    """
+
+    #: Raised when the meaning of a config changes; see `from_config`.
+    version = 1
+
+    def __call__(self, values, sample_weight=None, mask=None):
+        """Reduce `values`, `(batch, d0, ..., dN)`, to a scalar."""
+        raise NotImplementedError(
+            f"Expected `{type(self).__name__}` to implement `__call__(values, "
+            "sample_weight=None, mask=None)`."
+        )
+
+    def settings(self):
+        """The keyword arguments that make an equal reduction."""
+        return {}
+
+    def get_config(self):
+        return {**self.settings(), "version": self.version}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**without_version(cls, config))
+
+    def __eq__(self, other):
+        return (
+            type(other) is type(self)
+            and other.get_config() == self.get_config()
+        )
+
+    def __hash__(self):
+        return hash((type(self), repr(self)))
+
+    def __repr__(self):
+        given = ", ".join(f"{k}={v!r}" for k, v in self.settings().items())
+        return f"{type(self).__name__}({given})"
+
+
+def without_version(cls, config):
+    """`config` less its version, after checking that `cls` understands it."""
+    config = dict(config)
+    version = config.pop("version", cls.version)
+    if version > cls.version:
+        raise ValueError(
+            f"Expected the config of `{cls.__name__}` to have version "
+            f"{cls.version} or less. Received: version={version}. It was saved "
+            "by a newer keras_losskit: upgrade to load it."
+        )
+    return config
+
+
+def get(identifier):
+    """The reduction that `identifier` stands for.
+
+    Args:
+        identifier: One of Keras' names (`"sum_over_batch_size"`, `"mean"`,
+            `"mean_with_sample_weight"`, `"sum"`, `"none"`, `None`), a
+            `Reduction`, a function `(values, sample_weight, mask) -> scalar`,
+            or what `serialize` returned for one of these.
+
+    Returns:
+        A callable `(values, sample_weight=None, mask=None)`.
+
+    Raises:
+        ValueError: if `identifier` is none of these.
+
+    Example:
+        >>> float(get("sum")([1.0, 2.0]))
+        3.0
+    """
+    if identifier is None or isinstance(identifier, str):
+        if identifier in BY_NAME:
+            return BY_NAME[identifier]
+    elif isinstance(identifier, dict):
+        return keras.saving.deserialize_keras_object(identifier)
+    elif callable(identifier) and not isinstance(identifier, type):
+        return identifier
+    # "Invalid value for argument" is how Keras words it.
+    raise ValueError(
+        "Invalid value for argument `reduction`. Expected one of "
+        f"{set(BY_NAME)}, a `Reduction` or a function of (values, "
+        f"sample_weight, mask). Received: reduction={identifier}"
+    )
+
+
+def is_unreduced(identifier):
+    """Whether `identifier` leaves the values as they are: `None`, `"none"`."""
+    return get(identifier) is unreduced
+
+
+def serialize(identifier):
+    """`identifier` as JSON: a name stays, an object becomes its config."""
+    if identifier is None or isinstance(identifier, str):
+        return identifier
+    return keras.saving.serialize_keras_object(identifier)
