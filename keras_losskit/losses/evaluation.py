@@ -1,0 +1,219 @@
+"""From a loss and its tensors to a reduced scalar.
+
+Keras' own `Loss.__call__`, with the reductions of this package: it never
+writes into the caller's weights, sums in float32 at least, and refuses values
+that do not belong to the batch.
+"""
+
+import warnings
+
+import keras
+from keras import ops
+from keras import tree
+
+from keras_losskit import _keras
+from keras_losskit import reductions
+from keras_losskit.losses import weights
+from keras_losskit.reductions.alignment import align
+from keras_losskit.reductions.alignment import wide
+
+_warned = set()
+
+
+def evaluate(loss, y_true, y_pred, sample_weight=None):
+    """The reduced scalar of `loss`, a composite's weights applied.
+
+    A mask that Keras left on `y_pred`, and one that the loss puts on its
+    values, are honoured. A composite's schedules stand at their first step.
+
+    Args:
+        loss: A `keras.losses.Loss`, from Keras, from here or of your own.
+        y_true: Targets: a tensor, or a structure that the loss takes.
+        y_pred: Predictions: likewise.
+        sample_weight: Optional weights, `(batch, ...)`; not written to.
+
+    Returns:
+        Scalar, float32 or float64; per-sample values where the reduction is
+        `None`.
+
+    Raises:
+        ValueError: if the loss returns what cannot be reduced: values that are
+            no floats, or whose leading dimension is not the batch.
+
+    Example:
+        >>> float(evaluate(get("mse"), [[1.0], [2.0]], [[1.0], [4.0]]))
+        2.0
+    """
+    if is_composite(loss):
+        values = loss.part_values(y_true, y_pred, sample_weight)
+        return weights.weighted_total(
+            values, [part.weight for part in loss.parts]
+        )
+    return leaf_value(loss, y_true, y_pred, sample_weight)
+
+
+def is_composite(loss):
+    """Whether `loss` is made of parts, each with a name and weight."""
+    return hasattr(loss, "part_values")
+
+
+def leaf_value(loss, y_true, y_pred, sample_weight=None, mask=None):
+    """The reduced scalar of a loss that has no parts; see `evaluate`.
+
+    Args:
+        loss: A `keras.losses.Loss`.
+        y_true: Targets.
+        y_pred: Predictions.
+        sample_weight: Optional weights, `(batch, ...)`.
+        mask: Optional mask, besides those on `y_pred` and on the values.
+
+    Returns:
+        Scalar, float32 or float64.
+    """
+    if type(loss).__call__ is not keras.losses.Loss.__call__ and not (
+        is_composite(loss)
+    ):
+        return _called_as_is(loss, y_true, y_pred, sample_weight, mask)
+    prediction_mask = _keras.get_keras_mask(y_pred)
+    with keras.name_scope(loss.name):
+        y_true, y_pred = _converted(loss, y_true, y_pred)
+        values = loss.call(y_true, y_pred)
+        masks = (mask, prediction_mask, _keras.get_keras_mask(values))
+        values = _checked_values(loss, values, y_true, y_pred)
+        if not len(values.shape) and sample_weight is not None:
+            _warn_of_mean_weight(loss, sample_weight)
+        return _reduced(loss, values, sample_weight, _joint(masks, values))
+
+
+def _called_as_is(loss, y_true, y_pred, sample_weight, mask):
+    if mask is not None:
+        raise ValueError(
+            f"Expected loss '{loss.name}' to leave reduction to its reduction, "
+            "so that a mask can be applied. Received: "
+            f"`{type(loss).__name__}`, which overrides `__call__`."
+        )
+    if sample_weight is not None:
+        # Keras writes into it on PyTorch, where it may be the caller's memory.
+        sample_weight = tree.map_structure(
+            lambda x: ops.copy(ops.convert_to_tensor(x)), sample_weight
+        )
+    return wide(loss(y_true, y_pred, sample_weight=sample_weight))
+
+
+def _converted(loss, y_true, y_pred):
+    """Tensors of the loss' dtype, as Keras makes them.
+
+    A loss that sets `keeps_integers` gets what is no float as it came.
+    """
+    keep = getattr(loss, "keeps_integers", False)
+
+    def convert(x):
+        if keep and not _is_float(x):
+            return x if ops.is_tensor(x) else _tensor_if_numeric(x)
+        return ops.convert_to_tensor(x, dtype=loss.dtype)
+
+    return tree.map_structure(convert, y_true), tree.map_structure(
+        convert, y_pred
+    )
+
+
+def _is_float(x):
+    if not hasattr(x, "dtype"):
+        x = ops.convert_to_tensor(x)
+    try:
+        return keras.backend.is_float_dtype(x.dtype)
+    except ValueError:  # strings and other dtypes that Keras does not know
+        return False
+
+
+def _tensor_if_numeric(x):
+    try:
+        return ops.convert_to_tensor(x)
+    except (TypeError, ValueError):
+        return x
+
+
+def _checked_values(loss, values, y_true, y_pred):
+    """`values` as a tensor, after a look at their type, dtype and shape."""
+    if values is None or tree.is_nested(values):
+        raise ValueError(
+            f"Expected loss '{loss.name}' to return a tensor. Received: "
+            f"{type(values).__name__}. Several components are declared with "
+            "`losses.Components`."
+        )
+    values = ops.convert_to_tensor(values)
+    dtype = keras.backend.standardize_dtype(values.dtype)
+    if not keras.backend.is_float_dtype(dtype):
+        raise ValueError(
+            f"Expected loss '{loss.name}' to return floating point values. "
+            f"Received: dtype {dtype}, shape {tuple(values.shape)}"
+        )
+    if not getattr(loss, "values_follow_batch", True):
+        return values
+    predictions = [x for x in tree.flatten(y_pred) if len(x.shape)]
+    if not len(values.shape) or not predictions:
+        return values
+    batch, received = predictions[0].shape[0], values.shape[0]
+    if None not in (batch, received) and batch != received:
+        raise ValueError(
+            f"Expected loss '{loss.name}' to return a scalar or values whose "
+            f"leading dimension is the batch, {batch}. Received: values of "
+            f"shape {tuple(values.shape)} for predictions of shape "
+            f"{tuple(predictions[0].shape)}"
+        )
+    _refuse_outer_product(loss, values, tree.flatten(y_true), predictions)
+    return values
+
+
+def _refuse_outer_product(loss, values, targets, predictions):
+    """Raise where `(n,)` against `(n, 1)` was broadcast to `(n, n)`."""
+    if len(targets) != 1 or len(predictions) != 1:
+        return
+    shapes = [tuple(targets[0].shape), tuple(predictions[0].shape)]
+    batch = predictions[0].shape[0]
+    if batch in (None, 1) or sorted(map(len, shapes)) != [1, 2]:
+        return
+    if (batch, 1) in shapes and tuple(values.shape) == (batch, batch):
+        raise ValueError(
+            f"Expected loss '{loss.name}' to compare samples one by one. "
+            f"Received: targets {shapes[0]} and predictions {shapes[1]}, which "
+            f"it broadcast to {tuple(values.shape)}. Give both one shape."
+        )
+
+
+def _joint(masks, values):
+    """The masks that there are, as one; `None` where there is none."""
+    joint = None
+    for mask in masks:
+        if mask is None:
+            continue
+        mask = ops.cast(ops.convert_to_tensor(mask), "bool")
+        if len(values.shape):
+            mask = align(mask, values, "mask")
+        joint = mask if joint is None else ops.logical_and(joint, mask)
+    return joint
+
+
+def _warn_of_mean_weight(loss, sample_weight):
+    if len(ops.convert_to_tensor(sample_weight).shape) == 0:
+        return
+    if loss.name not in _warned:
+        _warned.add(loss.name)
+        warnings.warn(
+            f"Loss '{loss.name}' returns one scalar for the batch, so a "
+            "`sample_weight` per sample can only multiply it by the mean "
+            "weight, as Keras does. Return a value per sample instead.",
+            stacklevel=2,
+        )
+
+
+def _reduced(loss, values, sample_weight, mask):
+    result = reductions.get(loss.reduction)(values, sample_weight, mask)
+    if reductions.is_unreduced(loss.reduction):
+        return result
+    if len(result.shape):
+        raise ValueError(
+            f"Expected the reduction of loss '{loss.name}' to return a scalar. "
+            f"Received: shape {tuple(result.shape)} from {loss.reduction!r}"
+        )
+    return wide(result)

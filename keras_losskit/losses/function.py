@@ -1,0 +1,99 @@
+"""`FunctionLoss`: a user's own function as a loss."""
+
+import re
+
+import keras
+from keras import ops
+from keras import tree
+
+from keras_losskit import reductions
+
+
+class FunctionLoss(keras.losses.Loss):
+    """A loss from a function of targets and predictions.
+
+    `loss = reduction(fn(y_true, y_pred, **arguments))`. Integers, booleans and
+    strings reach the function as they came; floats have the loss' dtype, as in
+    Keras. A trailing dimension of 1 that only one of the two has is squeezed or
+    added, so that both have one rank.
+
+    Args:
+        fn: `(y_true, y_pred, **arguments) ->` values `(batch, ...)` or a
+            scalar.
+        reduction: One of Keras' names, a `Reduction`, or a function. Defaults
+            to `"sum_over_batch_size"`.
+        name: The term's name. Defaults to the function's: `"lambda"` for a
+            lambda, the snake-case class name for a callable object.
+        dtype: Dtype of the computation. Defaults to Keras' `floatx`.
+        arguments: Optional further arguments of `fn`, a dict.
+
+    Raises:
+        TypeError: if `fn` is not callable.
+
+    Example:
+        >>> def cubic(y_true, y_pred):
+        ...     return keras.ops.abs(y_true - y_pred) ** 3
+        >>> loss = FunctionLoss(cubic)
+        >>> loss.name, float(loss([1.0, 1.0], [1.0, 3.0]))
+        ('cubic', 4.0)
+    """
+
+    #: Raised when the meaning of a config changes.
+    version = 1
+    #: Tells `evaluate` to convert floats only.
+    keeps_integers = True
+
+    def __init__(
+        self,
+        fn,
+        reduction="sum_over_batch_size",
+        name=None,
+        dtype=None,
+        *,
+        arguments=None,
+    ):
+        if not callable(fn):
+            raise TypeError(
+                "Expected `fn` to be a function of (y_true, y_pred). "
+                f"Received: {fn!r}"
+            )
+        reductions.get(reduction)
+        super().__init__(name=name or function_name(fn), dtype=dtype)
+        self.reduction = reduction
+        self.fn = fn
+        self.arguments = dict(arguments or {})
+
+    def call(self, y_true, y_pred):
+        if not tree.is_nested(y_true) and not tree.is_nested(y_pred):
+            y_true, y_pred = same_rank(y_true, y_pred)
+        return self.fn(y_true, y_pred, **self.arguments)
+
+
+def function_name(fn):
+    """The name of `fn` as Keras writes it in logs."""
+    name = (
+        getattr(fn, "name", None)
+        or getattr(fn, "__name__", None)
+        or type(fn).__name__
+    )
+    name = re.sub(r"\W+", "", name)
+    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+def same_rank(first, second):
+    """Both tensors with one rank, where a last dimension of 1 sets them apart.
+
+    `(n,)` beside `(n, 1)` becomes `(n, 1)`; `(n, t)` beside `(n, t, 1)` stays,
+    and the other one is squeezed. Others are left alone.
+    """
+    if not (hasattr(first, "shape") and hasattr(second, "shape")):
+        return first, second
+    if len(first.shape) == len(second.shape) + 1:
+        second, first = same_rank(second, first)
+    elif len(second.shape) == len(first.shape) + 1 and second.shape[-1] == 1:
+        if len(first.shape) == 1:
+            first = ops.expand_dims(first, axis=-1)
+        else:
+            second = ops.squeeze(second, axis=-1)
+    return first, second
