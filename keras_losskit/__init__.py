@@ -1,8 +1,29 @@
 """Composable, named and separately logged losses for Keras 3."""
 
+from keras_losskit import losses
+from keras_losskit import reductions
+from keras_losskit import schedules
+from keras_losskit.container import LossesContainer
+from keras_losskit.models import LossTermsMixin
+from keras_losskit.models import Model
+from keras_losskit.models import Sequential
+from keras_losskit.penalties import Penalty
+from keras_losskit.penalties import collect_losses
 from keras_losskit.terms import LossTerm
 from keras_losskit.terms import LossTerms
 
 __version__ = "0.1.0.dev0"
 
-__all__ = ["LossTerm", "LossTerms"]
+__all__ = [
+    "LossTerm",
+    "LossTerms",
+    "LossTermsMixin",
+    "LossesContainer",
+    "Model",
+    "Penalty",
+    "Sequential",
+    "collect_losses",
+    "losses",
+    "reductions",
+    "schedules",
+]

@@ -4,10 +4,128 @@ Each function says which private names it uses and the versions of Keras that
 were tried; `tests/test_keras_private.py` says which of them broke.
 """
 
+import inspect
+
+import keras
 from keras.src import tree
 from keras.src.backend.common.masking import get_keras_mask as get_keras_mask
+from keras.src.backend.common.stateless_scope import (
+    in_stateless_scope as in_stateless_scope,
+)
+from keras.src.backend.common.symbolic_scope import (
+    in_symbolic_scope as in_symbolic_scope,
+)
+from keras.src.models.functional import Functional as Functional
+from keras.src.trainers.trainer import Trainer
+from keras.src.utils.tracking import DotNotTrackScope
 
 
 def register_tree_node_class(cls):
     """Let `keras.tree` look into `cls`. `keras.src.tree`, 3.14 to 3.15."""
     tree.register_tree_node_class(cls)
+
+
+def flatten_layers(model):
+    """`model` and all layers below it, each once, in the order of `losses`.
+
+    `Layer._flatten_layers`, 3.14 to 3.15.
+    """
+    return model._flatten_layers()
+
+
+def own_losses(layer):
+    """What the layer itself added in the last pass, sublayers left out.
+
+    `Layer._get_own_losses`, 3.14 to 3.15.
+    """
+    return list(layer._get_own_losses())
+
+
+def is_keras_class(cls):
+    """Whether Keras itself defines `cls`. Package `keras.src`, 3.14 to 3.15."""
+    return cls.__module__.partition(".")[0] == "keras"
+
+
+def clear_losses_override(model):
+    """Drop the losses that the JAX trainer lends to `compute_loss`.
+
+    `Layer._losses_override`, 3.14 to 3.15: after an exception Keras leaves dead
+    tracers there, which every later step would add.
+    """
+    model._losses_override.clear()
+
+
+def overrides(model, method):
+    """Whether the user's class has its own `compute_loss` or `train_step`.
+
+    The trainers' modules in `keras.src`, 3.14 to 3.15.
+    """
+    defined = inspect.unwrap(getattr(type(model), method))
+    package = defined.__module__.partition(".")[0]
+    return package not in ("keras", "keras_losskit")
+
+
+class CompileLossSlot:
+    """What stands where Keras' trainer keeps its `CompileLoss`.
+
+    `Trainer._compile_loss` and its attributes `built`, `metrics`, `variables`,
+    3.14 to 3.15. While `built` is False the trainer runs `compute_loss`
+    symbolically before the first step, which is where the terms are named.
+    """
+
+    def __init__(self, container):
+        self.container = container
+
+    @property
+    def built(self):
+        """Whether the container knows the model's outputs and terms."""
+        return self.container.built
+
+    @property
+    def metrics(self):
+        """The one metric of all terms."""
+        tracker = self.container.tracker
+        return [] if tracker is None else [tracker]
+
+    @property
+    def variables(self):
+        """The state of the metric."""
+        return [v for metric in self.metrics for v in metric.variables]
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        """The compiled losses, for code that calls the slot itself."""
+        return self.container(y_true, y_pred, sample_weight)
+
+
+def install_loss(model, container):
+    """Make `container` the compiled loss of `model`; None removes it.
+
+    `Trainer._compile_loss`, `keras.src.utils.tracking`, 3.14 to 3.15.
+    """
+    with DotNotTrackScope():
+        model._compile_loss = container and CompileLossSlot(container)
+        model.loss = container
+
+
+def compiled_loss(model):
+    """The container that `install_loss` installed, or None."""
+    slot = getattr(model, "_compile_loss", None)
+    return slot.container if isinstance(slot, CompileLossSlot) else None
+
+
+def compile_config(model):
+    """What `compile` was called with, not yet serialized.
+
+    `Trainer._compile_config`, 3.14 to 3.15.
+    """
+    return dict(model._compile_config.config)
+
+
+def seed_generators(model):
+    """All seed generators of a model, in the order of its layers.
+
+    `Layer._seed_generators`, 3.14 to 3.15.
+    """
+    return [g for layer in flatten_layers(model) for g in layer._seed_generators]
+
+

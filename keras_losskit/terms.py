@@ -27,6 +27,8 @@ class LossTerm:
             tensor.
         path: Path of the layer or variable it belongs to, where there is one.
         output: Name of the output it compares with labels, where there is one.
+        inner_weight: The share of `weight` that belongs to a composite loss
+            itself, so that an output's value is `sum(inner_weight * value)`.
 
     Raises:
         ValueError: if `kind` is not one of `KINDS`.
@@ -43,6 +45,7 @@ class LossTerm:
     weight: Any = 1.0
     path: str | None = None
     output: str | None = None
+    inner_weight: Any = 1.0
 
     def __post_init__(self):
         if self.kind not in KINDS:
@@ -54,9 +57,7 @@ class LossTerm:
     @property
     def contribution(self):
         """What the term adds to the total: `weight * value`."""
-        if isinstance(self.weight, float) and self.weight == 1.0:
-            return self.value
-        return self.value * self.weight
+        return weigh(self.value, self.weight)
 
 
 class LossTerms(Mapping):
@@ -129,8 +130,8 @@ class LossTerms(Mapping):
     def tree_flatten(self):
         """Children and static part of the pytree."""
         terms = tuple(self._terms.values())
-        children = tuple(t.value for t in terms) + tuple(
-            t.weight for t in terms
+        children = tuple(
+            leaf for t in terms for leaf in (t.value, t.weight, t.inner_weight)
         )
         static = tuple((t.name, t.kind, t.path, t.output) for t in terms)
         return children, static
@@ -138,18 +139,24 @@ class LossTerms(Mapping):
     @classmethod
     def tree_unflatten(cls, static, children):
         """Inverse of `tree_flatten`."""
-        children = tuple(children)
-        values, weights = children[: len(static)], children[len(static) :]
+        leaves = iter(children)
         return cls(
-            LossTerm(name, kind, value, weight, path, output)
-            for (name, kind, path, output), value, weight in zip(
-                static, values, weights, strict=True
+            LossTerm(
+                name, kind, next(leaves), next(leaves), path, output, next(leaves)
             )
+            for name, kind, path, output in static
         )
 
 
 _backend.register_pytree(LossTerms)
 _keras.register_tree_node_class(LossTerms)
+
+
+def weigh(value, weight):
+    """`weight * value`, without an operation where the weight is 1."""
+    if isinstance(weight, float) and weight == 1.0:
+        return value
+    return value * weight
 
 
 def add_up(values):

@@ -19,5 +19,6 @@ if _NAME not in _FRAMEWORKS:
 
 _module = importlib.import_module(f"{__name__}.{_NAME}")
 
+is_tracer = _module.is_tracer
 num_replicas = _module.num_replicas
 register_pytree = _module.register_pytree

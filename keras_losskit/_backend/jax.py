@@ -15,3 +15,8 @@ def register_pytree(cls):
         cls: A class with `tree_flatten` and the class method `tree_unflatten`.
     """
     jax.tree_util.register_pytree_node_class(cls)
+
+
+def is_tracer(tensor):
+    """Whether `tensor` stands for a value inside a bare transformation."""
+    return isinstance(tensor, jax.core.Tracer)

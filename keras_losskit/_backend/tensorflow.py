@@ -19,3 +19,9 @@ def register_pytree(cls):
     cls.__tf_unflatten__ = classmethod(
         lambda cls, static, children: cls.tree_unflatten(static, children)
     )
+
+
+def is_tracer(tensor):
+    """See `_backend.jax`: a graph carries assignments along."""
+    del tensor
+    return False

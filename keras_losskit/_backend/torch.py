@@ -28,3 +28,9 @@ def register_pytree(cls):
     cls.torchtree_unflatten = classmethod(
         lambda cls, children, static: cls.tree_unflatten(static, children)
     )
+
+
+def is_tracer(tensor):
+    """See `_backend.jax`: PyTorch has no such thing."""
+    del tensor
+    return False

@@ -3,5 +3,8 @@
 from keras_losskit.losses.evaluation import evaluate
 from keras_losskit.losses.function import FunctionLoss
 from keras_losskit.losses.resolution import get
+from keras_losskit.losses.saving import deserialize
+from keras_losskit.losses.saving import has_default_name
+from keras_losskit.losses.saving import serialize
 
 __all__ = ["FunctionLoss", "evaluate", "get"]

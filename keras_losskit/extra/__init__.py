@@ -1,0 +1,1 @@
+"""Terms that read the inside of the model."""

@@ -1,0 +1,258 @@
+"""From the terms of a batch to the logs of an epoch."""
+
+import dataclasses
+from collections.abc import Callable
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_losskit.structures import numbered
+from keras_losskit.terms import add_up
+from keras_losskit.terms import duplicates
+from keras_losskit.terms import weigh
+
+
+@dataclasses.dataclass(frozen=True)
+class LogEntry:
+    """One logged key and how its value is read off the terms of a batch.
+
+    Args:
+        key: The key in the logs.
+        read: `LossTerms -> scalar`, or None where the batch has no such term.
+        kind: The kind whose contribution it is, else None.
+        written: Whether the user wrote the key, so that a clash is his to mend.
+    """
+
+    key: str
+    read: Callable
+    kind: str | None = None
+    written: bool = False
+
+
+class TermTracker(keras.metrics.Metric):
+    """Running means of all logged values: one metric with a vector state.
+
+    `mean = sum(batch_size * value) / sum(batch_size)` over the batches that
+    have the value, as Keras averages `loss`.
+
+    Args:
+        entries: List of `LogEntry`.
+        name: Name of the metric.
+    """
+
+    def __init__(self, entries, name="loss_terms"):
+        super().__init__(name=name, dtype="float32")
+        self.entries = tuple(entries)
+        shape = (len(self.entries),)
+        self.sums = self.add_variable(shape, "zeros", name="sums")
+        self.counts = self.add_variable(shape, "zeros", name="counts")
+        # What the model turned out to produce. Grows while steps are traced or
+        # run, so it must not be a set that Keras wraps and tracks.
+        self._seen = frozenset({"loss"})
+
+    def update_state(self, terms, batch_size):
+        """Add the terms of a batch.
+
+        Args:
+            terms: `LossTerms`.
+            batch_size: Number of samples, a number or an integer scalar.
+        """
+        values = [entry.read(terms) for entry in self.entries]
+        self._seen |= {
+            entry.key
+            for entry, value in zip(self.entries, values, strict=True)
+            if value is not None
+        }
+        # A kind that a batch does not have contributes 0 to it, so that the
+        # kinds sum to `loss`; any other value is a mean where there is one.
+        present = [
+            value is not None or entry.kind is not None
+            for entry, value in zip(self.entries, values, strict=True)
+        ]
+        vector = ops.stack(
+            [
+                ops.cast(0.0 if value is None else value, "float32")
+                for value in values
+            ]
+        )
+        size = ops.cast(batch_size, "float32")
+        self.sums.assign_add(vector * size)
+        if not all(present):
+            size = size * np.asarray(present, "float32")
+        self.counts.assign_add(ops.broadcast_to(size, self.counts.shape))
+
+    def result(self):
+        """`{key: mean}` of everything seen so far but the total itself."""
+        means = self.means()
+        return {key: means[key] for key in self.keys() if key != "loss"}
+
+    def means(self):
+        """`{key: mean}` of every entry."""
+        means = ops.unstack(
+            ops.divide_no_nan(self.sums.value, self.counts.value)
+        )
+        return {
+            entry.key: mean
+            for entry, mean in zip(self.entries, means, strict=True)
+        }
+
+    def keys(self):
+        """The keys that are logged: a kind only beside another kind."""
+        kinds = [e for e in self.entries if e.kind and e.key in self._seen]
+        return [
+            entry.key
+            for entry in self.entries
+            if entry.key in self._seen
+            and (entry.kind is None or len(kinds) > 1)
+        ]
+
+    def views(self):
+        """One metric per logged key, `loss` first, all reading this state."""
+        # Made once each: Keras tells what it saves apart by `id`.
+        views = self.__dict__.setdefault("_views_by_key", {})
+        for key in self.keys():
+            if key not in views:
+                views[key] = TermView(self, key)
+        return [views[key] for key in self.keys()]
+
+    def save_own_variables(self, store):
+        """Nothing: running means start anew in every epoch."""
+
+    def load_own_variables(self, store):
+        """Nothing."""
+
+
+class TermView(keras.metrics.Metric):
+    """A single key of a `TermTracker`, with a name and a `result()`."""
+
+    def __init__(self, tracker, key):
+        super().__init__(name=key, dtype="float32")
+        # In the instance dictionary, out of reach of Keras' tracking: the state
+        # belongs to the tracker.
+        self.__dict__["_tracker_of_terms"] = tracker
+
+    def update_state(self, terms, batch_size):
+        """Update all the keys of the tracker."""
+        self._tracker_of_terms.update_state(terms, batch_size)
+
+    def reset_state(self):
+        """Reset all the keys of the tracker."""
+        self._tracker_of_terms.reset_state()
+
+    def result(self):
+        """The running mean of this key."""
+        return self._tracker_of_terms.means()[self.name]
+
+
+def log_entries(terms, *, outputs, kinds, moving, log, groups):
+    """What a model logs, in order.
+
+    Args:
+        terms: A `LossTerms` with every term the model can produce.
+        outputs: Names of the outputs that have a loss.
+        kinds: The kinds the model may produce.
+        moving: Names of the terms whose weight moves.
+        log: `"kinds"`, `"terms"` or `"all"`.
+        groups: `{group name: [term names]}` of the penalty groups, extra terms
+            and named `add_loss` calls.
+
+    Returns:
+        A list of `LogEntry` with unique keys.
+
+    Raises:
+        ValueError: if two names that the user wrote clash.
+    """
+    entries = [LogEntry("loss", lambda terms: terms.total)]
+    compiled = [term for term in terms.values() if term.kind == "compiled"]
+    if log != "kinds":
+        detail = _output_entries(compiled, outputs)
+        detail += [
+            LogEntry(f"{name}_loss", _value_of(members), written=True)
+            for name, members in groups.items()
+        ]
+        detail += [
+            LogEntry(f"{name}_weight", _weight_of(name)) for name in moving
+        ]
+        if log == "all":
+            detail += [
+                LogEntry(f"{name}_contribution", _contribution_of(name))
+                for name in terms
+            ]
+        detail = _unique(detail)
+    else:
+        detail = []
+    keys = {entry.key for entry in detail}
+    for kind in kinds:
+        key = f"{kind}_loss"
+        if key in keys:
+            key = f"total_{kind}_loss"
+        entries.append(LogEntry(key, _kind_of(kind), kind=kind))
+    return entries + detail
+
+
+def _output_entries(compiled, outputs):
+    entries = []
+    for output in outputs:
+        members = [term.name for term in compiled if term.output == output]
+        if len(outputs) > 1:
+            key = f"{output}_loss"
+            entries.append(LogEntry(key, _output_of(members), written=True))
+        if len(members) > 1:
+            entries += [
+                LogEntry(f"{name}_loss", _value_of([name])) for name in members
+            ]
+    return entries
+
+
+def _unique(entries):
+    clash = duplicates(entry.key for entry in entries if entry.written)
+    if clash:
+        raise ValueError(
+            "Expected outputs, extra terms, penalty groups and named losses to "
+            f"have names of their own. Received twice in the logs: {clash}. "
+            "Rename one of them."
+        )
+    ordered = sorted(entries, key=lambda entry: not entry.written)
+    names = numbered(entry.key for entry in ordered)
+    renamed = {
+        id(entry): dataclasses.replace(entry, key=key)
+        for entry, key in zip(ordered, names, strict=True)
+    }
+    return [renamed[id(entry)] for entry in entries]
+
+
+def _kind_of(kind):
+    return lambda terms: terms.by_kind().get(kind)
+
+
+def _present(terms, names):
+    return [terms[name] for name in names if name in terms]
+
+
+def _output_of(names):
+    def read(terms):
+        parts = _present(terms, names)
+        if not parts:
+            return None
+        return add_up(weigh(term.value, term.inner_weight) for term in parts)
+
+    return read
+
+
+def _value_of(names):
+    def read(terms):
+        parts = _present(terms, names)
+        return add_up(term.value for term in parts) if parts else None
+
+    return read
+
+
+def _weight_of(name):
+    return lambda terms: terms[name].weight if name in terms else None
+
+
+def _contribution_of(name):
+    return lambda terms: terms[name].contribution if name in terms else None
+
+

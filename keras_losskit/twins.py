@@ -1,0 +1,63 @@
+"""Classes made at run time: a model class with another Keras base.
+
+Keras makes a subclass of `keras.Model` functional by rewriting its bases, for
+good and for everybody. Here the class is left alone; the instance gets a twin
+of it, cached, that has the other base as well.
+"""
+
+import functools
+
+import keras
+
+from keras_losskit import _keras
+
+
+def is_functional_call(model, args, kwargs):
+    """Whether a constructor was given inputs and outputs.
+
+    Args:
+        model: The instance under construction.
+        args: Positional arguments.
+        kwargs: Keyword arguments.
+    """
+    if not isinstance(model, keras.Model) or isinstance(
+        model, (_keras.Functional, keras.Sequential)
+    ):
+        return False
+    given = dict(zip(("inputs", "outputs"), args, strict=False)) | kwargs
+    if not {"inputs", "outputs"} <= set(given):
+        return False
+    leaves = keras.tree.flatten((given["inputs"], given["outputs"]))
+    return any(isinstance(leaf, keras.KerasTensor) for leaf in leaves)
+
+
+def become_functional(model):
+    """Turn an instance under construction into a functional model."""
+    # Not through `__setattr__`: nothing of the layer exists as yet.
+    object.__setattr__(model, "__class__", functional_twin(type(model)))
+
+
+@functools.cache
+def functional_twin(cls):
+    """`cls` with Keras' functional model as a further base."""
+    return twin(cls, (cls, _keras.Functional))
+
+
+def twin(origin, bases):
+    """A class that is saved and loaded as `origin`, with `bases`."""
+    made = type(
+        origin.__name__,
+        bases,
+        {
+            "__module__": origin.__module__,
+            "__qualname__": origin.__qualname__,
+            "__doc__": origin.__doc__,
+        },
+    )
+    registered = keras.saving.get_registered_name(origin)
+    package, separator, name = registered.rpartition(">")
+    if separator:
+        register = keras.saving.register_keras_serializable(package, name)
+        register(made)
+        register(origin)  # the name means the origin again
+    return made
