@@ -62,10 +62,25 @@ def keras_private_names():
     }
 
 
+def own_attributes(tree):
+    """`self._x` in classes without a base: their own, whatever its name."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef) and not node.bases:
+            for part in ast.walk(node):
+                if isinstance(part, ast.Attribute) and (
+                    ast.unparse(part.value) == "self"
+                ):
+                    yield part
+
+
 def private_names_used(source):
     """Private Keras names in `source`, as attributes, strings or methods."""
     names = {m for m in imported_modules(source) if m.startswith("keras.src")}
-    for node in ast.walk(ast.parse(source)):
+    tree = ast.parse(source)
+    own = set(own_attributes(tree))
+    for node in ast.walk(tree):
+        if node in own:
+            continue
         if isinstance(node, ast.Attribute):
             names.add(node.attr)
             if ast.unparse(node) == "keras.src":
@@ -166,10 +181,17 @@ def test_framework_scan_sees(source):
         "self._loss_ids.clear()",
         "getattr(model, '_compile_loss')",
         "class M(Model):\n    def _flatten_layers(self): ...",
+        "class M(Model):\n    def f(self):\n        return self._losses",
+        "class M:\n    def f(self, layer):\n        return layer._losses",
     ],
 )
 def test_private_name_scan_sees(source):
     assert private_names_used(source)
+
+
+def test_private_name_scan_leaves_a_class_its_own_attributes():
+    source = "class M:\n    def f(self):\n        return self._losses"
+    assert not private_names_used(source)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.name)
