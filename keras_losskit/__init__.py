@@ -11,6 +11,8 @@ from keras_losskit.penalties import Penalty
 from keras_losskit.penalties import collect_losses
 from keras_losskit.terms import LossTerm
 from keras_losskit.terms import LossTerms
+from keras_losskit.wrapping import unwrap
+from keras_losskit.wrapping import wrap
 
 __version__ = "0.1.0.dev0"
 
@@ -26,4 +28,6 @@ __all__ = [
     "losses",
     "reductions",
     "schedules",
+    "unwrap",
+    "wrap",
 ]

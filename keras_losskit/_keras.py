@@ -4,6 +4,7 @@ Each function says which private names it uses and the versions of Keras that
 were tried; `tests/test_keras_private.py` says which of them broke.
 """
 
+import functools
 import inspect
 
 import keras
@@ -16,7 +17,8 @@ from keras.src.backend.common.symbolic_scope import (
     in_symbolic_scope as in_symbolic_scope,
 )
 from keras.src.models.functional import Functional as Functional
-from keras.src.trainers.trainer import Trainer
+from keras.src.trainers.compile_utils import CompileMetrics
+from keras.src.trainers.trainer import Trainer as Trainer
 from keras.src.utils.tracking import DotNotTrackScope
 
 
@@ -60,9 +62,56 @@ def overrides(model, method):
 
     The trainers' modules in `keras.src`, 3.14 to 3.15.
     """
-    defined = inspect.unwrap(getattr(type(model), method))
+    return _overrides(type(model), method)
+
+
+@functools.cache
+def _overrides(cls, method):
+    defined = inspect.unwrap(getattr(cls, method))
     package = defined.__module__.partition(".")[0]
     return package not in ("keras", "keras_losskit")
+
+
+def reset_trainer(model):
+    """Make `model` uncompiled, and its list of losses its own.
+
+    `Trainer.__init__` of the backend and `Layer._losses`, `_loss_ids`,
+    `_losses_override`, 3.14 to 3.15.
+    """
+    with DotNotTrackScope():
+        keras.Model.__mro__[1].__init__(model)
+        model._losses = []
+        model._loss_ids = set()
+        model._losses_override = []
+
+
+class TrainerSeams:
+    """Private methods of Keras' trainer that hand over to public ones here.
+
+    `Trainer._compute_loss` and `_flatten_metrics_in_order`, 3.14 to 3.15.
+    """
+
+    def _compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        total = super()._compute_loss(
+            x, y, y_pred, sample_weight=sample_weight, training=training
+        )
+        if overrides(self, "compute_loss"):
+            self.account_for(total, y_pred if x is None else x)
+        return total
+
+    def _flatten_metrics_in_order(self, logs):
+        names = []
+        for metric in self.metrics:
+            if isinstance(metric, CompileMetrics):
+                names += [part.name for part in metric.metrics]
+            else:
+                names += self.names_in_list(metric)
+        own = self.names_after_list()
+        rest = sorted(set(logs) - set(names) - set(own))
+        results = [logs[name] for name in [*names, *rest, *own] if name in logs]
+        return results[0] if len(results) == 1 else results
 
 
 class CompileLossSlot:
@@ -126,6 +175,6 @@ def seed_generators(model):
 
     `Layer._seed_generators`, 3.14 to 3.15.
     """
-    return [g for layer in flatten_layers(model) for g in layer._seed_generators]
-
-
+    return [
+        g for layer in flatten_layers(model) for g in layer._seed_generators
+    ]

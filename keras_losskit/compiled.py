@@ -39,9 +39,7 @@ class CompiledLoss:
         """Reduced, unweighted scalars, one per name."""
         if is_composite(self.loss):
             return self.loss.part_values(y_true, y_pred, sample_weight)
-        return [
-            losses_lib.evaluate(self.loss, y_true, y_pred, sample_weight)
-        ]
+        return [losses_lib.evaluate(self.loss, y_true, y_pred, sample_weight)]
 
 
 def is_composite(loss):

@@ -259,7 +259,10 @@ class LossesContainer(keras.losses.Loss):
     def _extra(self, context):
         for name, term in self.extra_terms.items():
             yield LossTerm(
-                name, "added", term(context), weight=getattr(term, "weight", 1.0)
+                name,
+                "added",
+                term(context),
+                weight=getattr(term, "weight", 1.0),
             )
 
     def stateless_compute(self, variables, *args, **kwargs):
@@ -351,7 +354,7 @@ class LossesContainer(keras.losses.Loss):
 
     @property
     def metrics(self):
-        """Named views of the running means, `loss` first; `[]` before a call."""
+        """Views of the running means, `loss` first; `[]` before a call."""
         return self.tracker.views() if self.tracker is not None else []
 
     def reset_state(self):
@@ -425,7 +428,10 @@ class LossesContainer(keras.losses.Loss):
             weights_lib.deserialize_weight, config["loss_weights"]
         )
         for key in (
-            "total_loss_mean", *PENALTY_KINDS, "extra_terms", "weighting"
+            "total_loss_mean",
+            *PENALTY_KINDS,
+            "extra_terms",
+            "weighting",
         ):
             config[key] = deserialize(config[key])
         return cls(**config)

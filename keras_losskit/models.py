@@ -13,11 +13,12 @@ from keras_losskit.penalties import layer_terms
 from keras_losskit.penalties import variable_terms
 from keras_losskit.recording import Recorder
 from keras_losskit.seeds import SeedState
+from keras_losskit.tracking import TermTracker
 from keras_losskit.twins import become_functional
 from keras_losskit.twins import is_functional_call
 
 
-class LossTermsMixin:
+class LossTermsMixin(_keras.TrainerSeams):
     """Separated, named loss terms for any Keras model class.
 
     Put it before the Keras base: `class M(LossTermsMixin, SomeKerasModel)`.
@@ -249,7 +250,25 @@ class LossTermsMixin:
         container.track(terms, batch_size_of(y_pred if x is None else x))
         if training:
             container.advance()
+        self.__dict__["_computed"] = terms
         return terms.total
+
+    def account_for(self, total, batch):
+        """Book what a `compute_loss` of the user's own adds to the terms.
+
+        It is the kind `added`, so that the kinds still sum to `loss`.
+
+        Args:
+            total: What the user's `compute_loss` returned.
+            batch: The tensors whose leading size counts the samples.
+        """
+        terms = self.__dict__.pop("_computed", None)
+        container = self.compiled_loss
+        if terms is None or total is terms.total or container.tracker is None:
+            return
+        container.tracker.add_to_kind(
+            "added", total - terms.total, batch_size_of(batch)
+        )
 
     def _has_own_step(self):
         # Then a total of 0 here is no sign that nothing is minimised.
@@ -274,6 +293,33 @@ class LossTermsMixin:
         }
         return [kind for kind, may_be in possible.items() if may_be]
 
+    # ------------------------------------------------------------------- logs
+
+    @property
+    def metrics_names(self):
+        """As Keras; the metric of all terms stands for the names it logs."""
+        names = []
+        for metric in self.metrics:
+            names += self.names_in_list(metric)
+        return names + self.names_after_list()
+
+    def names_in_list(self, metric):
+        """The names a metric has in `evaluate()`'s list, as in Keras."""
+        if isinstance(metric, TermTracker):
+            plain = {e.key for e in metric.entries if e.plain}
+            return [key for key in metric.result_keys() if key in plain]
+        return [metric.name]
+
+    def names_after_list(self):
+        """The names that follow all those that Keras has."""
+        return [
+            key
+            for metric in self.metrics
+            if isinstance(metric, TermTracker)
+            for key in metric.result_keys()
+            if key not in self.names_in_list(metric)
+        ]
+
     # ------------------------------------------------------------------ state
 
     @property
@@ -296,9 +342,7 @@ class LossTermsMixin:
     def fit(self, *args, **kwargs):
         """As Keras; schedules by epoch are told when one is over."""
         callbacks = kwargs.pop("callbacks", None)
-        return super().fit(
-            *args, callbacks=with_epoch_end(callbacks), **kwargs
-        )
+        return super().fit(*args, callbacks=with_epoch_end(callbacks), **kwargs)
 
 
 class _EpochEnd(keras.callbacks.Callback):
@@ -326,7 +370,7 @@ def with_epoch_end(callbacks):
 
 
 def paired(argument, references, values):
-    """Pairs of a variable and its value, refused where they differ in number."""
+    """Pairs of a variable and its value, one to one."""
     if len(references) != len(values):
         raise ValueError(
             f"Argument `{argument}` must be a list of tensors corresponding "

@@ -232,7 +232,9 @@ class Penalty:
             own = weights_lib.weight_value(term.weight, *clock)
             if self.reduction == "mean":
                 siblings = [g for g in groups.values() if g == name]
-                own = own / (len(siblings) if name else len(terms) - len(groups))
+                own = own / (
+                    len(siblings) if name else len(terms) - len(groups)
+                )
             weighted.append(dataclasses.replace(term, weight=weight * own))
         return weighted
 

@@ -1,5 +1,7 @@
 """Saving the state of a model's seed generators, which Keras leaves out."""
 
+import functools
+
 import keras
 
 from keras_losskit import _keras
@@ -17,8 +19,9 @@ class SeedState(keras.layers.Layer):
 
     def __init__(self, model):
         super().__init__(name="seed_state")
-        # In the instance dictionary: as an attribute it would be a sublayer.
-        self.__dict__["_model"] = model
+        # A function and not the model: Keras follows every attribute that can
+        # be saved, and this one would lead back to where it came from.
+        self._generators = functools.partial(_keras.seed_generators, model)
         self.built = True
 
     def save_own_variables(self, store):
@@ -33,6 +36,3 @@ class SeedState(keras.layers.Layer):
             return
         for index, generator in enumerate(generators):
             generator.state.assign(store[str(index)])
-
-    def _generators(self):
-        return _keras.seed_generators(self.__dict__["_model"])

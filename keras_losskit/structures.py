@@ -134,9 +134,7 @@ def _spread_dict(structure, node, path, outputs, entries, argument):
         for key, value in structure.items():
             if key not in node:
                 raise _lost(path + (key,), outputs, argument)
-            _spread(
-                value, node[key], (*path, key), outputs, entries, argument
-            )
+            _spread(value, node[key], (*path, key), outputs, entries, argument)
         return
     # By output name: the model's outputs are a list, or a single one.
     indices = keras.tree.flatten(node)
@@ -156,9 +154,7 @@ def _spread_dict(structure, node, path, outputs, entries, argument):
 def _spread_sequence(structure, node, path, outputs, entries, argument):
     same_kind = isinstance(node, (list, tuple))
     if same_kind and len(structure) == len(node):
-        for key, (value, child) in enumerate(
-            zip(structure, node, strict=True)
-        ):
+        for key, (value, child) in enumerate(zip(structure, node, strict=True)):
             _spread(value, child, (*path, key), outputs, entries, argument)
         return
     indices = keras.tree.flatten(node)

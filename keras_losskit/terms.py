@@ -142,7 +142,13 @@ class LossTerms(Mapping):
         leaves = iter(children)
         return cls(
             LossTerm(
-                name, kind, next(leaves), next(leaves), path, output, next(leaves)
+                name,
+                kind,
+                next(leaves),
+                next(leaves),
+                path,
+                output,
+                next(leaves),
             )
             for name, kind, path, output in static
         )

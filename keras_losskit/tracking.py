@@ -22,12 +22,16 @@ class LogEntry:
         read: `LossTerms -> scalar`, or None where the batch has no such term.
         kind: The kind whose contribution it is, else None.
         written: Whether the user wrote the key, so that a clash is his to mend.
+        plain: Whether plain Keras logs the key as well.
+        scaled: Whether the value was divided by the number of replicas.
     """
 
     key: str
     read: Callable
     kind: str | None = None
     written: bool = False
+    plain: bool = False
+    scaled: bool = True
 
 
 class TermTracker(keras.metrics.Metric):
@@ -82,10 +86,27 @@ class TermTracker(keras.metrics.Metric):
             size = size * np.asarray(present, "float32")
         self.counts.assign_add(ops.broadcast_to(size, self.counts.shape))
 
+    def add_to_kind(self, kind, value, batch_size):
+        """Add to a kind's contribution in the batch that was last counted.
+
+        Args:
+            kind: One of the kinds.
+            value: Scalar.
+            batch_size: As for `update_state`.
+        """
+        here = np.asarray([entry.kind == kind for entry in self.entries])
+        self._seen |= {e.key for e in self.entries if e.kind == kind}
+        value = ops.cast(value, "float32") * ops.cast(batch_size, "float32")
+        self.sums.assign_add(value * here.astype("float32"))
+
     def result(self):
         """`{key: mean}` of everything seen so far but the total itself."""
         means = self.means()
-        return {key: means[key] for key in self.keys() if key != "loss"}
+        return {key: means[key] for key in self.result_keys()}
+
+    def result_keys(self):
+        """The keys of `result()`: the total is left to Keras' own metric."""
+        return [key for key in self.keys() if key != "loss"]
 
     def means(self):
         """`{key: mean}` of every entry."""
@@ -172,7 +193,7 @@ def log_entries(terms, *, outputs, kinds, moving, log, groups):
             for name, members in groups.items()
         ]
         detail += [
-            LogEntry(f"{name}_weight", _weight_of(name)) for name in moving
+            LogEntry(f"{name}_weight", _weight_of(name), scaled=False) for name in moving
         ]
         if log == "all":
             detail += [
@@ -197,7 +218,9 @@ def _output_entries(compiled, outputs):
         members = [term.name for term in compiled if term.output == output]
         if len(outputs) > 1:
             key = f"{output}_loss"
-            entries.append(LogEntry(key, _output_of(members), written=True))
+            entries.append(
+                LogEntry(key, _output_of(members), written=True, plain=True)
+            )
         if len(members) > 1:
             entries += [
                 LogEntry(f"{name}_loss", _value_of([name])) for name in members
@@ -254,5 +277,3 @@ def _weight_of(name):
 
 def _contribution_of(name):
     return lambda terms: terms[name].contribution if name in terms else None
-
-

@@ -43,14 +43,20 @@ def functional_twin(cls):
     return twin(cls, (cls, _keras.Functional))
 
 
-def twin(origin, bases):
-    """A class that is saved and loaded as `origin`, with `bases`."""
+def twin(origin, bases, name=None):
+    """A class that is saved and loaded as `origin`, with `bases`.
+
+    Args:
+        origin: The class whose place it takes.
+        bases: Its bases.
+        name: Its name, that of `origin` by default.
+    """
     made = type(
-        origin.__name__,
+        name or origin.__name__,
         bases,
         {
             "__module__": origin.__module__,
-            "__qualname__": origin.__qualname__,
+            "__qualname__": name or origin.__qualname__,
             "__doc__": origin.__doc__,
         },
     )

@@ -7,4 +7,11 @@ from keras_losskit.losses.saving import deserialize
 from keras_losskit.losses.saving import has_default_name
 from keras_losskit.losses.saving import serialize
 
-__all__ = ["FunctionLoss", "evaluate", "get"]
+__all__ = [
+    "FunctionLoss",
+    "deserialize",
+    "evaluate",
+    "get",
+    "has_default_name",
+    "serialize",
+]
