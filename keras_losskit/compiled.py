@@ -10,11 +10,11 @@ from keras_losskit import weights as weights_lib
 from keras_losskit.structures import Outputs
 from keras_losskit.structures import StructureError
 from keras_losskit.structures import is_nest
-from keras_losskit.structures import numbered
 from keras_losskit.structures import spread
 from keras_losskit.structures import spread_data
 from keras_losskit.terms import LossTerm
 from keras_losskit.terms import duplicates
+from keras_losskit.terms import numbered
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,26 +55,29 @@ class CompiledLosses:
             as tf.keras took it.
         loss_weights: Nest of weights for them, or one for all.
         output_names: Flat names of the outputs, or None.
-        separator: See `Outputs.of`.
     """
 
-    def __init__(self, losses, loss_weights, output_names, separator):
+    def __init__(self, losses, loss_weights, output_names):
         self._losses = losses
         self._loss_weights = loss_weights
         self._output_names = output_names
-        self._separator = separator
         self.outputs = None
         self.entries = ()
 
-    def build(self, y_true, y_pred):
+    def build(self, y_true, y_pred, separator="_"):
         """Resolve losses, weights and names for outputs like `y_pred`.
+
+        Args:
+            y_true: Nest of labels.
+            y_pred: Nest of predictions.
+            separator: See `Outputs.of`.
 
         Raises:
             StructureError: for losses or weights that fit no output.
             ValueError: for labels missing altogether, or two terms of one
                 name.
         """
-        self.outputs = Outputs.of(y_pred, self._output_names, self._separator)
+        self.outputs = Outputs.of(y_pred, self._output_names, separator)
         per_output = spread(self._losses, self.outputs, argument="loss")
         per_output = [as_list(entry) for entry in per_output]
         weights = self._spread_weights(per_output)
@@ -125,6 +128,19 @@ class CompiledLosses:
                 )
             )
         return entries
+
+    def specs(self):
+        """A `LossTerm` without value for every term."""
+        return [
+            LossTerm(
+                name,
+                "compiled",
+                None,
+                output=self.outputs.names[entry.index],
+            )
+            for entry in self.entries
+            for name in entry.names
+        ]
 
     def _spread_weights(self, per_output):
         """A list of weights per output, one per loss of it."""

@@ -1,24 +1,23 @@
 """Drop-in models whose loss is made of named terms."""
 
+import contextlib
 import warnings
 
 import keras
 
 from keras_losskit import _keras
 from keras_losskit.container import LossesContainer
-from keras_losskit.container import batch_size_of
 from keras_losskit.extra.context import Context
-from keras_losskit.penalties import PenaltyList
-from keras_losskit.penalties import layer_terms
-from keras_losskit.penalties import variable_terms
-from keras_losskit.recording import Recorder
+from keras_losskit.forward import RecordedLosses
+from keras_losskit.recording import VariableReads
 from keras_losskit.seeds import SeedState
 from keras_losskit.tracking import TermTracker
+from keras_losskit.tracking import batch_size_of
 from keras_losskit.twins import become_functional
 from keras_losskit.twins import is_functional_call
 
 
-class LossTermsMixin(_keras.TrainerSeams):
+class LossTermsMixin(RecordedLosses, _keras.TrainerSeams):
     """Separated, named loss terms for any Keras model class.
 
     Put it before the Keras base: `class M(LossTermsMixin, SomeKerasModel)`.
@@ -73,7 +72,7 @@ class LossTermsMixin(_keras.TrainerSeams):
                 f"Received: loss_weights={loss_weights!r}. Give them to the "
                 "container: LossesContainer(losses, loss_weights=...)."
             )
-        return loss.copy_for(getattr(self, "output_names", None))
+        return loss.copy(getattr(self, "output_names", None))
 
     @property
     def compiled_loss(self):
@@ -104,114 +103,7 @@ class LossTermsMixin(_keras.TrainerSeams):
         if self.optimizer is not None and self.built:
             self.optimizer.build(self.trainable_variables)
 
-    # ---------------------------------------------------------------- calling
-
-    def __call__(self, *args, **kwargs):
-        """Call the model, recording which layer adds which loss."""
-        if Recorder.current() is not None or any(
-            isinstance(x, keras.KerasTensor)
-            for x in keras.tree.flatten((args, kwargs))
-        ):
-            self._remember(None)
-            return super().__call__(*args, **kwargs)
-        with Recorder(self) as recorder:
-            outputs = super().__call__(*args, **kwargs)
-        self._remember(recorder.losses)
-        return outputs
-
-    def stateless_call(
-        self,
-        trainable_variables,
-        non_trainable_variables,
-        *args,
-        return_losses=False,
-        **kwargs,
-    ):
-        """As Keras; with `return_losses` the losses know their terms.
-
-        The model is entered through `self(...)`, not `self.call(...)`: with one
-        call context for all layers, Keras has no occasion to clear the losses
-        of one layer while it calls another.
-        """
-        if not return_losses:
-            return super().stateless_call(
-                trainable_variables, non_trainable_variables, *args, **kwargs
-            )
-        if not self.built:
-            raise ValueError(
-                f"To call stateless_call, {type(self).__name__} must be built "
-                "(i.e. its variables must have been already created). You can "
-                "build it by calling it on some data."
-            )
-        mapping = paired(
-            "trainable_variables", self.trainable_variables, trainable_variables
-        ) + paired(
-            "non_trainable_variables",
-            self.non_trainable_variables,
-            non_trainable_variables,
-        )
-        with keras.StatelessScope(mapping, collect_losses=True) as scope:
-            outputs = self(*args, **kwargs)
-            losses = PenaltyList(self.penalty_terms())
-        if not self.__dict__.get("_in_compute_loss_and_updates"):
-            self._remember(None)
-        updated = [
-            scope.get_current_value(v) for v in self.non_trainable_variables
-        ]
-        return outputs, updated, losses
-
-    def compute_loss_and_updates(self, *args, **kwargs):
-        """As Keras' JAX trainer; what was recorded lasts as long as the step.
-
-        An exception leaves no dead tracers behind: the model stays usable.
-        """
-        self.__dict__["_in_compute_loss_and_updates"] = True
-        try:
-            return super().compute_loss_and_updates(*args, **kwargs)
-        finally:
-            self.__dict__["_in_compute_loss_and_updates"] = False
-            self._remember(None)
-            _keras.clear_losses_override(self)
-
-    def _remember(self, recorded):
-        # Not through `__setattr__`, which would wrap and track the list.
-        self.__dict__["_recorded"] = recorded
-
-    # ----------------------------------------------------------------- losses
-
-    def penalty_terms(self):
-        """The terms beyond the compiled ones after a forward pass.
-
-        Returns:
-            A list of `LossTerm` in the order of `losses`.
-        """
-        recorded = self.__dict__.get("_recorded")
-        return layer_terms(self, recorded) + variable_terms(self)
-
-    @property
-    def losses(self):
-        """As Keras: scalars from `add_loss`, regularizers and sublayers."""
-        if self.__dict__.get("_recorded") is None:
-            return super().losses
-        return PenaltyList(self.penalty_terms())
-
-    @property
-    def regularization_losses(self):
-        """The penalties of the weight regularizers."""
-        return self._of_kind("regularization")
-
-    @property
-    def activity_losses(self):
-        """The penalties of the activity regularizers in the last pass."""
-        return self._of_kind("activity")
-
-    @property
-    def added_losses(self):
-        """What `add_loss` added in the last pass."""
-        return self._of_kind("added")
-
-    def _of_kind(self, kind):
-        return PenaltyList(t for t in self.penalty_terms() if t.kind == kind)
+    # ------------------------------------------------------------------- loss
 
     def compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
@@ -234,24 +126,46 @@ class LossTermsMixin(_keras.TrainerSeams):
         container = self.compiled_loss or LossesContainer()
         penalties = self.penalty_terms()
         if not container.built:
-            container.build(y, y_pred, penalties, self._possible_kinds())
-        terms = container.compute(
-            y,
-            y_pred,
-            sample_weight,
-            PenaltyList(penalties),
-            context=Context(self, x, y, y_pred, sample_weight, training),
-        )
+            container.build(
+                y, y_pred, penalties, self._possible_kinds(), separator="/"
+            )
+        with self._adopting_variables(container):
+            terms = container.step_terms(
+                y,
+                y_pred,
+                sample_weight,
+                penalties,
+                Context(self, x, y, y_pred, sample_weight, training),
+                moves=training,
+            )
         if not terms and not self._has_own_step():
             raise ValueError(
                 "No loss to compute. Provide a `loss` argument in `compile()`, "
                 "a regularizer or an `add_loss`."
             )
         container.track(terms, batch_size_of(y_pred if x is None else x))
-        if training:
-            container.advance()
         self.__dict__["_computed"] = terms
         return terms.total
+
+    @contextlib.contextmanager
+    def _adopting_variables(self, container):
+        """Find variables that a user's loss function closes over.
+
+        JAX would keep the value they have when the step is compiled, for ever;
+        so the trainer is told of them before that.
+        """
+        if not _keras.in_symbolic_scope():
+            yield
+            return
+        with VariableReads() as reads:
+            yield
+        known = [*self.variables, *self.metrics_variables]
+        known += container.variables
+        known += getattr(self.optimizer, "variables", ())
+        known = {id(variable) for variable in known}
+        container.adopted += tuple(
+            v for v in reads.variables if id(v) not in known
+        )
 
     def account_for(self, total, batch):
         """Book what a `compute_loss` of the user's own adds to the terms.
@@ -323,14 +237,33 @@ class LossTermsMixin(_keras.TrainerSeams):
     # ------------------------------------------------------------------ state
 
     @property
+    def trainable_variables(self):
+        """As Keras, and what a weighting learns."""
+        return self._with_those_of_loss("trainable_variables")
+
+    @property
+    def trainable_weights(self):
+        """As Keras, and what a weighting learns."""
+        return self._with_those_of_loss("trainable_weights")
+
+    @property
     def non_trainable_variables(self):
         """As Keras, and what moves in the loss, so that JAX carries it on."""
-        variables = super().non_trainable_variables
+        return self._with_those_of_loss("non_trainable_variables")
+
+    def _with_those_of_loss(self, name):
+        own = getattr(super(), name)
         container = self.compiled_loss
-        if container is None or not container.variables:
-            return variables
-        own = {id(v) for v in self.variables}
-        return variables + [v for v in container.variables if id(v) not in own]
+        if container is None:
+            return own
+        if name == "non_trainable_variables":
+            further = container.non_trainable_variables
+        else:
+            further = container.trainable_variables
+        if not further:
+            return own
+        known = {id(variable) for variable in self.variables}
+        return own + [v for v in further if id(v) not in known]
 
     @property
     def seed_state(self):
@@ -367,17 +300,6 @@ def with_epoch_end(callbacks):
     elif not isinstance(callbacks, (list, tuple)):
         callbacks = [callbacks]
     return [_EpochEnd(), *callbacks]
-
-
-def paired(argument, references, values):
-    """Pairs of a variable and its value, one to one."""
-    if len(references) != len(values):
-        raise ValueError(
-            f"Argument `{argument}` must be a list of tensors corresponding "
-            f"1:1 to the model's {argument}. Received list with length "
-            f"{len(values)}, but expected {len(references)} variables."
-        )
-    return list(zip(references, values, strict=True))
 
 
 @keras.saving.register_keras_serializable("keras_losskit")

@@ -10,8 +10,8 @@ from keras_losskit import _keras
 from keras_losskit import weights as weights_lib
 from keras_losskit.recording import Recorded
 from keras_losskit.recording import at_least_float32
-from keras_losskit.structures import numbered
 from keras_losskit.terms import LossTerm
+from keras_losskit.terms import numbered
 
 #: The kinds that a forward pass and the variables of a model produce.
 PENALTY_KINDS = ("regularization", "activity", "added")

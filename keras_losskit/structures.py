@@ -10,6 +10,8 @@ import dataclasses
 
 import keras
 
+from keras_losskit.terms import numbered
+
 
 class StructureError(KeyError, ValueError):
     """A structure that does not fit the outputs of the model.
@@ -72,19 +74,6 @@ def name_of_path(path, name, separator):
     if not path or isinstance(path[-1], int):
         path = (*path[:-1], name)
     return separator.join(str(key) for key in path)
-
-
-def numbered(names):
-    """Names made unique: the second `a` becomes `a_2`."""
-    taken, result = set(), []
-    for name in names:
-        unique, count = name, 1
-        while unique in taken:
-            count += 1
-            unique = f"{name}_{count}"
-        taken.add(unique)
-        result.append(unique)
-    return tuple(result)
 
 
 def is_nest(structure):

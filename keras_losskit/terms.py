@@ -184,3 +184,25 @@ def duplicates(names):
             repeated.append(name)
         seen.add(name)
     return repeated
+
+
+def numbered(names):
+    """Names made unique: the second `a` becomes `a_2`."""
+    taken, result = set(), []
+    for name in names:
+        unique, count = name, 1
+        while unique in taken:
+            count += 1
+            unique = f"{name}_{count}"
+        taken.add(unique)
+        result.append(unique)
+    return tuple(result)
+
+
+def with_unique_names(terms):
+    """Terms whose names were made unique by a number where they clash."""
+    names = numbered(term.name for term in terms)
+    return [
+        term if term.name == name else dataclasses.replace(term, name=name)
+        for term, name in zip(terms, names, strict=True)
+    ]

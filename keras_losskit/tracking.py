@@ -7,9 +7,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_losskit.structures import numbered
+from keras_losskit import _backend
 from keras_losskit.terms import add_up
 from keras_losskit.terms import duplicates
+from keras_losskit.terms import numbered
 from keras_losskit.terms import weigh
 
 
@@ -81,7 +82,7 @@ class TermTracker(keras.metrics.Metric):
             ]
         )
         size = ops.cast(batch_size, "float32")
-        self.sums.assign_add(vector * size)
+        self.sums.assign_add(self._of_one_replica(vector) * size)
         if not all(present):
             size = size * np.asarray(present, "float32")
         self.counts.assign_add(ops.broadcast_to(size, self.counts.shape))
@@ -97,7 +98,17 @@ class TermTracker(keras.metrics.Metric):
         here = np.asarray([entry.kind == kind for entry in self.entries])
         self._seen |= {e.key for e in self.entries if e.kind == kind}
         value = ops.cast(value, "float32") * ops.cast(batch_size, "float32")
-        self.sums.assign_add(value * here.astype("float32"))
+        vector = value * here.astype("float32")
+        self.sums.assign_add(self._of_one_replica(vector))
+
+    def _of_one_replica(self, vector):
+        # Losses are divided by the number of replicas, whose gradients are
+        # added up; means over the replicas are what is logged.
+        replicas = _backend.num_replicas()
+        if replicas == 1:
+            return vector
+        factors = [replicas if entry.scaled else 1 for entry in self.entries]
+        return vector * np.asarray(factors, "float32")
 
     def result(self):
         """`{key: mean}` of everything seen so far but the total itself."""
@@ -166,12 +177,11 @@ class TermView(keras.metrics.Metric):
         return self._tracker_of_terms.means()[self.name]
 
 
-def log_entries(terms, *, outputs, kinds, moving, log, groups):
+def log_entries(terms, *, kinds, moving, log, groups):
     """What a model logs, in order.
 
     Args:
-        terms: A `LossTerms` with every term the model can produce.
-        outputs: Names of the outputs that have a loss.
+        terms: Every term the model can produce, a list of `LossTerm`.
         kinds: The kinds the model may produce.
         moving: Names of the terms whose weight moves.
         log: `"kinds"`, `"terms"` or `"all"`.
@@ -185,20 +195,21 @@ def log_entries(terms, *, outputs, kinds, moving, log, groups):
         ValueError: if two names that the user wrote clash.
     """
     entries = [LogEntry("loss", lambda terms: terms.total)]
-    compiled = [term for term in terms.values() if term.kind == "compiled"]
+    compiled = [term for term in terms if term.kind == "compiled"]
     if log != "kinds":
-        detail = _output_entries(compiled, outputs)
+        detail = _output_entries(compiled)
         detail += [
             LogEntry(f"{name}_loss", _value_of(members), written=True)
             for name, members in groups.items()
         ]
         detail += [
-            LogEntry(f"{name}_weight", _weight_of(name), scaled=False) for name in moving
+            LogEntry(f"{name}_weight", _weight_of(name), scaled=False)
+            for name in moving
         ]
         if log == "all":
             detail += [
-                LogEntry(f"{name}_contribution", _contribution_of(name))
-                for name in terms
+                LogEntry(f"{t.name}_contribution", _contribution_of(t.name))
+                for t in terms
             ]
         detail = _unique(detail)
     else:
@@ -212,8 +223,9 @@ def log_entries(terms, *, outputs, kinds, moving, log, groups):
     return entries + detail
 
 
-def _output_entries(compiled, outputs):
+def _output_entries(compiled):
     entries = []
+    outputs = list(dict.fromkeys(term.output for term in compiled))
     for output in outputs:
         members = [term.name for term in compiled if term.output == output]
         if len(outputs) > 1:
@@ -277,3 +289,9 @@ def _weight_of(name):
 
 def _contribution_of(name):
     return lambda terms: terms[name].contribution if name in terms else None
+
+
+def batch_size_of(batch):
+    """The leading size of the first tensor, as Keras counts samples."""
+    first = next(x for x in keras.tree.flatten(batch) if x is not None)
+    return ops.shape(first)[0]

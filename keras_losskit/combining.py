@@ -1,0 +1,54 @@
+"""From valued terms to weighted ones: replicas and the weighting."""
+
+import dataclasses
+
+from keras import ops
+
+from keras_losskit import _backend
+from keras_losskit.terms import LossTerm
+
+
+def per_replica(terms):
+    """Terms scaled so that the trainer's sum over replicas is their value."""
+    replicas = _backend.num_replicas()
+    if replicas == 1:
+        return terms
+    return [dataclasses.replace(t, value=t.value / replicas) for t in terms]
+
+
+def weighted(terms, weighting, members, step, training):
+    """Multiply a weighting's weights onto those of the user.
+
+    Args:
+        terms: List of `LossTerm`.
+        weighting: A `Weighting` over values or the step.
+        members: Names of the terms that take part, in the order of its
+            weights; one that the batch does not have counts as 0.
+        step: Number of the training step.
+        training: Whether the weighting's own state moves.
+
+    Returns:
+        The terms, and the one that the weighting adds itself, if any.
+    """
+    by_name = {term.name: term for term in terms}
+    values = ops.stack(
+        [
+            ops.cast(by_name[name].contribution, "float32")
+            if name in by_name
+            else ops.zeros(())
+            for name in members
+        ]
+    )
+    statistic = step if weighting.statistic == "step" else values
+    weights = ops.unstack(weighting.weights(statistic, training=training))
+    factors = dict(zip(members, weights, strict=True))
+    result = [
+        dataclasses.replace(term, weight=term.weight * factors[term.name])
+        if term.name in factors
+        else term
+        for term in terms
+    ]
+    extra = weighting.extra_loss(values)
+    if extra is not None:
+        result += per_replica([LossTerm("weighting", "weighting", extra)])
+    return result

@@ -1,0 +1,131 @@
+"""Models that record, as they are called, which layer adds which loss."""
+
+import keras
+
+from keras_losskit import _keras
+from keras_losskit.penalties import PenaltyList
+from keras_losskit.penalties import layer_terms
+from keras_losskit.penalties import variable_terms
+from keras_losskit.recording import Recorder
+
+
+class RecordedLosses:
+    """Mixin for a Keras model: losses that know their kind and owner."""
+
+    def __call__(self, *args, **kwargs):
+        """Call the model, recording which layer adds which loss."""
+        if Recorder.current() is not None or any(
+            isinstance(x, keras.KerasTensor)
+            for x in keras.tree.flatten((args, kwargs))
+        ):
+            self._remember(None)
+            return super().__call__(*args, **kwargs)
+        with Recorder(self) as recorder:
+            outputs = super().__call__(*args, **kwargs)
+        self._remember(recorder.losses)
+        return outputs
+
+    def stateless_call(
+        self,
+        trainable_variables,
+        non_trainable_variables,
+        *args,
+        return_losses=False,
+        **kwargs,
+    ):
+        """As Keras; with `return_losses` the losses know their terms.
+
+        The model is entered through `self(...)`, not `self.call(...)`: with one
+        call context for all layers, Keras has no occasion to clear the losses
+        of one layer while it calls another.
+        """
+        if not return_losses:
+            return super().stateless_call(
+                trainable_variables, non_trainable_variables, *args, **kwargs
+            )
+        if not self.built:
+            raise ValueError(
+                f"To call stateless_call, {type(self).__name__} must be built "
+                "(i.e. its variables must have been already created). You can "
+                "build it by calling it on some data."
+            )
+        mapping = paired(
+            "trainable_variables", self.trainable_variables, trainable_variables
+        ) + paired(
+            "non_trainable_variables",
+            self.non_trainable_variables,
+            non_trainable_variables,
+        )
+        with keras.StatelessScope(mapping, collect_losses=True) as scope:
+            outputs = self(*args, **kwargs)
+            losses = PenaltyList(self.penalty_terms())
+        if not self.__dict__.get("_in_compute_loss_and_updates"):
+            self._remember(None)
+        updated = [
+            scope.get_current_value(v) for v in self.non_trainable_variables
+        ]
+        return outputs, updated, losses
+
+    def compute_loss_and_updates(self, *args, **kwargs):
+        """As Keras' JAX trainer; what was recorded lasts as long as the step.
+
+        An exception leaves no dead tracers behind: the model stays usable.
+        """
+        self.__dict__["_in_compute_loss_and_updates"] = True
+        try:
+            return super().compute_loss_and_updates(*args, **kwargs)
+        finally:
+            self.__dict__["_in_compute_loss_and_updates"] = False
+            self._remember(None)
+            _keras.clear_losses_override(self)
+
+    def _remember(self, recorded):
+        # Not through `__setattr__`, which would wrap and track the list.
+        self.__dict__["_recorded"] = recorded
+
+    # ----------------------------------------------------------------- losses
+
+    def penalty_terms(self):
+        """The terms beyond the compiled ones after a forward pass.
+
+        Returns:
+            A list of `LossTerm` in the order of `losses`.
+        """
+        recorded = self.__dict__.get("_recorded")
+        return layer_terms(self, recorded) + variable_terms(self)
+
+    @property
+    def losses(self):
+        """As Keras: scalars from `add_loss`, regularizers and sublayers."""
+        if self.__dict__.get("_recorded") is None:
+            return super().losses
+        return PenaltyList(self.penalty_terms())
+
+    @property
+    def regularization_losses(self):
+        """The penalties of the weight regularizers."""
+        return self._of_kind("regularization")
+
+    @property
+    def activity_losses(self):
+        """The penalties of the activity regularizers in the last pass."""
+        return self._of_kind("activity")
+
+    @property
+    def added_losses(self):
+        """What `add_loss` added in the last pass."""
+        return self._of_kind("added")
+
+    def _of_kind(self, kind):
+        return PenaltyList(t for t in self.penalty_terms() if t.kind == kind)
+
+
+def paired(argument, references, values):
+    """Pairs of a variable and its value, one to one."""
+    if len(references) != len(values):
+        raise ValueError(
+            f"Argument `{argument}` must be a list of tensors corresponding "
+            f"1:1 to the model's {argument}. Received list with length "
+            f"{len(values)}, but expected {len(references)} variables."
+        )
+    return list(zip(references, values, strict=True))

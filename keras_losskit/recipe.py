@@ -1,0 +1,151 @@
+"""What the loss of a model is made of, before it has met a model."""
+
+import keras
+
+from keras_losskit import losses as losses_lib
+from keras_losskit import weights as weights_lib
+from keras_losskit.clock import Clock
+from keras_losskit.penalties import PENALTY_KINDS
+from keras_losskit.penalties import Penalty
+from keras_losskit.structures import map_leaves
+
+CONFIG_VERSION = 1
+LOGS = ("kinds", "terms", "all")
+
+
+class LossRecipe(keras.losses.Loss):
+    """The arguments of a `LossesContainer`: checked, copied and saved.
+
+    See there for what each means.
+    """
+
+    def __init__(
+        self,
+        losses=None,
+        loss_weights=None,
+        output_names=None,
+        total_loss_mean=None,
+        *,
+        regularization=Penalty(),
+        activity=Penalty(),
+        added=Penalty(),
+        extra_terms=None,
+        weighting=None,
+        log="terms",
+        name="losses_container",
+    ):
+        super().__init__(name=name)
+        if log not in LOGS:
+            raise ValueError(
+                f"Expected `log` to be one of {LOGS}. Received: log={log!r}"
+            )
+        self.losses = losses
+        self.loss_weights = loss_weights
+        self.output_names = output_names
+        self.total_loss_mean = total_loss_mean
+        self.penalties = {
+            "regularization": checked_penalty("regularization", regularization),
+            "activity": checked_penalty("activity", activity),
+            "added": checked_penalty("added", added),
+        }
+        self.extra_terms = dict(extra_terms or {})
+        self.weighting = weighting
+        self.log = log
+        self.clock = Clock()
+
+    def __repr__(self):
+        parts = [f"losses={self.losses!r}"]
+        if self.loss_weights is not None:
+            parts.append(f"loss_weights={self.loss_weights!r}")
+        for kind, penalty in self.penalties.items():
+            parts.append(f"{kind}={penalty!r}")
+        if self.extra_terms:
+            parts.append(f"extra_terms={self.extra_terms!r}")
+        if self.weighting is not None:
+            parts.append(f"weighting={self.weighting!r}")
+        return f"LossesContainer({', '.join(parts)})"
+
+    def copy(self, output_names=None):
+        """The same recipe with a state of its own.
+
+        Args:
+            output_names: Flat names of the outputs where the recipe has none.
+        """
+        return type(self)(
+            self.losses,
+            self.loss_weights,
+            self.output_names or output_names,
+            self.total_loss_mean,
+            **self.penalties,
+            extra_terms=self.extra_terms,
+            weighting=copy_weighting(self.weighting),
+            log=self.log,
+            name=self.name,
+        )
+
+    def get_config(self):
+        """Everything needed to build the container again."""
+        serialize = keras.saving.serialize_keras_object
+        return {
+            "version": CONFIG_VERSION,
+            "losses": map_leaves(losses_lib.serialize, self.losses),
+            "loss_weights": map_leaves(
+                weights_lib.serialize_weight, self.loss_weights
+            ),
+            "output_names": self.output_names,
+            "total_loss_mean": serialize(self.total_loss_mean),
+            **{k: serialize(p) for k, p in self.penalties.items()},
+            "extra_terms": serialize(self.extra_terms),
+            "weighting": serialize(self.weighting),
+            "log": self.log,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        """The container of a config.
+
+        Raises:
+            ValueError: for a config of a later version of the package.
+        """
+        config = dict(config)
+        version = config.pop("version", CONFIG_VERSION)
+        if version > CONFIG_VERSION:
+            raise ValueError(
+                "Expected the config of a LossesContainer to be of version "
+                f"{CONFIG_VERSION} or earlier. Received: version={version}. "
+                "Load it with the version of keras_losskit that saved it."
+            )
+        deserialize = keras.saving.deserialize_keras_object
+        config["losses"] = map_leaves(losses_lib.deserialize, config["losses"])
+        config["loss_weights"] = map_leaves(
+            weights_lib.deserialize_weight, config["loss_weights"]
+        )
+        for key in (
+            "total_loss_mean",
+            *PENALTY_KINDS,
+            "extra_terms",
+            "weighting",
+        ):
+            config[key] = deserialize(config[key])
+        return cls(**config)
+
+
+def checked_penalty(kind, penalty):
+    """`penalty`, refused with its kind if it is neither Penalty nor None."""
+    if penalty is not None and not isinstance(penalty, Penalty):
+        raise ValueError(
+            f"Expected `{kind}` to be a Penalty, or None to leave the kind out "
+            f"of the total. Received: {penalty!r}"
+        )
+    return penalty
+
+
+def copy_weighting(weighting):
+    """A weighting of the same kind that starts anew, built if that one is."""
+    if weighting is None:
+        return None
+    copy = type(weighting).from_config(weighting.get_config())
+    if weighting.built:
+        copy.build(weighting.num_terms)
+    return copy
