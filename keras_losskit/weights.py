@@ -11,7 +11,7 @@ import keras
 from keras import ops
 
 from keras_losskit import schedules
-from keras_losskit.schedules.base import checked_number
+from keras_losskit._checks import checked_number
 
 
 def check_weight(weight, *, name):

@@ -3,9 +3,9 @@
 import keras
 from keras import ops
 
+from keras_losskit._checks import checked_count
+from keras_losskit._checks import checked_number
 from keras_losskit.schedules.base import Schedule
-from keras_losskit.schedules.base import checked_count
-from keras_losskit.schedules.base import checked_number
 from keras_losskit.schedules.base import only_one
 
 

@@ -5,9 +5,9 @@ import math
 import keras
 from keras import ops
 
+from keras_losskit._checks import checked_count
+from keras_losskit._checks import checked_number
 from keras_losskit.schedules.base import Schedule
-from keras_losskit.schedules.base import checked_count
-from keras_losskit.schedules.base import checked_number
 from keras_losskit.schedules.base import only_one
 
 
