@@ -4,8 +4,11 @@ import keras
 import numpy as np
 
 
-def jitted(function):
-    """`function`, compiled by the backend where it has a compiler."""
+def jitted(function, *, xla=True):
+    """`function`, compiled by the backend where it has a compiler.
+
+    `xla=False` leaves TensorFlow at a graph.
+    """
     backend = keras.config.backend()
     if backend == "jax":
         import jax
@@ -14,8 +17,32 @@ def jitted(function):
     if backend == "tensorflow":
         import tensorflow as tf
 
-        return tf.function(function, jit_compile=True)
+        return tf.function(function, jit_compile=xla)
     return function
+
+
+def compiled_with_state(function, variables, *, xla=True):
+    """`function`, compiled, with the variables it assigns kept up to date."""
+    if keras.config.backend() != "jax":
+        return jitted(function, xla=xla)
+    import jax
+
+    @jax.jit
+    def pure(values, *args):
+        mapping = list(zip(variables, values, strict=True))
+        with keras.StatelessScope(state_mapping=mapping) as scope:
+            result = function(*args)
+        return result, [scope.get_current_value(v) for v in variables]
+
+    def stateful(*args):
+        result, values = pure([v.value for v in variables], *args)
+        for variable, value in zip(variables, values, strict=True):
+            # None: the function left it alone.
+            if value is not None:
+                variable.assign(value)
+        return result
+
+    return stateful
 
 
 def variable_gradients(function, variables):

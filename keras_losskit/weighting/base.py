@@ -1,0 +1,209 @@
+"""`Weighting`: from one statistic of the terms to one weight per term."""
+
+import keras
+from keras import ops
+
+from keras_losskit._checks import checked_count
+
+#: Statistics a weighting can ask for, and the shape of each by number of terms.
+STATISTICS = {
+    "values": lambda terms: (terms,),
+    "step": lambda terms: (),
+    "gramian": lambda terms: (terms, terms),
+}
+
+
+class TermWeights(list):
+    """The variables of a weighting; called, the weights of the terms.
+
+    Keras calls the variables of a layer its `weights`, and the field calls
+    what a method gives by the same word: this is both.
+    """
+
+    def __init__(self, variables, function):
+        super().__init__(variables)
+        self.function = function
+
+    def __call__(self, statistic, training=True, **more):
+        """Weights of the terms, `(K,)`; see `Weighting.weights`."""
+        return self.function(statistic, training=training, **more)
+
+
+@keras.saving.register_keras_serializable("keras_losskit")
+class Weighting(keras.layers.Layer):
+    """What sets the weights of K terms over and above the user's own.
+
+    A weighting sees one statistic of the terms, never a model. A subclass says
+    which (`statistic`), makes its variables in `build` and defines `weigh`.
+    Learned variables are trainable: the gradient reaches them through the
+    weights and `extra_loss`. Running state is not, and moves in `weigh` by
+    `.assign`, only when `training`. Nothing else may change, and no Python
+    branch may depend on a value, since JAX traces the step once.
+
+    Args:
+        name: Name of the layer.
+        dtype: Dtype of the variables. Defaults to float32, whatever the
+            global policy.
+        trainable: Whether what the method learns is learned.
+
+    Raises:
+        ValueError: on use, if the statistic is not of the shape that fits the
+            number of terms.
+
+    Example:
+        >>> class RelativeInverse(Weighting):
+        ...     statistic = "values"
+        ...
+        ...     def weigh(self, values, training):
+        ...         inverse = 1.0 / (values + 1e-6)
+        ...         return inverse * self.num_terms / ops.sum(inverse)
+        >>> weights = RelativeInverse().weights(ops.array([1.0, 3.0]))
+        >>> [round(float(weight), 4) for weight in weights]
+        [1.5, 0.5]
+    """
+
+    #: `"values"` (K,), `"step"` (), or `"gramian"` (K, K).
+    statistic = "values"
+    #: Whether a method over the Gramian is to be given `values=` as well.
+    takes_values = False
+
+    def __init__(self, *, name=None, dtype=None, trainable=True):
+        super().__init__(
+            name=name, dtype=dtype or "float32", trainable=trainable
+        )
+        self.num_terms = None
+
+    def build(self, num_terms):
+        """Make the variables for `num_terms` terms."""
+        self.num_terms = checked_count(num_terms, f"`num_terms` of {self.name}")
+
+    def get_build_config(self):
+        return {"num_terms": self.num_terms} if self.built else None
+
+    def build_from_config(self, config):
+        """Build as the layer was that was saved."""
+        if config:
+            self.build(config["num_terms"])
+
+    def add_state(self, name, initial=0.0):
+        """Make a non-trainable `(K,)` variable, every element `initial`."""
+        return self.add_weight(
+            name=name,
+            shape=(self.num_terms,),
+            initializer=keras.initializers.Constant(initial),
+            trainable=False,
+        )
+
+    @property
+    def weights(self):
+        """A method in effect: `weights(statistic, training=True)`.
+
+        Args:
+            statistic: What `self.statistic` says, a tensor. Its gradient is
+                stopped.
+            training: Whether running state moves.
+
+        Returns:
+            The weights of the terms, `(K,)`, of the statistic's dtype, float32
+            at least.
+        """
+        return TermWeights(super().weights, self.checked_weights)
+
+    def checked_weights(self, statistic, training=True, **more):
+        """Check the statistic, build if need be, and `weigh`."""
+        statistic = in_float(statistic)
+        if not self.built:
+            if self.statistic == "step":
+                raise ValueError(
+                    f"Expected {self.name} to be built: the step does not "
+                    "tell the number of terms. Call `build(num_terms)`. "
+                    "Received: an unbuilt weighting"
+                )
+            self.build(statistic.shape[0])
+        expected = STATISTICS[self.statistic](self.num_terms)
+        if tuple(statistic.shape) != expected:
+            raise ValueError(
+                f"Expected {self.name} to receive {self.statistic} of shape "
+                f"{expected}. Received: shape {tuple(statistic.shape)}"
+            )
+        weights = self.weigh(statistic, training=training, **more)
+        return ops.cast(weights, statistic.dtype)
+
+    def weigh(self, statistic, training):
+        """Weights of the terms, `(K,)`; a subclass defines it."""
+        raise NotImplementedError(
+            f"Expected {type(self).__name__} to define "
+            "`weigh(self, statistic, training)`."
+        )
+
+    def extra_loss(self, values=None):
+        """What the method itself adds to the loss.
+
+        Args:
+            values: Values of the terms, `(K,)`; a term of exactly 0 is absent
+                and adds nothing. Without them every term counts.
+
+        Returns:
+            A scalar tensor, or None where the method adds nothing.
+        """
+        return None
+
+    def on_epoch_end(self):
+        """Take note that an epoch of training is over."""
+
+
+@keras.saving.register_keras_serializable("keras_losskit")
+class RandomWeighting(Weighting):
+    """A weighting that draws random numbers.
+
+    The state of its generator is saved with its variables, so that a resumed
+    run draws what the first would have drawn; Keras by itself does not save
+    it.
+
+    Args:
+        seed: Seed of the generator, an int. Defaults to a random one.
+        name: Name of the layer.
+        dtype: Dtype of the variables, float32 by default.
+        trainable: Whether what the method learns is learned.
+    """
+
+    def __init__(self, *, seed=None, name=None, dtype=None, trainable=True):
+        super().__init__(name=name, dtype=dtype, trainable=trainable)
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def get_config(self):
+        return {**super().get_config(), "seed": self.seed}
+
+    def save_own_variables(self, store):
+        super().save_own_variables(store)
+        store["seed_generator"] = self.seed_generator.state
+
+    def load_own_variables(self, store):
+        rest = {key: store[key] for key in store.keys()}
+        self.seed_generator.state.assign(rest.pop("seed_generator"))
+        super().load_own_variables(rest)
+
+
+def in_float(statistic):
+    """A statistic without gradient, in float32 at least."""
+    statistic = ops.stop_gradient(ops.convert_to_tensor(statistic))
+    dtype = keras.backend.standardize_dtype(statistic.dtype)
+    if dtype not in ("float32", "float64"):
+        statistic = ops.cast(statistic, "float32")
+    return statistic
+
+
+def mean_where(values, present):
+    """Mean of the values that are `present`, 0 if none is."""
+    present = ops.cast(present, values.dtype)
+    count = ops.maximum(ops.sum(present), 1.0)
+    return ops.sum(values * present) / count
+
+
+def ratio_or_one(numerator, denominator):
+    """Elementwise ratio; 1 where either is exactly 0, and never infinite."""
+    known = ops.logical_and(numerator != 0, denominator != 0)
+    safe = ops.where(known, denominator, ops.ones_like(denominator))
+    ratio = ops.where(known, numerator / safe, ops.ones_like(numerator))
+    return ops.clip(ratio, -1e30, 1e30)

@@ -1,0 +1,35 @@
+"""Equal weights: the baseline."""
+
+import keras
+from keras import ops
+
+from keras_losskit.weighting.base import Weighting
+
+
+@keras.saving.register_keras_serializable("keras_losskit")
+class Equal(Weighting):
+    """The weight 1 for every term: what any other method has to beat.
+
+    `w_k = 1`. Scale: a sum of terms. A term of 0 in a batch changes nothing.
+
+    Args:
+        name: Name of the layer.
+        dtype: Dtype of the layer, float32 by default.
+        trainable: Without effect: nothing is learned.
+
+    Returns:
+        Of `weights(values)`: `(K,)` ones.
+
+    Reference:
+        Xin, Ghorbani, Garg, Firat, Gilmer, "Do Current Multi-Task Optimization
+        Methods in Deep Learning Even Help?", NeurIPS 2022.
+
+    Example:
+        >>> [float(w) for w in Equal().weights(ops.array([5.0, 0.1]))]
+        [1.0, 1.0]
+    """
+
+    statistic = "values"
+
+    def weigh(self, values, training):
+        return ops.ones_like(values)

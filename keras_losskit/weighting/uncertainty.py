@@ -1,0 +1,138 @@
+"""Weights from a learned uncertainty of each term."""
+
+import keras
+from keras import ops
+
+from keras_losskit._checks import checked_number
+from keras_losskit.weighting.base import Weighting
+
+
+def uncertainty_weights(log_variance):
+    """Weights of terms whose log variance is learned; see `Uncertainty`.
+
+    `w_k = exp(-s_k) / 2`.
+
+    Args:
+        log_variance: `s`, `(K,)`.
+
+    Returns:
+        Weights, `(K,)`, dtype of `log_variance`.
+
+    Example:
+        >>> [float(w) for w in uncertainty_weights(ops.zeros(2))]
+        [0.5, 0.5]
+    """
+    return 0.5 * ops.exp(-log_variance)
+
+
+@keras.saving.register_keras_serializable("keras_losskit")
+class Clamp(keras.constraints.Constraint):
+    """Keep a variable inside `[low, high]`.
+
+    A constraint rather than a clip in the forward pass: a clip has no gradient
+    outside its bounds, so what left them would never come back.
+
+    Args:
+        low: Smallest value.
+        high: Largest value.
+    """
+
+    def __init__(self, low, high):
+        self.low = low
+        self.high = high
+
+    def __call__(self, value):
+        return ops.clip(value, self.low, self.high)
+
+    def get_config(self):
+        return {"low": self.low, "high": self.high}
+
+
+@keras.saving.register_keras_serializable("keras_losskit")
+class Uncertainty(Weighting):
+    """Uncertainty weighting: each term's noise is learned with the model.
+
+    `total = sum_k(exp(-s_k) / 2 * L_k + s_k / 2)`, with `s_k` the learned log
+    variance, 0 at first: `w_k = exp(-s_k) / 2`, and the method itself adds
+    `sum_k(s_k) / 2`. Scale: a sum of terms.
+
+    A term of exactly 0 in a batch is absent: it adds no `s_k / 2` either, so
+    its `s_k` stays where it is, provided that `extra_loss` is given the values.
+
+    Args:
+        clamp: `(low, high)`, between which `s` is kept after each update.
+            Defaults to no bounds.
+        name: Name of the layer.
+        dtype: Dtype of the variable, float32 by default.
+        trainable: Whether `s` is learned.
+
+    Returns:
+        Of `weights(values)`: `(K,)`.
+
+    Raises:
+        ValueError: if `clamp` is not two rising numbers around 0, where `s`
+            starts.
+
+    Reference:
+        Kendall, Gal, Cipolla, "Multi-Task Learning Using Uncertainty to Weigh
+        Losses for Scene Geometry and Semantics", CVPR 2018.
+
+    Example:
+        >>> method = Uncertainty(clamp=(-5.0, 5.0))
+        >>> [float(w) for w in method.weights(ops.array([2.0, 4.0]))]
+        [0.5, 0.5]
+        >>> method.log_variance.assign([1.0, 3.0]) is not None
+        True
+        >>> float(method.extra_loss())
+        2.0
+    """
+
+    statistic = "values"
+
+    def __init__(self, *, clamp=None, name=None, dtype=None, trainable=True):
+        super().__init__(name=name, dtype=dtype, trainable=trainable)
+        self.clamp = None if clamp is None else checked_clamp(clamp)
+
+    def build(self, num_terms):
+        super().build(num_terms)
+        self.log_variance = self.add_weight(
+            name="log_variance",
+            shape=(self.num_terms,),
+            initializer="zeros",
+            constraint=None if self.clamp is None else Clamp(*self.clamp),
+        )
+
+    def weigh(self, values, training):
+        return uncertainty_weights(ops.convert_to_tensor(self.log_variance))
+
+    def extra_loss(self, values=None):
+        return 0.5 * sum_of_present(self.log_variance, values)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "clamp": self.clamp and list(self.clamp),
+        }
+
+
+def sum_of_present(variable, values):
+    """Sum of a learned `(K,)` variable over the terms that are not 0."""
+    learned = ops.convert_to_tensor(variable)
+    if values is None:
+        return ops.sum(learned)
+    present = ops.convert_to_tensor(values) != 0
+    return ops.sum(ops.where(present, learned, ops.zeros_like(learned)))
+
+
+def checked_clamp(clamp):
+    """Return `clamp` as two floats around 0, or refuse it."""
+    bounds = [
+        checked_number(b, "each of `clamp` of Uncertainty") for b in clamp
+    ]
+    if len(bounds) != 2 or not bounds[0] <= 0.0 <= bounds[1]:
+        raise ValueError(
+            "Expected `clamp` of Uncertainty to be (low, high) with "
+            f"low <= 0 <= high, as the log variance starts at 0. "
+            f"Received: clamp={clamp!r}"
+        )
+    return tuple(bounds)

@@ -1,0 +1,228 @@
+"""What every weighting promises: config, state, shapes, compilation."""
+
+import doctest
+import importlib
+import pkgutil
+
+import keras
+import numpy as np
+import pytest
+from frameworks import compiled_with_state
+from keras import ops
+
+from keras_losskit import weighting
+from keras_losskit.weighting import base
+
+METHODS = {
+    "DynamicWeightAverage": {"temperature": 0.7},
+    "Equal": {},
+    "GeometricMean": {},
+    "IMTLLoss": {},
+    "RandomLossWeighting": {"seed": 3},
+    "ReLoBRaLo": {"alpha": 0.9, "temperature": 0.5, "rho": 0.5, "seed": 3},
+    "SoftAdapt": {"beta": 0.3, "normalize": True, "loss_weighted": True},
+    "Uncertainty": {"clamp": [-5.0, 5.0]},
+}
+
+
+def make(name):
+    return getattr(weighting, name)(**METHODS[name])
+
+
+def statistics(method, count=6):
+    """Random statistics of three terms, as `method` wants them."""
+    random = np.random.default_rng(1)
+    for _ in range(count):
+        if method.statistic == "gramian":
+            jacobian = random.normal(size=(3, 5))
+            yield ops.array(jacobian @ jacobian.T, "float32")
+        else:
+            yield ops.array(random.uniform(0.5, 2.0, 3), "float32")
+
+
+def run(method, steps, ask=None):
+    """Weights of `steps`, an epoch end after every second."""
+    more = {}
+    if method.takes_values:
+        more["values"] = ops.array([1.0, 2.0, 3.0])
+    found = []
+    for i, statistic in enumerate(steps):
+        weights = (ask or method.weights)(statistic, **more)
+        found.append(ops.convert_to_numpy(weights))
+        if i % 2:
+            method.on_epoch_end()
+    return np.array(found)
+
+
+def test_every_public_method_is_tested():
+    assert sorted(METHODS) == sorted(set(weighting.__all__) - {"Weighting"})
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_config_gives_back_every_argument(name):
+    method = getattr(weighting, name)(
+        **METHODS[name], name="mine", dtype="float64", trainable=False
+    )
+    config = keras.saving.serialize_keras_object(method)
+    again = keras.saving.deserialize_keras_object(config)
+    assert type(again) is type(method)
+    assert again.get_config() == method.get_config()
+    assert (again.name, again.trainable) == ("mine", False)
+    assert again.variable_dtype == "float64"
+    for argument, value in METHODS[name].items():
+        assert again.get_config()[argument] == value
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_built_method_comes_back_built(name):
+    method = make(name)
+    method.build(3)
+    config = keras.saving.serialize_keras_object(method)
+    again = keras.saving.deserialize_keras_object(config)
+    assert again.built
+    assert [v.name for v in again.variables] == [
+        v.name for v in method.variables
+    ]
+
+
+@keras.saving.register_keras_serializable("tests")
+class Holder(keras.Model):
+    """A model that holds a weighting, as any layer may hold a layer."""
+
+    def __init__(self, method, **kwargs):
+        super().__init__(**kwargs)
+        self.method = method
+        self.dense = keras.layers.Dense(1)
+
+    def build(self, input_shape):
+        self.dense.build(input_shape)
+
+    def call(self, x):
+        return self.dense(x)
+
+    def get_config(self):
+        method = keras.saving.serialize_keras_object(self.method)
+        return {"method": method}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(keras.saving.deserialize_keras_object(config["method"]))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_run_resumed_from_a_file_is_the_run_that_went_on(name, tmp_path):
+    model = Holder(make(name))
+    model(np.ones((2, 2), "float32"))
+    steps = list(statistics(model.method))
+    run(model.method, steps[:4])
+    for variable in model.method.trainable_variables:
+        variable.assign([0.1, 0.2, 0.3])
+    model.save(tmp_path / "model.keras")
+    went_on = run(model.method, steps)
+    resumed = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(run(resumed.method, steps), went_on)
+
+
+def test_a_model_may_hold_a_weighting():
+    model = Holder(make("Uncertainty"))
+    model.method.build(2)
+    model(np.ones((2, 2), "float32"))
+    # Keras goes over `layer.weights` of every sublayer.
+    assert len(model.weights) == 3
+    assert len(model.trainable_weights) == 3
+    assert len(model.get_weights()) == 3
+    assert model.count_params() == 2 + 2 + 1
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_without_training_no_state_moves(name):
+    method = make(name)
+    for statistic in statistics(method, 3):
+        run(method, [statistic])
+    method.on_epoch_end()
+    before = [ops.convert_to_numpy(v.value) for v in method.variables]
+    extra = {}
+    if method.takes_values:
+        extra["values"] = ops.array([5.0, 1.0, 9.0])
+    for statistic in statistics(method, 3):
+        method.weights(statistic * 7.0, training=False, **extra)
+    after = [ops.convert_to_numpy(v.value) for v in method.variables]
+    for a, b in zip(after, before, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_compiled_weights_are_the_eager_ones(name):
+    eager, compiled = make(name), make(name)
+    compiled.build(3)
+    ask = compiled_with_state(
+        lambda statistic, **more: compiled.weights(statistic, **more),
+        compiled.variables,
+        # TensorFlow draws other numbers under XLA than without.
+        xla=not isinstance(compiled, base.RandomWeighting),
+    )
+    steps = list(statistics(eager))
+    np.testing.assert_allclose(
+        run(compiled, steps, ask), run(eager, steps), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_weights_are_float32_under_every_policy(name):
+    keras.config.set_dtype_policy("mixed_float16")
+    method = make(name)
+    for dtype in ("float16", "float32"):
+        for statistic in statistics(method, 2):
+            (weights,) = run(method, [ops.cast(statistic, dtype)])
+            assert weights.dtype == "float32"
+            assert weights.shape == (3,)
+    floats = [v for v in method.variables if "int" not in v.dtype]
+    assert {v.dtype for v in floats} <= {"float32"}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_another_number_of_terms_is_refused(name):
+    method = make(name)
+    method.build(3)
+    shape = (4, 4) if method.statistic == "gramian" else (4,)
+    with pytest.raises(ValueError, match=r"Expected.*\(3.*Received.*\(4"):
+        method.weights(ops.ones(shape))
+
+
+@pytest.mark.parametrize("terms", [0, -1, 2.5, True])
+def test_a_number_of_terms_that_is_none_is_refused(terms):
+    with pytest.raises((ValueError, TypeError), match="`num_terms`"):
+        weighting.Equal().build(terms)
+
+
+def test_a_weighting_over_steps_is_built_first():
+    class Ramp(weighting.Weighting):
+        statistic = "step"
+
+        def weigh(self, step, training):
+            return step * ops.ones(self.num_terms)
+
+    method = Ramp()
+    with pytest.raises(ValueError, match="to be built.*Received"):
+        method.weights(3)
+    method.build(2)
+    assert [float(w) for w in method.weights(3)] == [3.0, 3.0]
+
+
+def test_a_method_without_weigh_says_so():
+    class Silent(weighting.Weighting):
+        pass
+
+    with pytest.raises(NotImplementedError, match="Silent to define"):
+        Silent().weights(ops.ones(2))
+
+
+MODULES = [module.name for module in pkgutil.iter_modules(weighting.__path__)]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstring_examples(name):
+    module = importlib.import_module(f"keras_losskit.weighting.{name}")
+    result = doctest.testmod(module)
+    assert result.failed == 0
+    assert result.attempted > 0
