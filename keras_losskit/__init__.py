@@ -3,6 +3,7 @@
 from keras_losskit import losses
 from keras_losskit import reductions
 from keras_losskit import schedules
+from keras_losskit import weighting
 from keras_losskit.container import LossesContainer
 from keras_losskit.models import LossTermsMixin
 from keras_losskit.models import Model
@@ -29,5 +30,6 @@ __all__ = [
     "reductions",
     "schedules",
     "unwrap",
+    "weighting",
     "wrap",
 ]

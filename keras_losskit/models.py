@@ -160,7 +160,7 @@ class LossTermsMixin(RecordedLosses, _keras.TrainerSeams):
         with VariableReads() as reads:
             yield
         known = [*self.variables, *self.metrics_variables]
-        known += container.variables
+        known += [*container.variables, *container.clock.variables]
         known += getattr(self.optimizer, "variables", ())
         known = {id(variable) for variable in known}
         container.adopted += tuple(

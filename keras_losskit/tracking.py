@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_losskit import _backend
@@ -75,16 +74,18 @@ class TermTracker(keras.metrics.Metric):
             value is not None or entry.kind is not None
             for entry, value in zip(self.entries, values, strict=True)
         ]
-        vector = ops.stack(
-            [
-                ops.cast(0.0 if value is None else value, "float32")
-                for value in values
-            ]
+        vector = ops.stop_gradient(
+            ops.stack(
+                [
+                    ops.cast(0.0 if value is None else value, "float32")
+                    for value in values
+                ]
+            )
         )
         size = ops.cast(batch_size, "float32")
         self.sums.assign_add(self._of_one_replica(vector) * size)
         if not all(present):
-            size = size * np.asarray(present, "float32")
+            size = size * ops.cast(present, "float32")
         self.counts.assign_add(ops.broadcast_to(size, self.counts.shape))
 
     def add_to_kind(self, kind, value, batch_size):
@@ -95,11 +96,12 @@ class TermTracker(keras.metrics.Metric):
             value: Scalar.
             batch_size: As for `update_state`.
         """
-        here = np.asarray([entry.kind == kind for entry in self.entries])
+        here = [float(entry.kind == kind) for entry in self.entries]
         self._seen |= {e.key for e in self.entries if e.kind == kind}
-        value = ops.cast(value, "float32") * ops.cast(batch_size, "float32")
-        vector = value * here.astype("float32")
-        self.sums.assign_add(self._of_one_replica(vector))
+        value = ops.cast(ops.stop_gradient(value), "float32")
+        vector = value * ops.convert_to_tensor(here, "float32")
+        size = ops.cast(batch_size, "float32")
+        self.sums.assign_add(self._of_one_replica(vector) * size)
 
     def _of_one_replica(self, vector):
         # Losses are divided by the number of replicas, whose gradients are
@@ -108,7 +110,7 @@ class TermTracker(keras.metrics.Metric):
         if replicas == 1:
             return vector
         factors = [replicas if entry.scaled else 1 for entry in self.entries]
-        return vector * np.asarray(factors, "float32")
+        return vector * ops.cast(factors, "float32")
 
     def result(self):
         """`{key: mean}` of everything seen so far but the total itself."""
