@@ -178,3 +178,12 @@ def seed_generators(model):
     return [
         g for layer in flatten_layers(model) for g in layer._seed_generators
     ]
+
+
+def function_arguments(loss):
+    """The arguments that a Keras loss hands to its function, by name.
+
+    `LossFunctionWrapper._fn_kwargs`, 3.14 to 3.15: the only place that keeps
+    `delta` of `Huber` and `axis` of `CosineSimilarity`.
+    """
+    return dict(getattr(loss, "_fn_kwargs", {}))

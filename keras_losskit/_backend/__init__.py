@@ -19,6 +19,7 @@ if _NAME not in _FRAMEWORKS:
 
 _module = importlib.import_module(f"{__name__}.{_NAME}")
 
+can_read = _module.can_read
 is_tracer = _module.is_tracer
 num_replicas = _module.num_replicas
 register_pytree = _module.register_pytree

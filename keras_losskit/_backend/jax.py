@@ -20,3 +20,11 @@ def register_pytree(cls):
 def is_tracer(tensor):
     """Whether `tensor` stands for a value inside a bare transformation."""
     return isinstance(tensor, jax.core.Tracer)
+
+
+def can_read(tensor):
+    """Whether the values are known now and near: eager, and on the CPU."""
+    return not isinstance(tensor, jax.core.Tracer) and all(
+        device.platform == "cpu"
+        for device in jax.numpy.asarray(tensor).devices()
+    )

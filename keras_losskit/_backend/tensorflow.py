@@ -25,3 +25,8 @@ def is_tracer(tensor):
     """See `_backend.jax`: a graph carries assignments along."""
     del tensor
     return False
+
+
+def can_read(tensor):
+    """See `_backend.jax`."""
+    return hasattr(tensor, "numpy") and "CPU" in tensor.device

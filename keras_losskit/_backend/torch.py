@@ -1,5 +1,6 @@
 """PyTorch."""
 
+import torch
 from torch.utils import _pytree
 
 
@@ -34,3 +35,13 @@ def is_tracer(tensor):
     """See `_backend.jax`: PyTorch has no such thing."""
     del tensor
     return False
+
+
+def can_read(tensor):
+    """See `_backend.jax`. `torch.func` wraps what it transforms."""
+    return (
+        tensor.device.type == "cpu"
+        and not torch.compiler.is_compiling()
+        and type(tensor) in (torch.Tensor, torch.nn.Parameter)
+        and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    )

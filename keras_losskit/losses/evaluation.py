@@ -5,15 +5,17 @@ writes into the caller's weights, sums in float32 at least, and refuses values
 that do not belong to the batch.
 """
 
+import numbers
 import warnings
 
 import keras
+import numpy as np
 from keras import ops
 from keras import tree
 
 from keras_losskit import _keras
 from keras_losskit import reductions
-from keras_losskit.losses import weights
+from keras_losskit import weights as weights_lib
 from keras_losskit.reductions.alignment import align
 from keras_losskit.reductions.alignment import wide
 
@@ -41,15 +43,17 @@ def evaluate(loss, y_true, y_pred, sample_weight=None):
             no floats, or whose leading dimension is not the batch.
 
     Example:
-        >>> float(evaluate(get("mse"), [[1.0], [2.0]], [[1.0], [4.0]]))
+        >>> loss = keras.losses.MeanSquaredError()
+        >>> float(evaluate(loss, [[1.0], [2.0]], [[1.0], [4.0]]))
         2.0
     """
     if is_composite(loss):
-        values = loss.part_values(y_true, y_pred, sample_weight)
-        return weights.weighted_total(
-            values, [part.weight for part in loss.parts]
+        return weighted_total(
+            loss.part_values(y_true, y_pred, sample_weight),
+            [part.weight for part in loss.parts],
         )
-    return leaf_value(loss, y_true, y_pred, sample_weight)
+    value = leaf_value(loss, y_true, y_pred, sample_weight)
+    return weighted_total([value], [getattr(loss, "weight", 1.0)])
 
 
 def is_composite(loss):
@@ -57,8 +61,23 @@ def is_composite(loss):
     return hasattr(loss, "part_values")
 
 
-def leaf_value(loss, y_true, y_pred, sample_weight=None, mask=None):
-    """The reduced scalar of a loss that has no parts; see `evaluate`.
+def weighted_total(values, weights):
+    """The sum of `weight * value`; schedules at their first step and epoch."""
+    total = None
+    for value, weight in zip(values, weights, strict=True):
+        if weight != 1.0 or not isinstance(weight, float):
+            weight = weights_lib.weight_value(weight, step=0, epoch=0)
+            if not isinstance(weight, float):
+                weight = ops.cast(weight, value.dtype)
+            value = value * weight
+        total = value if total is None else total + value
+    return total
+
+
+def leaf_value(
+    loss, y_true, y_pred, sample_weight=None, mask=None, *, logits=None
+):
+    """The reduced scalar of a loss that has no parts, its weight not applied.
 
     Args:
         loss: A `keras.losses.Loss`.
@@ -66,23 +85,33 @@ def leaf_value(loss, y_true, y_pred, sample_weight=None, mask=None):
         y_pred: Predictions.
         sample_weight: Optional weights, `(batch, ...)`.
         mask: Optional mask, besides those on `y_pred` and on the values.
+        logits: Optional `Logits` of `y_pred`, shared with other losses.
 
     Returns:
         Scalar, float32 or float64.
     """
-    if type(loss).__call__ is not keras.losses.Loss.__call__ and not (
-        is_composite(loss)
-    ):
+    if overrides_call(loss):
         return _called_as_is(loss, y_true, y_pred, sample_weight, mask)
     prediction_mask = _keras.get_keras_mask(y_pred)
     with keras.name_scope(loss.name):
         y_true, y_pred = _converted(loss, y_true, y_pred)
-        values = loss.call(y_true, y_pred)
+        if logits is not None and getattr(loss, "shares_logits", False):
+            values = loss.call_on_logits(y_true, logits.astype(loss.dtype))
+        else:
+            values = loss.call(y_true, y_pred)
         masks = (mask, prediction_mask, _keras.get_keras_mask(values))
         values = _checked_values(loss, values, y_true, y_pred)
         if not len(values.shape) and sample_weight is not None:
             _warn_of_mean_weight(loss, sample_weight)
         return _reduced(loss, values, sample_weight, _joint(masks, values))
+
+
+def overrides_call(loss):
+    """Whether `loss` comes with a `__call__` of its own, and so reduces."""
+    call = type(loss).__call__
+    return call is not keras.losses.Loss.__call__ and not getattr(
+        call, "is_evaluation", False
+    )
 
 
 def _called_as_is(loss, y_true, y_pred, sample_weight, mask):
@@ -112,9 +141,19 @@ def _converted(loss, y_true, y_pred):
             return x if ops.is_tensor(x) else _tensor_if_numeric(x)
         return ops.convert_to_tensor(x, dtype=loss.dtype)
 
-    return tree.map_structure(convert, y_true), tree.map_structure(
-        convert, y_pred
+    return (
+        tree.map_structure(convert, without_lists(y_true)),
+        tree.map_structure(convert, without_lists(y_pred)),
     )
+
+
+def without_lists(x):
+    """`x`, as an array where it is a list of numbers, however nested."""
+    if isinstance(x, list | tuple) and all(
+        isinstance(leaf, numbers.Number) for leaf in tree.flatten(x)
+    ):
+        return np.asarray(x)
+    return x
 
 
 def _is_float(x):

@@ -1,15 +1,16 @@
 """`FunctionLoss`: a user's own function as a loss."""
 
-import re
-
 import keras
 from keras import ops
 from keras import tree
 
-from keras_losskit import reductions
+from keras_losskit.losses.base import Loss
+from keras_losskit.losses.naming import function_name
+from keras_losskit.losses.serialization import serialized_function
 
 
-class FunctionLoss(keras.losses.Loss):
+@keras.saving.register_keras_serializable("keras_losskit")
+class FunctionLoss(Loss):
     """A loss from a function of targets and predictions.
 
     `loss = reduction(fn(y_true, y_pred, **arguments))`. Integers, booleans and
@@ -26,6 +27,7 @@ class FunctionLoss(keras.losses.Loss):
             lambda, the snake-case class name for a callable object.
         dtype: Dtype of the computation. Defaults to Keras' `floatx`.
         arguments: Optional further arguments of `fn`, a dict.
+        weight: What the loss is multiplied by.
 
     Raises:
         TypeError: if `fn` is not callable.
@@ -38,8 +40,6 @@ class FunctionLoss(keras.losses.Loss):
         ('cubic', 4.0)
     """
 
-    #: Raised when the meaning of a config changes.
-    version = 1
     #: Tells `evaluate` to convert floats only.
     keeps_integers = True
 
@@ -51,15 +51,20 @@ class FunctionLoss(keras.losses.Loss):
         dtype=None,
         *,
         arguments=None,
+        weight=1.0,
     ):
         if not callable(fn):
             raise TypeError(
                 "Expected `fn` to be a function of (y_true, y_pred). "
                 f"Received: {fn!r}"
             )
-        reductions.get(reduction)
-        super().__init__(name=name or function_name(fn), dtype=dtype)
-        self.reduction = reduction
+        super().__init__(
+            reduction=reduction,
+            name=name or function_name(fn),
+            dtype=dtype,
+            weight=weight,
+        )
+        self.named_by_itself = name is None
         self.fn = fn
         self.arguments = dict(arguments or {})
 
@@ -68,17 +73,21 @@ class FunctionLoss(keras.losses.Loss):
             y_true, y_pred = same_rank(y_true, y_pred)
         return self.fn(y_true, y_pred, **self.arguments)
 
+    def settings(self):
+        return {"fn": self.fn, "arguments": self.arguments}
 
-def function_name(fn):
-    """The name of `fn` as Keras writes it in logs."""
-    name = (
-        getattr(fn, "name", None)
-        or getattr(fn, "__name__", None)
-        or type(fn).__name__
-    )
-    name = re.sub(r"\W+", "", name)
-    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
-    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "fn": serialized_function(self.fn, self.name),
+            "arguments": keras.saving.serialize_keras_object(self.arguments),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        revive = keras.saving.deserialize_keras_object
+        revived = {key: revive(config[key]) for key in ("fn", "arguments")}
+        return super().from_config({**config, **revived})
 
 
 def same_rank(first, second):

@@ -1,76 +1,157 @@
-"""From what a user writes in `compile(loss=...)` to a loss object."""
+"""From what a user writes in `compile(loss=...)` to a loss object, and back."""
 
 import inspect
 
 import keras
 import numpy as np
 
+from keras_losskit import _keras
+from keras_losskit.losses import catalogue
+from keras_losskit.losses.base import LossMixin
+from keras_losskit.losses.composition import WeightedSum
 from keras_losskit.losses.function import FunctionLoss
+from keras_losskit.losses.serialization import serialized_function
+from keras_losskit.losses.serialization import serialized_loss
 
 _BY_SHAPE = ("crossentropy", "ce")
 
 
 def get(identifier, y_true=None, y_pred=None):
-    """The loss that `identifier` stands for.
+    """The loss that `identifier` stands for, composable.
 
     Args:
-        identifier: A string that Keras knows (`"mse"`, `"MeanSquaredError"`,
-            also `"crossentropy"` and `"ce"`, which are resolved from the
-            shapes), a function, a `Loss` object or class, the config of one, or
-            `None`.
+        identifier: A name (`"mse"`, `"mean_squared_error"`,
+            `"MeanSquaredError"`, also `"crossentropy"` and `"ce"`, which are
+            resolved from the shapes), a function, a `Loss` object or class, the
+            config of one, or `None`.
         y_true: Targets, or anything with their `shape`; needed for
             `"crossentropy"`.
         y_pred: Predictions, likewise.
 
     Returns:
-        A `keras.losses.Loss` named as Keras names it in logs; `None` for
-        `None`.
+        A `keras.losses.Loss` with operators, named as Keras names it in logs;
+        `None` for `None`.
 
     Raises:
         ValueError: if `identifier` stands for no loss, or the shapes that it
             needs are missing.
 
     Example:
-        >>> get("mse").name
-        'mse'
+        >>> 0.5 * get("mse") + get(lambda y_true, y_pred: y_pred - y_true)
+        0.5 * mse + lambda
     """
     if identifier is None:
         return None
-    name = None
     if isinstance(identifier, str):
-        name = identifier
-        if identifier.lower() in _BY_SHAPE:
-            identifier = _crossentropy(identifier, y_true, y_pred)
-        identifier = keras.losses.get(identifier)
-    elif isinstance(identifier, dict):
-        identifier = keras.losses.deserialize(identifier)
+        return _named(identifier, y_true, y_pred)
+    if isinstance(identifier, dict):
+        identifier = deserialize(identifier)
     if inspect.isclass(identifier):
         identifier = identifier()
     if isinstance(identifier, keras.losses.Loss):
-        return identifier
+        return _composable(identifier)
     if callable(identifier):
-        return FunctionLoss(identifier, name=name)
+        return _from_function(identifier)
     raise ValueError(
         "Expected a loss to be a name, a function or a `keras.losses.Loss`. "
         f"Received: {identifier!r}"
     )
 
 
-def _crossentropy(identifier, y_true, y_pred):
-    """The name of the crossentropy that targets of these shapes need."""
+def _named(name, y_true, y_pred):
+    cls = (
+        _crossentropy(name, y_true, y_pred)
+        if name.lower() in _BY_SHAPE
+        else catalogue.BY_NAME.get(name)
+    )
+    if cls is None:
+        # A loss that only a newer Keras has; an unknown name is its error.
+        return get(keras.losses.get(name))
+    # The name of a class stands for an object of it, with its own name.
+    loss = cls() if name == cls.__name__ else cls(name=name)
+    loss.named_by_itself = True
+    return loss
+
+
+def _from_function(fn):
+    cls = catalogue.BY_FUNCTION.get(fn)
+    if cls is None:
+        return FunctionLoss(fn)
+    loss = cls(name=fn.__name__)
+    loss.named_by_itself = True
+    return loss
+
+
+def _composable(loss):
+    """`loss` with operators and a full config, its own weight taken out."""
+    ours = catalogue.FROM_KERAS.get(type(loss))
+    if ours is not None:
+        return ours(
+            **_keras.function_arguments(loss),
+            reduction=loss.reduction,
+            name=loss.name,
+            dtype=loss.dtype,
+        )
+    if isinstance(loss, LossMixin) and loss.weight != 1.0:
+        return WeightedSum([loss])
+    return loss
+
+
+def _crossentropy(name, y_true, y_pred):
+    """The class of the crossentropy that targets of these shapes need."""
     if y_true is None or y_pred is None:
         raise ValueError(
-            f"Expected the targets and predictions with loss '{identifier}', "
-            "which is chosen by their shapes. Received: none. Name the "
-            "crossentropy: binary, categorical or sparse categorical."
+            f"Expected the targets and predictions with loss '{name}', which "
+            "is chosen by their shapes. Received: none. Name the crossentropy: "
+            "binary, categorical or sparse categorical."
         )
     targets, predictions = _shape(y_true), _shape(y_pred)
     if len(predictions) < 2 or predictions[-1] == 1:
-        return "binary_crossentropy"
+        return catalogue.BY_NAME["binary_crossentropy"]
     if len(targets) < len(predictions) or targets[-1] == 1:
-        return "sparse_categorical_crossentropy"
-    return "categorical_crossentropy"
+        return catalogue.BY_NAME["sparse_categorical_crossentropy"]
+    return catalogue.BY_NAME["categorical_crossentropy"]
 
 
 def _shape(x):
     return tuple(x.shape) if hasattr(x, "shape") else np.shape(x)
+
+
+def serialize(loss):
+    """The config of whatever `get` takes.
+
+    Args:
+        loss: A name, which stays as it is, a function that is registered, a
+            `Loss` object or class, or `None`.
+
+    Returns:
+        What JSON can hold.
+
+    Raises:
+        ValueError: for a function that is not registered.
+
+    Example:
+        >>> serialize(keras.losses.Huber(delta=3.0))["config"]["delta"]
+        3.0
+    """
+    if loss is None or isinstance(loss, str | dict):
+        return loss
+    if inspect.isclass(loss):
+        loss = loss()
+    if isinstance(loss, keras.losses.Loss):
+        return serialized_loss(loss)
+    if loss in catalogue.BY_FUNCTION:
+        return loss.__name__
+    return serialized_function(loss, getattr(loss, "__name__", repr(loss)))
+
+
+def deserialize(config):
+    """What `serialize` was given: a name, a function, a `Loss` or `None`.
+
+    Example:
+        >>> deserialize(serialize(get("mse"))).name
+        'mse'
+    """
+    if config is None or isinstance(config, str):
+        return config
+    return keras.saving.deserialize_keras_object(config)

@@ -118,7 +118,7 @@ def _product(dimensions, dtype):
 
 
 def divide_or_zero(numerator, denominator):
-    """`numerator / denominator`; 0, with gradient 0, where that divides by 0."""
+    """`numerator / denominator`; 0, gradient too, where that divides by 0."""
     if isinstance(denominator, int):
         return numerator / max(denominator, 1)
     empty = ops.equal(denominator, 0.0)

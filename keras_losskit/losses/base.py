@@ -1,0 +1,116 @@
+"""What every single loss of this package has: settings, config, operators."""
+
+import inspect
+
+import keras
+from keras import ops
+
+from keras_losskit import reductions
+from keras_losskit import weights as weights_lib
+from keras_losskit.losses.composition import Composable
+from keras_losskit.losses.evaluation import leaf_value
+from keras_losskit.losses.evaluation import weighted_total
+from keras_losskit.reductions.base import without_version
+
+
+class LossMixin(Composable):
+    """Makes a Keras loss composable; stands before it among the bases.
+
+    Adds the operators, reductions that Keras does not know, a weight of the
+    loss' own, and a config that holds every argument. A subclass names its
+    further arguments in `settings`.
+    """
+
+    #: Raised when the meaning of a config changes.
+    version = 1
+
+    def __init__(
+        self, *args, reduction="sum_over_batch_size", weight=1.0, **kwargs
+    ):
+        reductions.get(reduction)
+        super().__init__(*args, **kwargs)
+        self.reduction = reduction
+        self.weight = weights_lib.check_weight(weight, name=self.name)
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        """The weighted, reduced loss, in the loss' dtype."""
+        value = leaf_value(self, y_true, y_pred, sample_weight)
+        return ops.cast(weighted_total([value], [self.weight]), self.dtype)
+
+    #: `evaluate` may take the steps of this `__call__` by itself.
+    __call__.is_evaluation = True
+
+    def settings(self):
+        """The arguments besides `reduction`, `name`, `dtype` and `weight`."""
+        return {}
+
+    def get_config(self):
+        return {
+            **self.settings(),
+            "name": self.name,
+            "reduction": reductions.serialize(self.reduction),
+            "dtype": self.dtype,
+            "weight": weights_lib.serialize_weight(self.weight),
+            "version": self.version,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = without_version(cls, config)
+        if "reduction" in config:
+            config["reduction"] = _revived_reduction(config["reduction"])
+        if "weight" in config:
+            config["weight"] = weights_lib.deserialize_weight(config["weight"])
+        return cls(**config)
+
+    def __repr__(self):
+        given = [f"name={self.name!r}"]
+        defaults = inspect.signature(type(self).__init__).parameters
+        values = {
+            **self.settings(),
+            "reduction": self.reduction,
+            "weight": self.weight,
+        }
+        for key, value in values.items():
+            if key not in defaults or defaults[key].default != value:
+                given.append(f"{key}={value!r}")
+        return f"{type(self).__name__}({', '.join(given)})"
+
+
+class Loss(LossMixin, keras.losses.Loss):
+    """Base of the losses that Keras does not have, and of your own.
+
+    `loss = weight * reduction(call(y_true, y_pred))`. A subclass implements
+    `call`, and `settings` where it has arguments of its own.
+
+    Args:
+        reduction: One of Keras' names, a `Reduction`, or a function. Defaults
+            to `"sum_over_batch_size"`.
+        name: The term's name. Defaults to the class name in snake case.
+        dtype: Dtype of the computation. Defaults to Keras' `floatx`.
+        weight: What the loss is multiplied by: a number, a `keras.Variable` or
+            a schedule.
+
+    Example:
+        >>> class Cubic(Loss):
+        ...     def call(self, y_true, y_pred):
+        ...         return keras.ops.abs(y_true - y_pred) ** 3
+        >>> float(Cubic(name="cubic", weight=0.5)([1.0, 1.0], [1.0, 3.0]))
+        2.0
+    """
+
+    def __init__(
+        self,
+        reduction="sum_over_batch_size",
+        name=None,
+        dtype=None,
+        *,
+        weight=1.0,
+    ):
+        super().__init__(
+            reduction=reduction, name=name, dtype=dtype, weight=weight
+        )
+
+
+def _revived_reduction(config):
+    return reductions.get(config) if isinstance(config, dict) else config

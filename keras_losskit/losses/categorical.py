@@ -1,0 +1,277 @@
+"""Keras' crossentropies over classes, stable and sharing a softmax."""
+
+import keras
+from keras import ops
+
+from keras_losskit.losses.base import LossMixin
+from keras_losskit.losses.function import same_rank
+from keras_losskit.losses.labels import check_labels
+from keras_losskit.losses.logits import Logits
+
+
+@keras.saving.register_keras_serializable("keras_losskit")
+class CategoricalCrossentropy(LossMixin, keras.losses.CategoricalCrossentropy):
+    """Crossentropy between one-hot labels and predictions.
+
+    `loss = -sum(y_true * log(p), axis)`.
+
+    Args:
+        from_logits: Whether `y_pred` holds logits rather than
+            probabilities.
+        label_smoothing: Share of the label, in [0, 1], that is spread
+            evenly over the classes.
+        axis: Axis of the classes.
+        normalize: Whether to divide probabilities by their sum first, as
+            Keras does. `False` gives the textbook's value and gradient. Of
+            no effect with logits.
+        reduction, name, dtype, weight: See `Loss`.
+
+    Example:
+        >>> p = [[0.2, 0.3, 0.1]]
+        >>> keras_like = CategoricalCrossentropy()
+        >>> round(float(keras_like([[1.0, 0.0, 0.0]], p)), 4)
+        1.0986
+        >>> textbook = CategoricalCrossentropy(normalize=False)
+        >>> round(float(textbook([[1.0, 0.0, 0.0]], p)), 4)
+        1.6094
+    """
+
+    def __init__(
+        self,
+        from_logits=False,
+        label_smoothing=0.0,
+        axis=-1,
+        reduction="sum_over_batch_size",
+        name="categorical_crossentropy",
+        dtype=None,
+        *,
+        normalize=True,
+        weight=1.0,
+    ):
+        super().__init__(
+            from_logits=from_logits,
+            label_smoothing=label_smoothing,
+            axis=axis,
+            reduction=reduction,
+            name=name,
+            dtype=dtype,
+            weight=weight,
+        )
+        self.from_logits = from_logits
+        self.label_smoothing = label_smoothing
+        self.axis = axis
+        self.normalize = normalize
+
+    def settings(self):
+        return {
+            "from_logits": self.from_logits,
+            "label_smoothing": self.label_smoothing,
+            "axis": self.axis,
+            "normalize": self.normalize,
+        }
+
+    def call(self, y_true, y_pred):
+        y_true, y_pred = same_rank(y_true, y_pred)
+        if self.from_logits or self.normalize:
+            return keras.losses.categorical_crossentropy(
+                self._smooth(y_true, y_pred),
+                y_pred,
+                from_logits=self.from_logits,
+                axis=self.axis,
+            )
+        epsilon = keras.config.epsilon()
+        log_probabilities = ops.log(ops.clip(y_pred, epsilon, 1.0))
+        return self._crossentropy(y_true, log_probabilities)
+
+    def call_on_logits(self, y_true, logits):
+        """`call`, from what other losses derived from the same logits."""
+        y_true, _ = same_rank(y_true, logits.tensor)
+        return self._crossentropy(y_true, logits.log_probabilities(self.axis))
+
+    def _crossentropy(self, y_true, log_probabilities):
+        y_true = self._smooth(y_true, log_probabilities)
+        return -ops.sum(y_true * log_probabilities, axis=self.axis)
+
+    def _smooth(self, y_true, y_pred):
+        if not self.label_smoothing:
+            return y_true
+        # Keras counts the last axis, whatever `axis` says.
+        classes = y_pred.shape[self.axis]
+        y_true = ops.cast(y_true, y_pred.dtype)
+        return (
+            y_true * (1.0 - self.label_smoothing)
+            + self.label_smoothing / classes
+        )
+
+    @property
+    def values_follow_batch(self):
+        """Whether the values have the batch in front."""
+        return self.axis != 0
+
+    @property
+    def shares_logits(self):
+        """Whether a composite may hand over its softmax."""
+        return self.from_logits
+
+
+@keras.saving.register_keras_serializable("keras_losskit")
+class CategoricalFocalCrossentropy(
+    LossMixin, keras.losses.CategoricalFocalCrossentropy
+):
+    """Categorical crossentropy that makes little of easy examples.
+
+    `loss = -sum(alpha * (1 - p) ** gamma * y_true * log(p), axis)`. From
+    logits, `log(p)` is a log-softmax: unlike Keras', it keeps its gradient
+    where `p` is below `epsilon`.
+
+    Args:
+        alpha: Weight of all classes, or a list with one for each.
+        gamma: Focusing exponent; 0 gives the crossentropy times `alpha`.
+        from_logits: Whether `y_pred` holds logits rather than
+            probabilities.
+        label_smoothing: Share of the label, in [0, 1], that is spread
+            evenly over the classes.
+        axis: Axis of the classes.
+        reduction, name, dtype, weight: See `Loss`.
+
+    Reference:
+        Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017.
+
+    Example:
+        >>> loss = CategoricalFocalCrossentropy(from_logits=True)
+        >>> round(float(loss([[1.0, 0.0]], [[0.0, 0.0]])), 4)
+        0.0433
+    """
+
+    def __init__(
+        self,
+        alpha=0.25,
+        gamma=2.0,
+        from_logits=False,
+        label_smoothing=0.0,
+        axis=-1,
+        reduction="sum_over_batch_size",
+        name="categorical_focal_crossentropy",
+        dtype=None,
+        *,
+        weight=1.0,
+    ):
+        super().__init__(
+            alpha=alpha,
+            gamma=gamma,
+            from_logits=from_logits,
+            label_smoothing=label_smoothing,
+            axis=axis,
+            reduction=reduction,
+            name=name,
+            dtype=dtype,
+            weight=weight,
+        )
+        self.alpha = alpha
+        self.gamma = gamma
+        self.from_logits = from_logits
+        self.label_smoothing = label_smoothing
+        self.axis = axis
+
+    def settings(self):
+        return {
+            "alpha": self.alpha,
+            "gamma": self.gamma,
+            "from_logits": self.from_logits,
+            "label_smoothing": self.label_smoothing,
+            "axis": self.axis,
+        }
+
+    def call(self, y_true, y_pred):
+        if self.from_logits:
+            return self.call_on_logits(y_true, Logits(y_pred))
+        return super().call(y_true, y_pred)
+
+    def call_on_logits(self, y_true, logits):
+        """`call`, from what other losses derived from the same logits."""
+        y_true, _ = same_rank(y_true, logits.tensor)
+        log_p = logits.log_probabilities(self.axis)
+        y_true = ops.cast(y_true, log_p.dtype)
+        if self.label_smoothing:
+            y_true = y_true * (1.0 - self.label_smoothing) + (
+                self.label_smoothing / log_p.shape[self.axis]
+            )
+        focus = ops.power(1.0 - logits.probabilities(self.axis), self.gamma)
+        alpha = ops.convert_to_tensor(self.alpha, dtype=log_p.dtype)
+        return -ops.sum(alpha * focus * y_true * log_p, axis=self.axis)
+
+    @property
+    def values_follow_batch(self):
+        """Whether the values have the batch in front."""
+        return self.axis != 0
+
+    @property
+    def shares_logits(self):
+        """Whether a composite may hand over its softmax."""
+        return self.from_logits
+
+
+@keras.saving.register_keras_serializable("keras_losskit")
+class SparseCategoricalCrossentropy(
+    LossMixin, keras.losses.SparseCategoricalCrossentropy
+):
+    """Crossentropy between integer labels and predictions.
+
+    `loss = -log(p[y_true])`.
+
+    Args:
+        from_logits: Whether `y_pred` holds logits rather than
+            probabilities.
+        ignore_class: A label whose samples are left out, as if masked.
+        axis: Axis of the classes.
+        reduction, name, dtype, weight: See `Loss`.
+
+    Raises:
+        ValueError: in eager mode, if a label is not among the classes.
+
+    Example:
+        >>> loss = SparseCategoricalCrossentropy()
+        >>> round(float(loss([1], [[0.75, 0.25]])), 4)
+        1.3863
+    """
+
+    def __init__(
+        self,
+        from_logits=False,
+        ignore_class=None,
+        reduction="sum_over_batch_size",
+        axis=-1,
+        name="sparse_categorical_crossentropy",
+        dtype=None,
+        *,
+        weight=1.0,
+    ):
+        super().__init__(
+            from_logits=from_logits,
+            ignore_class=ignore_class,
+            axis=axis,
+            reduction=reduction,
+            name=name,
+            dtype=dtype,
+            weight=weight,
+        )
+        self.from_logits = from_logits
+        self.ignore_class = ignore_class
+        self.axis = axis
+
+    def settings(self):
+        return {
+            "from_logits": self.from_logits,
+            "ignore_class": self.ignore_class,
+            "axis": self.axis,
+        }
+
+    def call(self, y_true, y_pred):
+        classes = y_pred.shape[self.axis]
+        check_labels(self.name, y_true, classes, self.ignore_class)
+        return super().call(y_true, y_pred)
+
+    @property
+    def values_follow_batch(self):
+        """Whether the values have the batch in front."""
+        return self.axis != 0

@@ -1,0 +1,328 @@
+"""Sums of losses: the operators, and `WeightedSum`, what they make."""
+
+import dataclasses
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_losskit import weights as weights_lib
+from keras_losskit.losses.evaluation import is_composite
+from keras_losskit.losses.evaluation import leaf_value
+from keras_losskit.losses.evaluation import weighted_total
+from keras_losskit.losses.evaluation import without_lists
+from keras_losskit.losses.logits import Logits
+from keras_losskit.losses.reciprocal import Reciprocal
+from keras_losskit.losses.serialization import serialized_loss
+from keras_losskit.reductions.base import without_version
+from keras_losskit.terms import duplicates
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One term of a composite.
+
+    Args:
+        name: The term's name.
+        weight: What it enters the sum with, all nested weights multiplied: a
+            float, a `keras.Variable` or a schedule.
+        loss: The loss it comes from.
+    """
+
+    name: str
+    weight: Any = 1.0
+    loss: Any = None
+
+
+class Composable:
+    """Operators for a `keras.losses.Loss`.
+
+    `+` and `-` take a loss of any origin, `*` and `/` a number, a
+    `keras.Variable` or a schedule; the result is a `WeightedSum`. A variable
+    stands on the right, `loss * variable`: on the left it would multiply first.
+
+    Example:
+        >>> from keras_losskit import losses
+        >>> mse = losses.MeanSquaredError(name="mse")
+        >>> mae = losses.MeanAbsoluteError(name="mae")
+        >>> 0.5 * (mse - mae / 4)
+        0.5 * mse - 0.125 * mae
+    """
+
+    # NumPy's scalars would otherwise take a sum for a sequence.
+    __array_ufunc__ = None
+
+    def __add__(self, other):
+        if _is_zero(other):
+            return self
+        if not isinstance(other, keras.losses.Loss):
+            return NotImplemented
+        return WeightedSum([self, other])
+
+    def __radd__(self, other):
+        if _is_zero(other):  # where sum() starts
+            return self
+        if not isinstance(other, keras.losses.Loss):
+            return NotImplemented
+        return WeightedSum([other, self])
+
+    def __sub__(self, other):
+        if not isinstance(other, keras.losses.Loss):
+            return NotImplemented
+        return WeightedSum([self, other], [1.0, -1.0])
+
+    def __rsub__(self, other):
+        if not isinstance(other, keras.losses.Loss):
+            return NotImplemented
+        return WeightedSum([other, self], [1.0, -1.0])
+
+    def __neg__(self):
+        return WeightedSum([self], [-1.0])
+
+    def __mul__(self, other):
+        if not _is_weight(other):
+            return NotImplemented
+        return WeightedSum([self], [other])
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other):
+        if not _is_weight(other):
+            return NotImplemented
+        other = weights_lib.check_weight(other, name=self.name)
+        if not weights_lib.moves(other):
+            return WeightedSum([self], [1.0 / other])
+        return WeightedSum([self], [Reciprocal(other)])
+
+
+def _is_zero(candidate):
+    return (
+        isinstance(candidate, int)
+        and candidate == 0
+        and (not isinstance(candidate, bool))
+    )
+
+
+def _is_weight(candidate):
+    """Whether `check_weight` has something to say about `candidate`."""
+    return (
+        weights_lib.is_number(candidate)
+        or weights_lib.is_schedule(candidate)
+        or ops.is_tensor(candidate)
+        or isinstance(
+            candidate,
+            keras.Variable | keras.optimizers.schedules.LearningRateSchedule,
+        )
+    )
+
+
+@keras.saving.register_keras_serializable("keras_losskit")
+class WeightedSum(Composable, keras.losses.Loss):
+    """A weighted sum of losses, each a term of its own.
+
+    `loss = sum(weight * loss(y_true, y_pred))`, every loss with its own
+    reduction. Sums of sums are flattened, their weights multiplied.
+
+    It is a `keras.losses.Loss`, so it also trains a plain `keras.Model`; called
+    by itself, a schedule stands at step 0 and epoch 0, and JAX does not follow
+    a variable that the model does not know. In a `LossesContainer` both move.
+
+    Args:
+        losses: Losses, from here, from Keras or of your own.
+        weights: A weight for each: numbers, `keras.Variable`s or schedules.
+            Defaults to 1 for all.
+        name: Name of the whole.
+
+    Raises:
+        ValueError: for no losses, weights that do not match them in number or
+            are not finite, or two terms of one name.
+        TypeError: for what is no loss, or no weight.
+
+    Example:
+        >>> from keras_losskit import losses
+        >>> mse = losses.MeanSquaredError(name="mse")
+        >>> mae = losses.MeanAbsoluteError(name="mae")
+        >>> total = 0.7 * mse + 0.3 * mae
+        >>> total
+        0.7 * mse + 0.3 * mae
+        >>> round(float(total([[0.0]], [[2.0]])), 4)
+        3.4
+        >>> [part.name for part in total], total["mae"].weight
+        (['mse', 'mae'], 0.3)
+    """
+
+    version = 1
+
+    def __init__(self, losses, weights=None, *, name="weighted_sum"):
+        super().__init__(name=name)
+        losses = list(losses)
+        weights = [1.0] * len(losses) if weights is None else list(weights)
+        if not losses or len(losses) != len(weights):
+            raise ValueError(
+                "Expected one loss or more, and a weight for each. Received: "
+                f"{len(losses)} losses and {len(weights)} weights"
+            )
+        self.terms = tuple(
+            term
+            for loss, weight in zip(losses, weights, strict=True)
+            for term in _flattened(loss, weight)
+        )
+        repeated = duplicates(part.name for part in self.parts)
+        if repeated:
+            raise ValueError(
+                "Terms of a sum need names of their own. Received twice: "
+                f"{repeated}. Give one of them `name=...`."
+            )
+
+    @property
+    def parts(self):
+        """The terms, as a tuple of `Part`."""
+        return tuple(
+            Part(
+                part.name,
+                weights_lib.multiply_weights(weight, part.weight),
+                part.loss,
+            )
+            for loss, weight in self.terms
+            for part in parts_of(loss)
+        )
+
+    @property
+    def variables(self):
+        """The `keras.Variable`s among the weights and in their schedules."""
+        found = [
+            variable
+            for part in self.parts
+            for variable in weights_lib.weight_variables(part.weight)
+        ]
+        return list({id(variable): variable for variable in found}.values())
+
+    def part_values(self, y_true, y_pred, sample_weight=None, mask=None):
+        """Reduced, unweighted scalars in the order of `parts`.
+
+        Args:
+            y_true: Targets.
+            y_pred: Predictions.
+            sample_weight: Optional weights, `(batch, ...)`.
+            mask: Optional mask, `(batch, ...)`.
+
+        Returns:
+            List of scalars, float32 or float64.
+        """
+        logits = None
+        losses = [loss for loss, _ in self.terms]
+        if sum(getattr(loss, "shares_logits", False) for loss in losses) > 1:
+            logits = Logits(without_lists(y_pred))
+        values = []
+        for loss in losses:
+            if is_composite(loss):
+                masked = {} if mask is None else {"mask": mask}
+                values += loss.part_values(
+                    y_true, y_pred, sample_weight, **masked
+                )
+            else:
+                values.append(
+                    leaf_value(
+                        loss, y_true, y_pred, sample_weight, mask, logits=logits
+                    )
+                )
+        return values
+
+    def call(self, y_true, y_pred):
+        """The weighted sum of the losses' own values, unreduced."""
+        return weighted_total(
+            [loss.call(y_true, y_pred) for loss, _ in self.terms],
+            [weight for _, weight in self.terms],
+        )
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        """The weighted sum, a scalar."""
+        return weighted_total(
+            self.part_values(y_true, y_pred, sample_weight),
+            [part.weight for part in self.parts],
+        )
+
+    def __iter__(self):
+        return iter(self.parts)
+
+    def __len__(self):
+        return len(self.parts)
+
+    def __getitem__(self, name):
+        for part in self.parts:
+            if part.name == name:
+                return part
+        raise KeyError(
+            f"Expected a term of {[part.name for part in self.parts]}. "
+            f"Received: {name!r}"
+        )
+
+    def __contains__(self, name):
+        return any(part.name == name for part in self.parts)
+
+    def __repr__(self):
+        return formula(self.parts)
+
+    def get_config(self):
+        return {
+            "losses": [serialized_loss(loss) for loss, _ in self.terms],
+            "weights": [
+                weights_lib.serialize_weight(weight) for _, weight in self.terms
+            ],
+            "name": self.name,
+            "version": self.version,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = without_version(cls, config)
+        losses = [
+            keras.saving.deserialize_keras_object(loss)
+            for loss in config.pop("losses")
+        ]
+        weights = [
+            weights_lib.deserialize_weight(weight)
+            for weight in config.pop("weights")
+        ]
+        return cls(losses, weights, **config)
+
+
+def parts_of(loss):
+    """The parts of `loss`; of one that is no composite, itself."""
+    if is_composite(loss):
+        return tuple(loss.parts)
+    return (Part(loss.name, getattr(loss, "weight", 1.0), loss),)
+
+
+def _flattened(loss, weight):
+    """`(loss, weight)` pairs in which no loss is a sum."""
+    if not isinstance(loss, keras.losses.Loss):
+        raise TypeError(
+            "Expected the terms of a sum to be `keras.losses.Loss` objects. "
+            f"Received: {loss!r} of type {type(loss).__name__}. "
+            "`losses.get` makes one of a name or function."
+        )
+    weight = weights_lib.check_weight(weight, name=loss.name)
+    if not isinstance(loss, WeightedSum):
+        return [(loss, weight)]
+    return [
+        (inner, weights_lib.multiply_weights(weight, inner_weight))
+        for inner, inner_weight in loss.terms
+    ]
+
+
+def formula(parts):
+    """The sum of `parts` as it is written: `0.7 * ce - 0.3 * focal`."""
+    text = ""
+    for part in parts:
+        sign, factor = "+", part.weight
+        if isinstance(factor, float):
+            sign = "-" if factor < 0 else "+"
+            factor = "" if abs(factor) == 1.0 else f"{abs(factor):g} * "
+        else:
+            factor = f"{weights_lib.weight_repr(factor)} * "
+        if text:
+            text += f" {sign} {factor}{part.name}"
+        else:
+            text = f"{'-' if sign == '-' else ''}{factor}{part.name}"
+    return text

@@ -1,0 +1,150 @@
+"""Keras' losses of overlap."""
+
+import keras
+
+from keras_losskit.losses.base import LossMixin
+from keras_losskit.losses.logits import Logits
+
+
+@keras.saving.register_keras_serializable("keras_losskit")
+class Dice(LossMixin, keras.losses.Dice):
+    """Dice loss: one less the overlap of targets and predictions.
+
+    `loss = 1 - 2 * sum(y_true * p) / (sum(y_true) + sum(p) + epsilon)`, the
+    sums over `axis`.
+
+    Args:
+        axis: Axes of the sums, an int or a tuple; `None` for all, the batch
+            included.
+        from_logits: Whether to take a softmax over the last axis first.
+        reduction, name, dtype, weight: See `Loss`.
+
+    Reference:
+        Milletari, Navab, Ahmadi, "V-Net", 3DV 2016.
+
+    Example:
+        >>> loss = Dice()
+        >>> round(float(loss([[1.0, 0.0]], [[0.5, 0.5]])), 4)
+        0.5
+    """
+
+    #: The sums may run over the batch.
+    values_follow_batch = False
+
+    def __init__(
+        self,
+        reduction="sum_over_batch_size",
+        name="dice",
+        axis=None,
+        dtype=None,
+        *,
+        from_logits=False,
+        weight=1.0,
+    ):
+        super().__init__(
+            axis=axis,
+            reduction=reduction,
+            name=name,
+            dtype=dtype,
+            weight=weight,
+        )
+        self.axis = axis
+        self.from_logits = from_logits
+
+    def settings(self):
+        return {
+            "axis": self.axis,
+            "from_logits": self.from_logits,
+        }
+
+    def call(self, y_true, y_pred):
+        if self.from_logits:
+            return self.call_on_logits(y_true, Logits(y_pred))
+        return super().call(y_true, y_pred)
+
+    def call_on_logits(self, y_true, logits):
+        """`call`, from what other losses derived from the same logits."""
+        return super().call(y_true, logits.probabilities())
+
+    @property
+    def shares_logits(self):
+        """Whether a composite may hand over its softmax."""
+        return self.from_logits
+
+
+@keras.saving.register_keras_serializable("keras_losskit")
+class Tversky(LossMixin, keras.losses.Tversky):
+    """Tversky loss: Dice loss with weights for either kind of error.
+
+    `loss = 1 - tp / (tp + alpha * fp + beta * fn + epsilon)`, with `tp =
+    sum(y_true * p)`, `fp = sum(y_true * (1 - p))` and `fn = sum((1 - y_true) *
+    p)` over `axis`; the last two bear the names that Keras gives them.
+
+    Args:
+        alpha: Weight of `fp`.
+        beta: Weight of `fn`.
+        axis: Axes of the sums, an int or a tuple; `None` for all, the batch
+            included.
+        from_logits: Whether to take a softmax over the last axis first.
+        reduction, name, dtype, weight: See `Loss`.
+
+    Reference:
+        Salehi, Erdogmus, Gholipour, "Tversky Loss Function for Image
+        Segmentation", MLMI 2017.
+
+    Example:
+        >>> loss = Tversky()
+        >>> round(float(loss([[1.0, 0.0]], [[0.5, 0.5]])), 4)
+        0.5
+    """
+
+    #: The sums may run over the batch.
+    values_follow_batch = False
+
+    def __init__(
+        self,
+        alpha=0.5,
+        beta=0.5,
+        reduction="sum_over_batch_size",
+        name="tversky",
+        axis=None,
+        dtype=None,
+        *,
+        from_logits=False,
+        weight=1.0,
+    ):
+        super().__init__(
+            alpha=alpha,
+            beta=beta,
+            axis=axis,
+            reduction=reduction,
+            name=name,
+            dtype=dtype,
+            weight=weight,
+        )
+        self.alpha = alpha
+        self.beta = beta
+        self.axis = axis
+        self.from_logits = from_logits
+
+    def settings(self):
+        return {
+            "alpha": self.alpha,
+            "beta": self.beta,
+            "axis": self.axis,
+            "from_logits": self.from_logits,
+        }
+
+    def call(self, y_true, y_pred):
+        if self.from_logits:
+            return self.call_on_logits(y_true, Logits(y_pred))
+        return super().call(y_true, y_pred)
+
+    def call_on_logits(self, y_true, logits):
+        """`call`, from what other losses derived from the same logits."""
+        return super().call(y_true, logits.probabilities())
+
+    @property
+    def shares_logits(self):
+        """Whether a composite may hand over its softmax."""
+        return self.from_logits

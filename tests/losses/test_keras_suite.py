@@ -1,0 +1,90 @@
+"""Keras' own tests of its losses, run on ours."""
+
+import importlib
+import inspect
+import unittest
+
+import keras
+import pytest
+
+from keras_losskit import losses
+from keras_losskit.losses import catalogue
+
+SUITES = ["keras.src.losses.losses_test", "keras.src.losses.loss_test"]
+
+#: Tests of Keras that cannot hold for our classes, and why.
+LEFT_OUT = {
+    f"{case}.test_config": "it asserts that Keras leaves arguments out"
+    for case in ("HuberLossTest", "LogCoshTest", "CosineSimilarityTest")
+}
+if keras.config.backend() != "torch":
+    LEFT_OUT[
+        "SparseCategoricalCrossentropyTest."
+        "test_squeezes_singleton_class_dim_on_user_axis"
+    ] = "Keras' conftest skips it: only PyTorch takes any class axis"
+
+
+class OurLosses:
+    """Keras' module of losses, but with our classes in it."""
+
+    def __init__(self, module):
+        self.module = module
+
+    def __getattr__(self, name):
+        if name in catalogue.BY_NAME and inspect.isclass(
+            getattr(self.module, name)
+        ):
+            return getattr(losses, name)
+        return getattr(self.module, name)
+
+
+def keras_tests():
+    for path in SUITES:
+        module = importlib.import_module(path)
+        for case in unittest.defaultTestLoader.loadTestsFromModule(module):
+            for test in case:
+                yield pytest.param(
+                    module,
+                    type(test),
+                    test._testMethodName,
+                    id=f"{type(test).__name__}.{test._testMethodName}",
+                )
+
+
+@pytest.mark.parametrize(("module", "case", "method"), list(keras_tests()))
+def test_passes_keras_own(module, case, method, monkeypatch):
+    key = f"{case.__name__}.{method}"
+    if key in LEFT_OUT:
+        pytest.skip(LEFT_OUT[key])
+    if hasattr(module, "losses"):
+        monkeypatch.setattr(module, "losses", OurLosses(module.losses))
+    if hasattr(module, "ExampleLoss"):
+        monkeypatch.setattr(
+            module,
+            "ExampleLoss",
+            type(
+                "ExampleLoss",
+                (losses.Loss,),
+                {"call": module.ExampleLoss.call},
+            ),
+        )
+    result = unittest.TestResult()
+    case(method).run(result)
+    for test, reason in result.skipped:
+        pytest.skip(f"skipped by Keras, {test}: {reason}")
+    problems = result.errors + result.failures
+    assert not problems, problems[0][1]
+    assert result.testsRun == 1
+
+
+def test_the_suite_is_there_and_ours_is_what_it_tests():
+    assert len(list(keras_tests())) > 170
+    module = importlib.import_module(SUITES[0])
+    ours = OurLosses(module.losses)
+    assert ours.Huber is losses.Huber
+    assert ours.huber is keras.losses.huber
+
+
+def test_names_left_out_exist():
+    names = {param.id for param in keras_tests()}
+    assert set(LEFT_OUT) <= names
