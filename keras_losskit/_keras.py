@@ -4,7 +4,6 @@ Each function says which private names it uses and the versions of Keras that
 were tried; `tests/test_keras_private.py` says which of them broke.
 """
 
-import functools
 import inspect
 
 import keras
@@ -62,12 +61,7 @@ def overrides(model, method):
 
     The trainers' modules in `keras.src`, 3.14 to 3.15.
     """
-    return _overrides(type(model), method)
-
-
-@functools.cache
-def _overrides(cls, method):
-    defined = inspect.unwrap(getattr(cls, method))
+    defined = inspect.unwrap(getattr(type(model), method))
     package = defined.__module__.partition(".")[0]
     return package not in ("keras", "keras_losskit")
 
@@ -94,9 +88,10 @@ class TrainerSeams:
     def _compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
     ):
-        total = super()._compute_loss(
-            x, y, y_pred, sample_weight=sample_weight, training=training
-        )
+        with self.total_tracked_by_trainer():
+            total = super()._compute_loss(
+                x, y, y_pred, sample_weight=sample_weight, training=training
+            )
         if overrides(self, "compute_loss"):
             self.account_for(total, y_pred if x is None else x)
         return total
@@ -147,13 +142,15 @@ class CompileLossSlot:
 
 
 def install_loss(model, container):
-    """Make `container` the compiled loss of `model`; None removes it.
+    """Make `container` the compiled loss of `model`.
 
-    `Trainer._compile_loss`, `keras.src.utils.tracking`, 3.14 to 3.15.
+    `Trainer._compile_loss` and `_loss_tracker`, `keras.src.utils.tracking`,
+    3.14 to 3.15.
     """
     with DotNotTrackScope():
-        model._compile_loss = container and CompileLossSlot(container)
+        model._compile_loss = CompileLossSlot(container)
         model.loss = container
+    container.loss_tracker = model._loss_tracker
 
 
 def compiled_loss(model):

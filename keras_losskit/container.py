@@ -78,6 +78,9 @@ class LossesContainer(LossRecipe):
         super().__init__(*args, **kwargs)
         self.tracker = None
         self.built = False
+        # What a model logs as `loss`: a user's `train_step` that calls this
+        # container leaves that to it, as in tf.keras.
+        self.loss_tracker = None
         # Variables that a loss function of the user's turned out to read.
         self.adopted = ()
         self._compiled = CompiledLosses(
@@ -316,16 +319,15 @@ class LossesContainer(LossRecipe):
                 "Use `container.compute(...)` or `stateless_compute(...)` "
                 "inside `jax.jit` and `jax.grad`."
             )
-        self.track(terms, batch_size_of(y_pred))
-        return terms.total
-
-    def track(self, terms, batch_size):
-        """Add the terms of a batch to the metrics."""
+        batch_size = batch_size_of(y_pred)
         self.tracker.update_state(terms, batch_size)
-        if self.total_loss_mean is not None:
-            self.total_loss_mean.update_state(
-                terms.total, sample_weight=ops.cast(batch_size, "float32")
-            )
+        for metric in (self.total_loss_mean, self.loss_tracker):
+            if metric is not None:
+                metric.update_state(
+                    terms.total * _backend.num_replicas(),
+                    sample_weight=ops.cast(batch_size, "float32"),
+                )
+        return terms.total
 
     # ----------------------------------------------------------------- state
 

@@ -143,7 +143,8 @@ class LossTermsMixin(RecordedLosses, _keras.TrainerSeams):
                 "No loss to compute. Provide a `loss` argument in `compile()`, "
                 "a regularizer or an `add_loss`."
             )
-        container.track(terms, batch_size_of(y_pred if x is None else x))
+        batch_size = batch_size_of(y_pred if x is None else x)
+        container.tracker.update_state(terms, batch_size)
         self.__dict__["_computed"] = terms
         return terms.total
 
@@ -166,6 +167,19 @@ class LossTermsMixin(RecordedLosses, _keras.TrainerSeams):
         container.adopted += tuple(
             v for v in reads.variables if id(v) not in known
         )
+
+    @contextlib.contextmanager
+    def total_tracked_by_trainer(self):
+        """Around a `compute_loss` whose result Keras' trainer logs itself."""
+        container = self.compiled_loss
+        if container is None:
+            yield
+            return
+        tracker, container.loss_tracker = container.loss_tracker, None
+        try:
+            yield
+        finally:
+            container.loss_tracker = tracker
 
     def account_for(self, total, batch):
         """Book what a `compute_loss` of the user's own adds to the terms.
@@ -264,6 +278,18 @@ class LossTermsMixin(RecordedLosses, _keras.TrainerSeams):
             return own
         known = {id(variable) for variable in self.variables}
         return own + [v for v in further if id(v) not in known]
+
+    def zero_grad(self, *args, **kwargs):
+        """As PyTorch's, for what a weighting learns as well.
+
+        Those variables are not the module's own, so its method misses them and
+        their gradients would pile up from step to step. Other backends never
+        call it.
+        """
+        super().zero_grad(*args, **kwargs)
+        container = self.compiled_loss
+        for variable in container.trainable_variables if container else ():
+            variable.value.grad = None
 
     @property
     def seed_state(self):
