@@ -320,7 +320,7 @@ class LossesContainer(LossRecipe):
                 "inside `jax.jit` and `jax.grad`."
             )
         batch_size = batch_size_of(y_pred)
-        self.tracker.update_state(terms, batch_size)
+        self.tracker.update_state(terms, batch_size, training)
         for metric in (self.total_loss_mean, self.loss_tracker):
             if metric is not None:
                 metric.update_state(

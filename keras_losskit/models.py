@@ -144,7 +144,7 @@ class LossTermsMixin(RecordedLosses, _keras.TrainerSeams):
                 "a regularizer or an `add_loss`."
             )
         batch_size = batch_size_of(y_pred if x is None else x)
-        container.tracker.update_state(terms, batch_size)
+        container.tracker.update_state(terms, batch_size, training)
         self.__dict__["_computed"] = terms
         return terms.total
 
@@ -194,8 +194,9 @@ class LossTermsMixin(RecordedLosses, _keras.TrainerSeams):
         container = self.compiled_loss
         if terms is None or total is terms.total or container.tracker is None:
             return
-        container.tracker.add_to_kind(
-            "added", total - terms.total, batch_size_of(batch)
+        tracker = container.tracker
+        tracker.add(
+            {tracker.key_of("added"): total - terms.total}, batch_size_of(batch)
         )
 
     def _has_own_step(self):

@@ -51,59 +51,70 @@ class TermTracker(keras.metrics.Metric):
         shape = (len(self.entries),)
         self.sums = self.add_variable(shape, "zeros", name="sums")
         self.counts = self.add_variable(shape, "zeros", name="counts")
-        # What the model turned out to produce. Grows while steps are traced or
-        # run, so it must not be a set that Keras wraps and tracks.
-        self._seen = frozenset({"loss"})
+        # What training and validation turned out to produce. Grows while steps
+        # are traced or run, so it must not be a set that Keras wraps and tracks.
+        self._seen = {True: frozenset({"loss"}), False: frozenset({"loss"})}
+        self._training = True
 
-    def update_state(self, terms, batch_size):
+    def update_state(self, terms, batch_size, training=True):
         """Add the terms of a batch.
 
         Args:
             terms: `LossTerms`.
             batch_size: Number of samples, a number or an integer scalar.
+            training: Whether they are of a training step.
         """
         values = [entry.read(terms) for entry in self.entries]
-        self._seen |= {
-            entry.key
-            for entry, value in zip(self.entries, values, strict=True)
-            if value is not None
-        }
+        self._note(values, training)
         # A kind that a batch does not have contributes 0 to it, so that the
         # kinds sum to `loss`; any other value is a mean where there is one.
         present = [
             value is not None or entry.kind is not None
             for entry, value in zip(self.entries, values, strict=True)
         ]
-        vector = ops.stop_gradient(
-            ops.stack(
-                [
-                    ops.cast(0.0 if value is None else value, "float32")
-                    for value in values
-                ]
-            )
-        )
         size = ops.cast(batch_size, "float32")
-        self.sums.assign_add(self._of_one_replica(vector) * size)
+        self.sums.assign_add(self._vector(values) * size)
         if not all(present):
             size = size * ops.cast(present, "float32")
         self.counts.assign_add(ops.broadcast_to(size, self.counts.shape))
 
-    def add_to_kind(self, kind, value, batch_size):
-        """Add to a kind's contribution in the batch that was last counted.
+    def add(self, amounts, batch_size):
+        """Add to single keys of the training batch that was last counted.
+
+        To a kind's contribution that is an addition; any other key had no value
+        as yet.
 
         Args:
-            kind: One of the kinds.
-            value: Scalar.
+            amounts: `{key: scalar}`.
             batch_size: As for `update_state`.
         """
-        here = [float(entry.kind == kind) for entry in self.entries]
-        self._seen |= {e.key for e in self.entries if e.kind == kind}
-        value = ops.cast(ops.stop_gradient(value), "float32")
-        vector = value * ops.convert_to_tensor(here, "float32")
+        values = [amounts.get(entry.key) for entry in self.entries]
+        self._note(values, self._training)
+        new = [
+            value is not None and entry.kind is None
+            for entry, value in zip(self.entries, values, strict=True)
+        ]
         size = ops.cast(batch_size, "float32")
-        self.sums.assign_add(self._of_one_replica(vector) * size)
+        self.sums.assign_add(self._vector(values) * size)
+        if any(new):
+            self.counts.assign_add(size * ops.cast(new, "float32"))
 
-    def _of_one_replica(self, vector):
+    def _note(self, values, training):
+        self._training = training
+        self._seen[training] |= {
+            entry.key
+            for entry, value in zip(self.entries, values, strict=True)
+            if value is not None
+        }
+
+    def _vector(self, values):
+        vector = ops.stack(
+            [
+                ops.cast(0.0 if value is None else value, "float32")
+                for value in values
+            ]
+        )
+        vector = ops.stop_gradient(vector)
         # Losses are divided by the number of replicas, whose gradients are
         # added up; means over the replicas are what is logged.
         replicas = _backend.num_replicas()
@@ -132,14 +143,21 @@ class TermTracker(keras.metrics.Metric):
         }
 
     def keys(self):
-        """The keys that are logged: a kind only beside another kind."""
-        kinds = [e for e in self.entries if e.kind and e.key in self._seen]
+        """The keys that the last batch's phase logs, training or validation.
+
+        A kind is logged only beside another one.
+        """
+        seen = self._seen[self._training]
+        kinds = [e for e in self.entries if e.kind and e.key in seen]
         return [
             entry.key
             for entry in self.entries
-            if entry.key in self._seen
-            and (entry.kind is None or len(kinds) > 1)
+            if entry.key in seen and (entry.kind is None or len(kinds) > 1)
         ]
+
+    def key_of(self, kind):
+        """The key of a kind's contribution."""
+        return next(entry.key for entry in self.entries if entry.kind == kind)
 
     def views(self):
         """One metric per logged key, `loss` first, all reading this state."""
