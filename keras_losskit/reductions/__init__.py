@@ -8,5 +8,26 @@ from keras_losskit.reductions.base import Reduction
 from keras_losskit.reductions.base import get
 from keras_losskit.reductions.base import is_unreduced
 from keras_losskit.reductions.base import serialize
+from keras_losskit.reductions.classes import ClassWeighted
+from keras_losskit.reductions.selection import MeanNonZero
+from keras_losskit.reductions.selection import Threshold
+from keras_losskit.reductions.selection import TopK
+from keras_losskit.reductions.selection import TrimmedMean
+from keras_losskit.reductions.tail import CVaR
+from keras_losskit.reductions.tail import Quantile
+from keras_losskit.reductions.tail import Tilted
 
-__all__ = ["Reduction", "get", "is_unreduced", "serialize"]
+__all__ = [
+    "CVaR",
+    "ClassWeighted",
+    "MeanNonZero",
+    "Quantile",
+    "Reduction",
+    "Threshold",
+    "Tilted",
+    "TopK",
+    "TrimmedMean",
+    "get",
+    "is_unreduced",
+    "serialize",
+]

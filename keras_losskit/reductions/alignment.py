@@ -6,6 +6,7 @@ Nothing here writes into its inputs: PyTorch would change the caller's weights.
 import math
 
 import keras
+import numpy as np
 from keras import ops
 
 
@@ -124,3 +125,46 @@ def divide_or_zero(numerator, denominator):
     empty = ops.equal(denominator, 0.0)
     safe = ops.where(empty, 1.0, denominator)
     return ops.where(empty, 0.0, numerator / safe)
+
+
+def candidates(values, sample_weight=None, mask=None):
+    """The weighted values that a data-dependent reduction chooses from.
+
+    Args:
+        values: Per-sample values, `(batch, d0, ..., dN)`, or a scalar.
+        sample_weight: Optional weights, `(batch, ...)`.
+        mask: Optional mask, `(batch, ...)`.
+
+    Returns:
+        `(x, valid, count)`: `x`, `(n,)`, the values times their weights, 0
+        where not `valid`; `valid`, `(n,)`, False where masked or of weight 0;
+        `count`, the number of the valid ones, a scalar in the dtype of `x`.
+
+    Raises:
+        ValueError: if the shapes do not fit.
+    """
+    values, weight, mask = prepare(values, sample_weight, mask)
+    valid = ops.ones_like(values, dtype="bool")
+    if mask is not None:
+        valid = ops.logical_and(valid, mask)
+    if weight is not None:
+        valid = ops.logical_and(valid, ops.not_equal(weight, 0.0))
+        values = values * weight
+    valid = ops.reshape(valid, (-1,))
+    values = ops.reshape(values, (-1,))
+    return values, valid, ops.sum(ops.cast(valid, values.dtype))
+
+
+def descending(x, valid):
+    """`x` from the largest down, what is not `valid` last, and positions.
+
+    Args:
+        x: `(n,)`.
+        valid: `(n,)`, boolean.
+
+    Returns:
+        `(sorted, position)`, both `(n,)` in the dtype of `x`.
+    """
+    order = ops.argsort(ops.where(valid, -x, np.inf))
+    position = ops.arange(ops.shape(x)[0], dtype="int32")
+    return ops.take(x, order, axis=0), ops.cast(position, x.dtype)

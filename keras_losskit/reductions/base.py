@@ -50,7 +50,11 @@ class Reduction:
         return hash((type(self), repr(self)))
 
     def __repr__(self):
-        given = ", ".join(f"{k}={v!r}" for k, v in self.settings().items())
+        given = ", ".join(
+            f"{key}={value!r}"
+            for key, value in self.settings().items()
+            if value is not None
+        )
         return f"{type(self).__name__}({given})"
 
 

@@ -1,0 +1,90 @@
+"""A reduction that looks at the classes of the samples."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_losskit.reductions.base import Reduction
+from keras_losskit.reductions.standard import mean
+
+
+def class_weighted(values, sample_weight=None, mask=None, *, y_true, weights):
+    """Mean of the values times the weights of their classes.
+
+    See `ClassWeighted`; `weights` is a sequence with one entry for each class.
+    """
+    values = ops.convert_to_tensor(values)
+    labels = ops.convert_to_tensor(y_true)
+    rank = len(values.shape)
+    if len(labels.shape) == rank + 1 and labels.shape[-1] == 1:
+        labels = ops.squeeze(labels, axis=-1)
+    elif len(labels.shape) == rank + 1:
+        if labels.shape[-1] not in (None, len(weights)):
+            raise ValueError(
+                f"Expected one-hot labels of {len(weights)} classes. Received: "
+                f"y_true.shape={tuple(labels.shape)}"
+            )
+        labels = ops.argmax(labels, axis=-1)
+    if len(labels.shape) != rank or not rank:
+        raise ValueError(
+            "Expected labels of the shape of the loss values, or one-hot. "
+            f"Received: y_true.shape={tuple(labels.shape)}, "
+            f"values.shape={tuple(values.shape)}"
+        )
+    table = ops.convert_to_tensor(np.asarray(weights, "float32"))
+    # A label that names no class, such as one that is ignored, weighs nothing.
+    known = ops.logical_and(
+        ops.greater_equal(labels, 0), ops.less(labels, len(weights))
+    )
+    index = ops.cast(ops.where(known, labels, 0), "int32")
+    factor = ops.where(known, ops.take(table, index, axis=0), 0.0)
+    return mean(values * ops.cast(factor, values.dtype), sample_weight, mask)
+
+
+@keras.saving.register_keras_serializable("keras_losskit")
+class ClassWeighted(Reduction):
+    """Mean of the values times the weight of their class.
+
+    `sum(c[y_true] * w * x) / n`, where `n` counts the elements that the mask
+    leaves, as Keras does for `class_weight`; but for one term, and for labels
+    per step or pixel as well. Nothing valid gives 0.
+
+    Args:
+        weights: A weight for each class, in order, or a dict from class to
+            weight, in which a class that is missing weighs 1.
+
+    Raises:
+        ValueError: if there are no weights; in a call, if `y_true` is neither
+            integer labels of the values' shape nor one-hot.
+
+    Example:
+        >>> reduction = ClassWeighted(weights=[1.0, 3.0])
+        >>> float(reduction([2.0, 2.0], y_true=[0, 1]))
+        4.0
+    """
+
+    #: Tells `losses.evaluate` to hand over the targets.
+    uses_targets = True
+
+    def __init__(self, *, weights):
+        if isinstance(weights, dict):
+            # A config that went through JSON has its keys as strings.
+            given = {int(key): float(w) for key, w in weights.items()}
+            classes = range(max(given, default=-1) + 1)
+            weights = [given.get(index, 1.0) for index in classes]
+        self.weights = [float(weight) for weight in weights]
+        if not self.weights:
+            raise ValueError("Expected a weight or more. Received: none")
+
+    def __call__(self, values, sample_weight=None, mask=None, y_true=None):
+        if y_true is None:
+            raise ValueError(
+                "Expected the targets, which `losses.evaluate` and every "
+                "loss of keras_losskit hand over. Received: y_true=None"
+            )
+        return class_weighted(
+            values, sample_weight, mask, y_true=y_true, weights=self.weights
+        )
+
+    def settings(self):
+        return {"weights": self.weights}
