@@ -31,13 +31,16 @@ from keras_losskit.losses.base import Loss
 from keras_losskit.losses.categorical import CategoricalCrossentropy
 from keras_losskit.losses.categorical import CategoricalFocalCrossentropy
 from keras_losskit.losses.categorical import SparseCategoricalCrossentropy
+from keras_losskit.losses.components import Components
 from keras_losskit.losses.composition import Part
 from keras_losskit.losses.composition import WeightedSum
+from keras_losskit.losses.deep_supervision import DeepSupervision
 from keras_losskit.losses.evaluation import evaluate
 from keras_losskit.losses.function import FunctionLoss
 from keras_losskit.losses.margin import CategoricalHinge
 from keras_losskit.losses.margin import Hinge
 from keras_losskit.losses.margin import SquaredHinge
+from keras_losskit.losses.masked import Masked
 from keras_losskit.losses.naming import has_default_name
 from keras_losskit.losses.probabilistic import BinaryCrossentropy
 from keras_losskit.losses.probabilistic import BinaryFocalCrossentropy
@@ -70,7 +73,9 @@ __all__ = [
     "CategoricalGeneralizedCrossEntropy",
     "CategoricalHinge",
     "Circle",
+    "Components",
     "CosineSimilarity",
+    "DeepSupervision",
     "Dice",
     "FunctionLoss",
     "Hinge",
@@ -78,6 +83,7 @@ __all__ = [
     "KLDivergence",
     "LogCosh",
     "Loss",
+    "Masked",
     "MeanAbsoluteError",
     "MeanAbsolutePercentageError",
     "MeanSquaredError",

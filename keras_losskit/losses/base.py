@@ -8,7 +8,7 @@ from keras import ops
 from keras_losskit import reductions
 from keras_losskit import weights as weights_lib
 from keras_losskit.losses.composition import Composable
-from keras_losskit.losses.evaluation import leaf_value
+from keras_losskit.losses.evaluation import own_value
 from keras_losskit.losses.evaluation import weighted_total
 from keras_losskit.reductions.base import without_version
 
@@ -34,7 +34,7 @@ class LossMixin(Composable):
 
     def __call__(self, y_true, y_pred, sample_weight=None):
         """The weighted, reduced loss, in the loss' dtype."""
-        value = leaf_value(self, y_true, y_pred, sample_weight)
+        value = own_value(self, y_true, y_pred, sample_weight)
         return ops.cast(weighted_total([value], [self.weight]), self.dtype)
 
     #: `evaluate` may take the steps of this `__call__` by itself.

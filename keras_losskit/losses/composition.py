@@ -9,6 +9,7 @@ from keras import ops
 from keras_losskit import weights as weights_lib
 from keras_losskit.losses.evaluation import is_composite
 from keras_losskit.losses.evaluation import leaf_value
+from keras_losskit.losses.evaluation import own_weight
 from keras_losskit.losses.evaluation import weighted_total
 from keras_losskit.losses.evaluation import without_lists
 from keras_losskit.losses.logits import Logits
@@ -116,8 +117,75 @@ def _is_weight(candidate):
     )
 
 
+class Composite(Composable, keras.losses.Loss):
+    """Base of the losses that are made of parts, each a term of its own.
+
+    A subclass offers `parts` and `part_values`.
+    """
+
+    #: Raised when the meaning of a config changes.
+    version = 1
+
+    @property
+    def parts(self):
+        """The terms, as a tuple of `Part`."""
+        raise NotImplementedError
+
+    def part_values(self, y_true, y_pred, sample_weight=None, mask=None):
+        """Reduced, unweighted scalars in the order of `parts`.
+
+        Args:
+            y_true: Targets.
+            y_pred: Predictions.
+            sample_weight: Optional weights, `(batch, ...)`.
+            mask: Optional mask, `(batch, ...)`.
+
+        Returns:
+            List of scalars, float32 or float64.
+        """
+        raise NotImplementedError
+
+    @property
+    def variables(self):
+        """The `keras.Variable`s among the weights and in their schedules."""
+        found = [
+            variable
+            for part in self.parts
+            for variable in weights_lib.weight_variables(part.weight)
+        ]
+        return list({id(variable): variable for variable in found}.values())
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        """The weighted sum, a scalar."""
+        return weighted_total(
+            self.part_values(y_true, y_pred, sample_weight),
+            [part.weight for part in self.parts],
+        )
+
+    def __iter__(self):
+        return iter(self.parts)
+
+    def __len__(self):
+        return len(self.parts)
+
+    def __getitem__(self, name):
+        for part in self.parts:
+            if part.name == name:
+                return part
+        raise KeyError(
+            f"Expected a term of {[part.name for part in self.parts]}. "
+            f"Received: {name!r}"
+        )
+
+    def __contains__(self, name):
+        return any(part.name == name for part in self.parts)
+
+    def __repr__(self):
+        return formula(self.parts)
+
+
 @keras.saving.register_keras_serializable("keras_losskit")
-class WeightedSum(Composable, keras.losses.Loss):
+class WeightedSum(Composite):
     """A weighted sum of losses, each a term of its own.
 
     `loss = sum(weight * loss(y_true, y_pred))`, every loss with its own
@@ -150,8 +218,6 @@ class WeightedSum(Composable, keras.losses.Loss):
         >>> [part.name for part in total], total["mae"].weight
         (['mse', 'mae'], 0.3)
     """
-
-    version = 1
 
     def __init__(self, losses, weights=None, *, name="weighted_sum"):
         super().__init__(name=name)
@@ -187,45 +253,16 @@ class WeightedSum(Composable, keras.losses.Loss):
             for part in parts_of(loss)
         )
 
-    @property
-    def variables(self):
-        """The `keras.Variable`s among the weights and in their schedules."""
-        found = [
-            variable
-            for part in self.parts
-            for variable in weights_lib.weight_variables(part.weight)
-        ]
-        return list({id(variable): variable for variable in found}.values())
-
     def part_values(self, y_true, y_pred, sample_weight=None, mask=None):
-        """Reduced, unweighted scalars in the order of `parts`.
-
-        Args:
-            y_true: Targets.
-            y_pred: Predictions.
-            sample_weight: Optional weights, `(batch, ...)`.
-            mask: Optional mask, `(batch, ...)`.
-
-        Returns:
-            List of scalars, float32 or float64.
-        """
         logits = None
         losses = [loss for loss, _ in self.terms]
         if sum(getattr(loss, "shares_logits", False) for loss in losses) > 1:
             logits = Logits(without_lists(y_pred))
         values = []
         for loss in losses:
-            if is_composite(loss):
-                masked = {} if mask is None else {"mask": mask}
-                values += loss.part_values(
-                    y_true, y_pred, sample_weight, **masked
-                )
-            else:
-                values.append(
-                    leaf_value(
-                        loss, y_true, y_pred, sample_weight, mask, logits=logits
-                    )
-                )
+            values += values_of(
+                loss, y_true, y_pred, sample_weight, mask, logits=logits
+            )
         return values
 
     def call(self, y_true, y_pred):
@@ -234,34 +271,6 @@ class WeightedSum(Composable, keras.losses.Loss):
             [loss.call(y_true, y_pred) for loss, _ in self.terms],
             [weight for _, weight in self.terms],
         )
-
-    def __call__(self, y_true, y_pred, sample_weight=None):
-        """The weighted sum, a scalar."""
-        return weighted_total(
-            self.part_values(y_true, y_pred, sample_weight),
-            [part.weight for part in self.parts],
-        )
-
-    def __iter__(self):
-        return iter(self.parts)
-
-    def __len__(self):
-        return len(self.parts)
-
-    def __getitem__(self, name):
-        for part in self.parts:
-            if part.name == name:
-                return part
-        raise KeyError(
-            f"Expected a term of {[part.name for part in self.parts]}. "
-            f"Received: {name!r}"
-        )
-
-    def __contains__(self, name):
-        return any(part.name == name for part in self.parts)
-
-    def __repr__(self):
-        return formula(self.parts)
 
     def get_config(self):
         return {
@@ -291,7 +300,20 @@ def parts_of(loss):
     """The parts of `loss`; of one that is no composite, itself."""
     if is_composite(loss):
         return tuple(loss.parts)
-    return (Part(loss.name, getattr(loss, "weight", 1.0), loss),)
+    return (Part(loss.name, own_weight(loss), loss),)
+
+
+def values_of(
+    loss, y_true, y_pred, sample_weight=None, mask=None, *, logits=None
+):
+    """The reduced, unweighted scalars of the parts of any loss, a list."""
+    if not is_composite(loss):
+        return [
+            leaf_value(loss, y_true, y_pred, sample_weight, mask, logits=logits)
+        ]
+    # A composite of another origin may know nothing of masks.
+    masked = {} if mask is None else {"mask": mask}
+    return loss.part_values(y_true, y_pred, sample_weight, **masked)
 
 
 def _flattened(loss, weight):

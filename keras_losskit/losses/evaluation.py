@@ -53,12 +53,17 @@ def evaluate(loss, y_true, y_pred, sample_weight=None):
             [part.weight for part in loss.parts],
         )
     value = leaf_value(loss, y_true, y_pred, sample_weight)
-    return weighted_total([value], [getattr(loss, "weight", 1.0)])
+    return weighted_total([value], [own_weight(loss)])
 
 
 def is_composite(loss):
     """Whether `loss` is made of parts, each with a name and weight."""
     return hasattr(loss, "part_values")
+
+
+def own_weight(loss):
+    """The weight of a loss that has no parts; 1 where its call applies it."""
+    return 1.0 if overrides_call(loss) else getattr(loss, "weight", 1.0)
 
 
 def weighted_total(values, weights):
@@ -92,18 +97,59 @@ def leaf_value(
     """
     if overrides_call(loss):
         return _called_as_is(loss, y_true, y_pred, sample_weight, mask)
-    prediction_mask = _keras.get_keras_mask(y_pred)
+    return own_value(loss, y_true, y_pred, sample_weight, mask, logits=logits)
+
+
+def own_value(
+    loss, y_true, y_pred, sample_weight=None, mask=None, *, logits=None
+):
+    """`leaf_value` by the steps of `Loss.__call__`, which may be overridden."""
+    masks = (mask, _keras.get_keras_mask(y_pred))
     with keras.name_scope(loss.name):
-        y_true, y_pred = _converted(loss, y_true, y_pred)
+        y_true, y_pred = converted(loss, y_true, y_pred)
         if logits is not None and getattr(loss, "shares_logits", False):
             values = loss.call_on_logits(y_true, logits.astype(loss.dtype))
         else:
             values = loss.call(y_true, y_pred)
-        masks = (mask, prediction_mask, _keras.get_keras_mask(values))
-        values = _checked_values(loss, values, y_true, y_pred)
-        if not len(values.shape) and sample_weight is not None:
-            _warn_of_mean_weight(loss, sample_weight)
-        return _reduced(loss, values, sample_weight, _joint(masks, values))
+        return reduced(loss, values, y_true, y_pred, sample_weight, masks)
+
+
+def reduced(loss, values, y_true, y_pred, sample_weight=None, masks=()):
+    """What the reduction of `loss` makes of the values that it returned.
+
+    Args:
+        loss: A `keras.losses.Loss`.
+        values: What its `call` returned.
+        y_true: Targets, converted.
+        y_pred: Predictions, converted.
+        sample_weight: Optional weights, `(batch, ...)`.
+        masks: Masks, or `None`s, besides one on the values.
+
+    Returns:
+        Scalar, float32 or float64; not reduced where the reduction is `None`.
+
+    Raises:
+        ValueError: for values or a reduction that cannot be.
+    """
+    masks = (*masks, _keras.get_keras_mask(values))
+    values = _checked_values(loss, values, y_true, y_pred)
+    if not len(values.shape) and sample_weight is not None:
+        _warn_of_mean_weight(loss, sample_weight)
+    reduction = reductions.get(loss.reduction)
+    arguments = (values, sample_weight, _joint(masks, values))
+    if getattr(reduction, "uses_targets", False):
+        result = reduction(*arguments, y_true=y_true)
+    else:
+        result = reduction(*arguments)
+    if reductions.is_unreduced(loss.reduction):
+        return result
+    result = ops.convert_to_tensor(result)
+    if len(result.shape):
+        raise ValueError(
+            f"Expected the reduction of loss '{loss.name}' to return a scalar. "
+            f"Received: shape {tuple(result.shape)} from {loss.reduction!r}"
+        )
+    return wide(result)
 
 
 def overrides_call(loss):
@@ -129,7 +175,7 @@ def _called_as_is(loss, y_true, y_pred, sample_weight, mask):
     return wide(loss(y_true, y_pred, sample_weight=sample_weight))
 
 
-def _converted(loss, y_true, y_pred):
+def converted(loss, y_true, y_pred):
     """Tensors of the loss' dtype, as Keras makes them.
 
     A loss that sets `keeps_integers` gets what is no float as it came.
@@ -244,15 +290,3 @@ def _warn_of_mean_weight(loss, sample_weight):
             "weight, as Keras does. Return a value per sample instead.",
             stacklevel=2,
         )
-
-
-def _reduced(loss, values, sample_weight, mask):
-    result = reductions.get(loss.reduction)(values, sample_weight, mask)
-    if reductions.is_unreduced(loss.reduction):
-        return result
-    if len(result.shape):
-        raise ValueError(
-            f"Expected the reduction of loss '{loss.name}' to return a scalar. "
-            f"Received: shape {tuple(result.shape)} from {loss.reduction!r}"
-        )
-    return wide(result)

@@ -37,6 +37,7 @@ def has_default_name(loss):
         loss: A `keras.losses.Loss`.
 
     Example:
+        >>> import keras
         >>> has_default_name(keras.losses.Huber())
         True
         >>> has_default_name(keras.losses.Huber(name="h"))

@@ -8,6 +8,7 @@ import numpy as np
 from keras_losskit import _keras
 from keras_losskit.losses import catalogue
 from keras_losskit.losses.base import LossMixin
+from keras_losskit.losses.components import with_components
 from keras_losskit.losses.composition import WeightedSum
 from keras_losskit.losses.function import FunctionLoss
 from keras_losskit.losses.serialization import serialized_function
@@ -24,8 +25,8 @@ def get(identifier, y_true=None, y_pred=None):
             `"MeanSquaredError"`, also `"crossentropy"` and `"ce"`, which are
             resolved from the shapes), a function, a `Loss` object or class, the
             config of one, or `None`.
-        y_true: Targets, or anything with their `shape`; needed for
-            `"crossentropy"`.
+        y_true: Targets, or symbolic ones; needed for `"crossentropy"`, and to
+            find the keys of a loss that returns a dict.
         y_pred: Predictions, likewise.
 
     Returns:
@@ -49,9 +50,9 @@ def get(identifier, y_true=None, y_pred=None):
     if inspect.isclass(identifier):
         identifier = identifier()
     if isinstance(identifier, keras.losses.Loss):
-        return _composable(identifier)
+        return _discovered(_composable(identifier), y_true, y_pred)
     if callable(identifier):
-        return _from_function(identifier)
+        return _discovered(_from_function(identifier), y_true, y_pred)
     raise ValueError(
         "Expected a loss to be a name, a function or a `keras.losses.Loss`. "
         f"Received: {identifier!r}"
@@ -95,6 +96,23 @@ def _composable(loss):
     if isinstance(loss, LossMixin) and loss.weight != 1.0:
         return WeightedSum([loss])
     return loss
+
+
+def _discovered(loss, y_true, y_pred):
+    """`loss`, with a term for each key where a user's loss returns a dict."""
+    if y_true is None or y_pred is None:
+        return loss
+    if not isinstance(loss, WeightedSum):
+        return with_components(loss, y_true, y_pred)
+    terms = [
+        (_discovered(term, y_true, y_pred), weight)
+        for term, weight in loss.terms
+    ]
+    if all(
+        new is old for (new, _), (old, _) in zip(terms, loss.terms, strict=True)
+    ):
+        return loss
+    return WeightedSum(*zip(*terms, strict=True), name=loss.name)
 
 
 def _crossentropy(name, y_true, y_pred):

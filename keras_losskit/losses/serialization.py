@@ -59,5 +59,7 @@ def serialized_function(fn, name):
 
 
 def _is_registered(obj):
+    if not hasattr(obj, "__name__"):
+        return False
     name = keras.saving.get_registered_name(obj)
     return keras.saving.get_registered_object(name) is obj

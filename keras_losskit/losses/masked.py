@@ -1,0 +1,101 @@
+"""`Masked`: a loss that leaves out targets of one value."""
+
+import math
+
+import keras
+from keras import ops
+
+from keras_losskit import _keras
+from keras_losskit.losses.composition import Composite
+from keras_losskit.losses.composition import Part
+from keras_losskit.losses.composition import parts_of
+from keras_losskit.losses.composition import values_of
+from keras_losskit.losses.evaluation import is_composite
+from keras_losskit.losses.evaluation import without_lists
+from keras_losskit.losses.serialization import serialized_loss
+from keras_losskit.reductions.alignment import align
+from keras_losskit.reductions.base import without_version
+
+
+@keras.saving.register_keras_serializable("keras_losskit")
+class Masked(Composite):
+    """A loss that leaves out the targets that have one value.
+
+    The loss sees 0 there, and its reduction a mask: a mean is one over the
+    targets that are left. Nothing left gives 0.
+
+    Where targets have the features or classes of the predictions, a sample, or
+    step, or pixel, is left out if all of them are `ignore_value`. With
+    `elementwise=True` each is by itself: the loss then sees every feature as a
+    sample of one feature, which is right for losses that average over them.
+
+    Args:
+        loss: A `keras.losses.Loss`, or a composite.
+        ignore_value: The value, such as 255 or -1; NaN is possible.
+        elementwise: Whether to leave out features one by one.
+        name: The term's name. Defaults to that of `loss`; the terms of a
+            composite keep theirs.
+
+    Example:
+        >>> from keras_losskit import losses
+        >>> mse = losses.MeanSquaredError()
+        >>> float(Masked(mse, ignore_value=-1)([[1], [-1]], [[3.0], [9.0]]))
+        4.0
+    """
+
+    def __init__(self, loss, ignore_value, *, elementwise=False, name=None):
+        super().__init__(name=name or loss.name)
+        self.loss = loss
+        self.ignore_value = ignore_value
+        self.elementwise = elementwise
+
+    @property
+    def parts(self):
+        """The terms, as a tuple of `Part`."""
+        if is_composite(self.loss):
+            return tuple(self.loss.parts)
+        weight = parts_of(self.loss)[0].weight
+        return (Part(self.name, weight, self.loss),)
+
+    def part_values(self, y_true, y_pred, sample_weight=None, mask=None):
+        y_true = ops.convert_to_tensor(without_lists(y_true))
+        predicted = _keras.get_keras_mask(y_pred)
+        y_pred = ops.convert_to_tensor(without_lists(y_pred))
+        valid = self._valid(y_true)
+        if self.elementwise:
+            y_true = ops.expand_dims(y_true, axis=-1)
+            y_pred = ops.expand_dims(y_pred, axis=-1)
+            kept = ops.expand_dims(valid, axis=-1)
+        elif len(y_true.shape) == len(y_pred.shape) > 1:
+            kept = ops.any(valid, axis=-1, keepdims=True)
+            valid = ops.squeeze(kept, axis=-1)
+        else:
+            kept = valid
+        y_true = ops.where(kept, y_true, ops.zeros_like(y_true))
+        for other in (mask, predicted):
+            if other is not None:
+                other = ops.cast(ops.convert_to_tensor(other), "bool")
+                valid = ops.logical_and(valid, align(other, valid, "mask"))
+        return values_of(self.loss, y_true, y_pred, sample_weight, valid)
+
+    def _valid(self, y_true):
+        if isinstance(self.ignore_value, float) and math.isnan(
+            self.ignore_value
+        ):
+            return ops.logical_not(ops.isnan(y_true))
+        return ops.not_equal(y_true, self.ignore_value)
+
+    def get_config(self):
+        return {
+            "loss": serialized_loss(self.loss),
+            "ignore_value": self.ignore_value,
+            "elementwise": self.elementwise,
+            "name": self.name,
+            "version": self.version,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = without_version(cls, config)
+        config["loss"] = keras.saving.deserialize_keras_object(config["loss"])
+        return cls(**config)
