@@ -184,3 +184,29 @@ def function_arguments(loss):
     `delta` of `Huber` and `axis` of `CosineSimilarity`.
     """
     return dict(getattr(loss, "_fn_kwargs", {}))
+
+
+def update_jax_metrics(model, metrics, total, x, y, y_pred, sample_weight):
+    """Update `loss` and the compiled metrics in a step of the JAX trainer.
+
+    `JAXTrainer._update_metrics_variables`, 3.14 to 3.15.
+
+    Returns:
+        `(logs, metrics)`.
+    """
+    return model._update_metrics_variables(
+        metrics, total, x, y, y_pred, sample_weight
+    )
+
+
+def track_total(model, total, batch_size):
+    """Update what is logged as `loss`.
+
+    `Trainer._loss_tracker`, 3.14 to 3.15.
+    """
+    model._loss_tracker.update_state(total, sample_weight=batch_size)
+
+
+def takes_training(model):
+    """Whether `call` has `training`. `_call_has_training_arg`, 3.14 to 3.15."""
+    return model._call_has_training_arg

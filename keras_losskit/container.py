@@ -110,13 +110,14 @@ class LossesContainer(LossRecipe):
                 for name, group in penalty.members(members).items():
                     groups.setdefault(group, []).append(name)
         if self.weighting is not None and not self.weighting.built:
-            self.weighting.build(len(self._weighted_names()))
+            self.weighting.build(len(self.weighted_names()))
         extra = [LossTerm(name, "added", None) for name in self.extra_terms]
         self.tracker = TermTracker(
             log_entries(
                 [*compiled, *(terms or ()), *extra],
                 kinds=kinds,
                 moving=self._moving(),
+                found_later=self.weighs_gradients,
                 log=self.log,
                 groups=groups,
             )
@@ -125,7 +126,7 @@ class LossesContainer(LossRecipe):
 
     def _moving(self):
         """Names of the terms whose weight is not the same at every step."""
-        weighted_names = self._weighted_names() if self.weighting else ()
+        weighted_names = self.weighted_names() if self.weighting else ()
         weights = {
             **self._compiled.weights,
             **{
@@ -139,9 +140,18 @@ class LossesContainer(LossRecipe):
             if name in weighted_names or weights_lib.moves(weight)
         ]
 
-    def _weighted_names(self):
+    def weighted_names(self):
         """The terms that a weighting weighs; penalties keep their own."""
         return [*self._compiled.weights, *self.extra_terms]
+
+    # --------------------------------------------- weights from the gradients
+
+    @property
+    def weighs_gradients(self):
+        """Whether the weights come from the gradients of the terms."""
+        return (
+            self.weighting is not None and self.weighting.statistic == "gramian"
+        )
 
     # ----------------------------------------------------------- computation
 
@@ -216,9 +226,9 @@ class LossesContainer(LossRecipe):
             if penalty is not None:
                 members = [term for term in penalties if term.kind == kind]
                 terms += per_replica(penalty.apply(members, clock))
-        if self.weighting is not None:
+        if self.weighting is not None and not self.weighs_gradients:
             terms = weighted(
-                terms, self.weighting, self._weighted_names(), clock[0], moves
+                terms, self.weighting, self.weighted_names(), clock[0], moves
             )
         if moves and self.counts_steps:
             self.clock.tick()

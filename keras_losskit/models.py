@@ -6,6 +6,7 @@ import warnings
 import keras
 
 from keras_losskit import _keras
+from keras_losskit import gradient_step
 from keras_losskit.container import LossesContainer
 from keras_losskit.extra.context import Context
 from keras_losskit.forward import RecordedLosses
@@ -181,6 +182,17 @@ class LossTermsMixin(RecordedLosses, _keras.TrainerSeams):
         finally:
             container.loss_tracker = tracker
 
+    def last_terms(self):
+        """The `LossTerms` of the `compute_loss` that just ran, once."""
+        return self.__dict__.pop("_computed", None)
+
+    def train_step(self, *args, **kwargs):
+        """As Keras; with a weighting of gradients a step of its own."""
+        container = self.compiled_loss
+        if container is None or not container.weighs_gradients:
+            return super().train_step(*args, **kwargs)
+        return gradient_step.train_step(self, *args, **kwargs)
+
     def account_for(self, total, batch):
         """Book what a `compute_loss` of the user's own adds to the terms.
 
@@ -190,7 +202,7 @@ class LossTermsMixin(RecordedLosses, _keras.TrainerSeams):
             total: What the user's `compute_loss` returned.
             batch: The tensors whose leading size counts the samples.
         """
-        terms = self.__dict__.pop("_computed", None)
+        terms = self.last_terms()
         container = self.compiled_loss
         if terms is None or total is terms.total or container.tracker is None:
             return

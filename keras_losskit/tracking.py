@@ -19,7 +19,8 @@ class LogEntry:
 
     Args:
         key: The key in the logs.
-        read: `LossTerms -> scalar`, or None where the batch has no such term.
+        read: `LossTerms -> scalar`, or None where the batch has no such term;
+            None where the value is added by itself.
         kind: The kind whose contribution it is, else None.
         written: Whether the user wrote the key, so that a clash is his to mend.
         plain: Whether plain Keras logs the key as well.
@@ -27,7 +28,7 @@ class LogEntry:
     """
 
     key: str
-    read: Callable
+    read: Callable | None
     kind: str | None = None
     written: bool = False
     plain: bool = False
@@ -51,8 +52,8 @@ class TermTracker(keras.metrics.Metric):
         shape = (len(self.entries),)
         self.sums = self.add_variable(shape, "zeros", name="sums")
         self.counts = self.add_variable(shape, "zeros", name="counts")
-        # What training and validation turned out to produce. Grows while steps
-        # are traced or run, so it must not be a set that Keras wraps and tracks.
+        # What training and validation turned out to produce. It grows while
+        # steps are traced or run: no set, which Keras would wrap and track.
         self._seen = {True: frozenset({"loss"}), False: frozenset({"loss"})}
         self._training = True
 
@@ -64,7 +65,7 @@ class TermTracker(keras.metrics.Metric):
             batch_size: Number of samples, a number or an integer scalar.
             training: Whether they are of a training step.
         """
-        values = [entry.read(terms) for entry in self.entries]
+        values = [entry.read and entry.read(terms) for entry in self.entries]
         self._note(values, training)
         # A kind that a batch does not have contributes 0 to it, so that the
         # kinds sum to `loss`; any other value is a mean where there is one.
@@ -197,13 +198,14 @@ class TermView(keras.metrics.Metric):
         return self._tracker_of_terms.means()[self.name]
 
 
-def log_entries(terms, *, kinds, moving, log, groups):
+def log_entries(terms, *, kinds, moving, found_later, log, groups):
     """What a model logs, in order.
 
     Args:
         terms: Every term the model can produce, a list of `LossTerm`.
         kinds: The kinds the model may produce.
         moving: Names of the terms whose weight moves.
+        found_later: Whether the weights are found after the terms are counted.
         log: `"kinds"`, `"terms"` or `"all"`.
         groups: `{group name: [term names]}` of the penalty groups, extra terms
             and named `add_loss` calls.
@@ -223,7 +225,11 @@ def log_entries(terms, *, kinds, moving, log, groups):
             for name, members in groups.items()
         ]
         detail += [
-            LogEntry(f"{name}_weight", _weight_of(name), scaled=False)
+            LogEntry(
+                f"{name}_weight",
+                None if found_later else _weight_of(name),
+                scaled=False,
+            )
             for name in moving
         ]
         if log == "all":

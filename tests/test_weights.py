@@ -56,7 +56,7 @@ def test_numbers_become_floats(number):
         lambda step, epoch: 1.0,
         schedules.Linear,
     ],
-    ids=repr,
+    ids=lambda weight: type(weight).__name__,
 )
 def test_what_is_no_weight_is_refused_by_name(weight):
     with pytest.raises(TypeError, match="term 'mse'.*Received"):

@@ -28,3 +28,34 @@ def can_read(tensor):
         device.platform == "cpu"
         for device in jax.numpy.asarray(tensor).devices()
     )
+
+
+def term_gradients(function, variables):
+    """Gradients of several scalars, each with respect to all variables.
+
+    Args:
+        function: `values -> (list of scalars, aux)`, where `values` stand for
+            `variables`.
+        variables: List of tensors.
+
+    Returns:
+        `(rows, aux)`: per variable a tensor `(number of scalars, *shape)`.
+    """
+
+    def stacked(values):
+        scalars, aux = function(values)
+        return jax.numpy.stack(scalars), aux
+
+    scalars, pullback, aux = jax.vjp(stacked, variables, has_aux=True)
+    (rows,) = jax.vmap(pullback)(jax.numpy.eye(len(scalars)))
+    return rows, aux
+
+
+def sum_over_replicas(tensors):
+    """Sums over the replicas of a step, where the trainer has replicas."""
+    return tensors
+
+
+def apply_gradients(optimizer, gradients, variables):
+    """Let the optimizer update variables in place, outside of any gradient."""
+    optimizer.apply(gradients, variables)

@@ -30,3 +30,34 @@ def is_tracer(tensor):
 def can_read(tensor):
     """See `_backend.jax`."""
     return hasattr(tensor, "numpy") and "CPU" in tensor.device
+
+
+def term_gradients(function, variables):
+    """See `_backend.jax`; `function` reads the variables themselves."""
+    with tf.GradientTape(persistent=True) as tape:
+        scalars, aux = function(variables)
+    per_scalar = [
+        tape.gradient(
+            scalar,
+            variables,
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        )
+        for scalar in scalars
+    ]
+    rows = [
+        tf.stack([tf.convert_to_tensor(gradient) for gradient in gradients])
+        for gradients in zip(*per_scalar, strict=True)
+    ]
+    return rows, aux
+
+
+def sum_over_replicas(tensors):
+    """See `_backend.jax`."""
+    if num_replicas() == 1:
+        return tensors
+    return tf.distribute.get_replica_context().all_reduce("sum", tensors)
+
+
+def apply_gradients(optimizer, gradients, variables):
+    """See `_backend.jax`."""
+    optimizer.apply_gradients(zip(gradients, variables, strict=True))

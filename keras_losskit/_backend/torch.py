@@ -45,3 +45,34 @@ def can_read(tensor):
         and type(tensor) in (torch.Tensor, torch.nn.Parameter)
         and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
     )
+
+
+def term_gradients(function, variables):
+    """See `_backend.jax`; `function` reads the variables themselves."""
+    scalars, aux = function(variables)
+    last = len(scalars) - 1
+    per_scalar = [
+        torch.autograd.grad(
+            scalar,
+            variables,
+            retain_graph=index < last,
+            allow_unused=True,
+            materialize_grads=True,
+        )
+        for index, scalar in enumerate(scalars)
+    ]
+    rows = [
+        torch.stack(gradients) for gradients in zip(*per_scalar, strict=True)
+    ]
+    return rows, aux
+
+
+def sum_over_replicas(tensors):
+    """See `_backend.jax`."""
+    return tensors
+
+
+def apply_gradients(optimizer, gradients, variables):
+    """See `_backend.jax`."""
+    with torch.no_grad():
+        optimizer.apply(gradients, variables)
