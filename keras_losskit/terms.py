@@ -94,6 +94,7 @@ class LossTerms(Mapping):
                 f"twice: {repeated}"
             )
         self._by_kind = None
+        self._total = None
 
     def __getitem__(self, name):
         return self._terms[name]
@@ -110,7 +111,9 @@ class LossTerms(Mapping):
     @property
     def total(self):
         """The sum of all contributions: a scalar tensor, 0 without terms."""
-        return add_up(self.by_kind().values())
+        if self._total is None:
+            self._total = add_up(self.by_kind().values())
+        return self._total
 
     def by_kind(self):
         """Contributions summed by kind: `{kind: scalar}`, kinds with terms."""
