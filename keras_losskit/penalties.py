@@ -6,6 +6,7 @@ import re
 import keras
 from keras import ops
 
+from keras_losskit import _backend
 from keras_losskit import _keras
 from keras_losskit import weights as weights_lib
 from keras_losskit.recording import Recorded
@@ -20,6 +21,9 @@ PENALTY_KINDS = ("regularization", "activity", "added")
 class PenaltyList(list):
     """A plain list of scalars, as `model.losses`, that knows its terms.
 
+    Registered as a pytree whose leaves are the scalars, as those of a list: it
+    may be returned from `jax.jit`.
+
     Args:
         terms: List of `LossTerm`.
     """
@@ -27,6 +31,56 @@ class PenaltyList(list):
     def __init__(self, terms=()):
         self.terms = list(terms)
         super().__init__(term.value for term in self.terms)
+
+    def knows_its_terms(self):
+        """Whether the scalars are still those of the terms."""
+        return len(self) == len(self.terms) and all(
+            value is term.value
+            for value, term in zip(self, self.terms, strict=True)
+        )
+
+    def tree_flatten(self):
+        """Children and static part of the pytree."""
+        if not self.knows_its_terms():
+            return tuple(self), None
+        static = tuple(
+            (t.name, t.kind, t.path, t.output, Same(t.weight))
+            for t in self.terms
+        )
+        return tuple(self), static
+
+    @classmethod
+    def tree_unflatten(cls, static, children):
+        """Inverse of `tree_flatten`; a plain list where no terms are known."""
+        if static is None:
+            return list(children)
+        return cls(
+            LossTerm(name, kind, value, weight.value, path, output)
+            for (name, kind, path, output, weight), value in zip(
+                static, children, strict=True
+            )
+        )
+
+
+_backend.register_pytree(PenaltyList)
+_keras.register_tree_node_class(PenaltyList)
+
+
+class Same:
+    """A weight in the static part of a pytree: compared without its tensors."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def _key(self):
+        is_number = isinstance(self.value, (int, float))
+        return self.value if is_number else id(self.value)
+
+    def __eq__(self, other):
+        return isinstance(other, Same) and self._key() == other._key()
+
+    def __hash__(self):
+        return hash(self._key())
 
 
 def collect_losses(model):
@@ -154,7 +208,7 @@ def as_terms(losses, kind):
     """
     if losses is None:
         return []
-    if isinstance(losses, PenaltyList):
+    if isinstance(losses, PenaltyList) and losses.knows_its_terms():
         return losses.terms
     terms = []
     for loss in keras.tree.flatten(losses):
