@@ -119,7 +119,9 @@ class LossRecipe(keras.losses.Loss):
         deserialize = keras.saving.deserialize_keras_object
         config["losses"] = map_leaves(losses_lib.deserialize, config["losses"])
         config["loss_weights"] = map_leaves(
-            weights_lib.deserialize_weight, config["loss_weights"]
+            weights_lib.deserialize_weight,
+            config["loss_weights"],
+            is_leaf=weights_lib.is_variable_config,
         )
         for key in (
             "total_loss_mean",

@@ -220,12 +220,49 @@ def _different(data, outputs, argument, why):
     )
 
 
-def map_leaves(function, structure):
-    """Apply `function` to every leaf of a nest of losses or weights."""
+def like_labels(sample_weight, labels, names):
+    """Sample weights by name, or for some outputs, in the nest of the labels.
+
+    Keras' array adapter wants the two alike; `None` stands for an output that
+    has no weights. What fits nowhere is left for Keras to refuse.
+
+    Args:
+        sample_weight: Nest of sample weights.
+        labels: Nest of labels.
+        names: Flat names of the outputs, or None.
+    """
+    if not isinstance(sample_weight, dict):
+        return sample_weight
+    if isinstance(labels, dict):
+        keys = list(labels)
+    elif isinstance(labels, (list, tuple)) and len(labels) == len(names or ()):
+        keys = list(names)
+    else:
+        return sample_weight
+    if not set(sample_weight) <= set(keys):
+        return sample_weight
+    weights = [sample_weight.get(key) for key in keys]
+    if isinstance(labels, dict):
+        return dict(zip(keys, weights, strict=True))
+    return type(labels)(weights)
+
+
+def map_leaves(function, structure, is_leaf=lambda entry: False):
+    """Apply `function` to every leaf of a nest of losses or weights.
+
+    Args:
+        function: Of a leaf.
+        structure: The nest; `None` stays.
+        is_leaf: Tells a dict that is a leaf, such as the config of one, from a
+            dict of leaves.
+    """
     if structure is None:
         return None
-    if not is_nest(structure):
+    if not is_nest(structure) or is_leaf(structure):
         return function(structure)
     if isinstance(structure, dict):
-        return {k: map_leaves(function, v) for k, v in structure.items()}
-    return [map_leaves(function, value) for value in structure]
+        return {
+            key: map_leaves(function, value, is_leaf)
+            for key, value in structure.items()
+        }
+    return [map_leaves(function, value, is_leaf) for value in structure]

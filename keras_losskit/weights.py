@@ -242,10 +242,23 @@ def deserialize_weight(config):
     """
     if isinstance(config, numbers.Real):
         return float(config)
-    if set(config) == {"variable"}:
+    if is_variable_config(config):
         settings = dict(config["variable"])
         return keras.Variable(settings.pop("value"), **settings)
     return keras.saving.deserialize_keras_object(config)
+
+
+def is_variable_config(config):
+    """Whether `config` is what `serialize_weight` gives for a variable.
+
+    A dict of weights for an output called `variable` is not.
+    """
+    return (
+        isinstance(config, dict)
+        and set(config) == {"variable"}
+        and isinstance(config["variable"], dict)
+        and "value" in config["variable"]
+    )
 
 
 def is_number(weight):
