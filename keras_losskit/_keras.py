@@ -4,7 +4,9 @@ Each function says which private names it uses and the versions of Keras that
 were tried; `tests/test_keras_private.py` says which of them broke.
 """
 
+import contextlib
 import inspect
+import operator
 
 import keras
 from keras.src import tree
@@ -82,7 +84,8 @@ def reset_trainer(model):
 class TrainerSeams:
     """Private methods of Keras' trainer that hand over to public ones here.
 
-    `Trainer._compute_loss` and `_flatten_metrics_in_order`, 3.14 to 3.15.
+    `Trainer._compute_loss` and `_flatten_metrics_in_order`, and
+    `JAXTrainer._get_jax_state`, 3.14 to 3.15.
     """
 
     def _compute_loss(
@@ -107,6 +110,62 @@ class TrainerSeams:
         rest = sorted(set(logs) - set(names) - set(own))
         results = [logs[name] for name in [*names, *rest, *own] if name in logs]
         return results[0] if len(results) == 1 else results
+
+    def _get_jax_state(self, purge_model_variables=False, **wanted):
+        # Keras empties the variables before the first step and fills them after
+        # it: a step that raises would cost the model its weights.
+        variables = [
+            operator.attrgetter(attribute)(self)
+            for kind, attribute in JAX_STATE.items()
+            if wanted.get(kind)
+        ]
+        state = super()._get_jax_state(
+            purge_model_variables=purge_model_variables, **wanted
+        )
+        if purge_model_variables:
+            self._jax_state = None
+            self.__dict__["_purged"] = [
+                pair
+                for owned, values in zip(variables, state, strict=True)
+                for pair in zip(owned, values, strict=True)
+            ]
+        return state
+
+
+#: What a step on JAX carries along, in the order of its state.
+JAX_STATE = {
+    "trainable_variables": "trainable_variables",
+    "non_trainable_variables": "non_trainable_variables",
+    "optimizer_variables": "optimizer.variables",
+    "metrics_variables": "metrics_variables",
+}
+
+
+#: Names of the arguments after `x` and `y`, in Keras' order.
+FIT_ARGUMENTS = tuple(inspect.signature(keras.Model.fit).parameters)[3:]
+EVALUATE_ARGUMENTS = tuple(inspect.signature(keras.Model.evaluate).parameters)[
+    3:
+]
+
+
+@contextlib.contextmanager
+def variables_kept(model):
+    """Around `fit` and the like: an exception leaves the variables filled.
+
+    `JAXTrainer.jax_state_sync`, `Variable._value`, 3.14 to 3.15. A step that
+    failed after it had begun to run has given its buffers away, however.
+    """
+    try:
+        yield
+    except BaseException:
+        if hasattr(model, "jax_state_sync"):
+            model.jax_state_sync()
+        for variable, value in model.__dict__.get("_purged", ()):
+            if variable._value is None and not value.is_deleted():
+                variable._value = value
+        raise
+    finally:
+        model.__dict__.pop("_purged", None)
 
 
 class CompileLossSlot:

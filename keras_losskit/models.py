@@ -12,6 +12,7 @@ from keras_losskit.extra.context import Context
 from keras_losskit.forward import RecordedLosses
 from keras_losskit.recording import VariableReads
 from keras_losskit.seeds import SeedState
+from keras_losskit.structures import like_labels
 from keras_losskit.tracking import TermTracker
 from keras_losskit.tracking import batch_size_of
 from keras_losskit.twins import become_functional
@@ -311,10 +312,48 @@ class LossTermsMixin(RecordedLosses, _keras.TrainerSeams):
             self.__dict__["_seed_state"] = SeedState(self)
         return self.__dict__["_seed_state"]
 
-    def fit(self, *args, **kwargs):
-        """As Keras; schedules by epoch are told when one is over."""
-        callbacks = kwargs.pop("callbacks", None)
-        return super().fit(*args, callbacks=with_epoch_end(callbacks), **kwargs)
+    def fit(self, x=None, y=None, *args, **kwargs):
+        """As Keras; sample weights may be given by name, or in part."""
+        given = named_arguments(_keras.FIT_ARGUMENTS, args, kwargs)
+        given["callbacks"] = with_epoch_end(given.get("callbacks"))
+        given["sample_weight"] = self._like_labels(
+            given.get("sample_weight"), y
+        )
+        validation_data = given.get("validation_data")
+        if isinstance(validation_data, tuple) and len(validation_data) == 3:
+            val_x, val_y, weight = validation_data
+            weight = self._like_labels(weight, val_y)
+            given["validation_data"] = (val_x, val_y, weight)
+        with _keras.variables_kept(self):
+            return super().fit(x, y, **given)
+
+    def evaluate(self, x=None, y=None, *args, **kwargs):
+        """As Keras; sample weights may be given by name, or in part."""
+        given = named_arguments(_keras.EVALUATE_ARGUMENTS, args, kwargs)
+        given["sample_weight"] = self._like_labels(
+            given.get("sample_weight"), y
+        )
+        with _keras.variables_kept(self):
+            return super().evaluate(x, y, **given)
+
+    def predict(self, *args, **kwargs):
+        """As Keras; the model stays usable after an exception."""
+        with _keras.variables_kept(self):
+            return super().predict(*args, **kwargs)
+
+    def _like_labels(self, sample_weight, y):
+        names = getattr(self, "output_names", None)
+        return like_labels(sample_weight, y, names)
+
+
+def named_arguments(names, args, kwargs):
+    """Positional and keyword arguments, all by name."""
+    if len(args) > len(names):
+        raise TypeError(
+            f"Expected at most {len(names) + 2} positional arguments. "
+            f"Received: {len(args) + 2}"
+        )
+    return dict(zip(names, args, strict=False)) | kwargs
 
 
 class _EpochEnd(keras.callbacks.Callback):
