@@ -10,6 +10,7 @@ from keras_losskit import weights as weights_lib
 from keras_losskit.losses.composition import Composable
 from keras_losskit.losses.evaluation import own_value
 from keras_losskit.losses.evaluation import weighted_total
+from keras_losskit.losses.logits import predicted
 from keras_losskit.reductions.base import without_version
 
 
@@ -110,6 +111,44 @@ class Loss(LossMixin, keras.losses.Loss):
         super().__init__(
             reduction=reduction, name=name, dtype=dtype, weight=weight
         )
+
+
+class ClassLoss(Loss):
+    """Base of the losses over class probabilities on the last axis.
+
+    A subclass implements `call_on_logits(y_true, logits)`, which is given
+    `Logits` or `Probabilities`; in a composite they are shared.
+
+    Args:
+        reduction: See `Loss`.
+        name: See `Loss`.
+        dtype: See `Loss`.
+        from_logits: Whether `y_pred` holds logits rather than probabilities.
+        weight: See `Loss`.
+    """
+
+    def __init__(
+        self,
+        reduction="sum_over_batch_size",
+        name=None,
+        dtype=None,
+        *,
+        from_logits=False,
+        weight=1.0,
+    ):
+        super().__init__(reduction, name, dtype, weight=weight)
+        self.from_logits = from_logits
+
+    def call(self, y_true, y_pred):
+        return self.call_on_logits(y_true, predicted(y_pred, self.from_logits))
+
+    @property
+    def shares_logits(self):
+        """Whether a composite may hand over its softmax."""
+        return self.from_logits
+
+    def settings(self):
+        return {"from_logits": self.from_logits}
 
 
 def _revived_reduction(config):

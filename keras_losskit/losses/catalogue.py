@@ -7,9 +7,15 @@ Keras: a test compares them with Keras', and fails when it adds one.
 import keras
 
 from keras_losskit.losses import categorical
+from keras_losskit.losses import classification
+from keras_losskit.losses import divergence
+from keras_losskit.losses import gaussian
+from keras_losskit.losses import lovasz
 from keras_losskit.losses import margin
+from keras_losskit.losses import overlap
 from keras_losskit.losses import probabilistic
 from keras_losskit.losses import regression
+from keras_losskit.losses import robust
 from keras_losskit.losses import segmentation
 from keras_losskit.losses import sequence
 from keras_losskit.losses import similarity
@@ -46,6 +52,20 @@ KERAS_LOSSES = {
     "tversky": segmentation.Tversky,
 }
 
+#: The losses that Keras lacks, likewise.
+FURTHER_LOSSES = {
+    "asymmetric_loss": classification.AsymmetricLoss,
+    "charbonnier": robust.Charbonnier,
+    "distillation": divergence.Distillation,
+    "focal_tversky": overlap.FocalTversky,
+    "gaussian_nll": gaussian.GaussianNLL,
+    "generalized_dice": overlap.GeneralizedDice,
+    "kl_to_standard_normal": gaussian.KLToStandardNormal,
+    "lovasz_softmax": lovasz.LovaszSoftmax,
+    "pinball": robust.Pinball,
+    "poly1": classification.Poly1,
+}
+
 #: Keras' short names; each also in capitals.
 ALIASES = {
     "bce": "binary_crossentropy",
@@ -57,9 +77,17 @@ ALIASES = {
 }
 
 BY_FUNCTION = {
-    getattr(keras.losses, name): cls
-    for name, cls in KERAS_LOSSES.items()
-    if hasattr(keras.losses, name)
+    **{getattr(keras.losses, name): cls for name, cls in KERAS_LOSSES.items()},
+    classification.asymmetric_loss: classification.AsymmetricLoss,
+    robust.charbonnier: robust.Charbonnier,
+    divergence.distillation: divergence.Distillation,
+    overlap.focal_tversky: overlap.FocalTversky,
+    gaussian.gaussian_nll: gaussian.GaussianNLL,
+    overlap.generalized_dice: overlap.GeneralizedDice,
+    gaussian.kl_to_standard_normal: gaussian.KLToStandardNormal,
+    lovasz.lovasz_softmax: lovasz.LovaszSoftmax,
+    robust.pinball: robust.Pinball,
+    classification.poly1: classification.Poly1,
 }
 
 FROM_KERAS = {
@@ -68,6 +96,8 @@ FROM_KERAS = {
 
 BY_NAME = {
     **KERAS_LOSSES,
+    **FURTHER_LOSSES,
+    **{cls.__name__: cls for cls in FURTHER_LOSSES.values()},
     **{cls.__name__: cls for cls in KERAS_LOSSES.values()},
     **{alias: KERAS_LOSSES[name] for alias, name in ALIASES.items()},
     **{alias.upper(): KERAS_LOSSES[name] for alias, name in ALIASES.items()},

@@ -32,3 +32,33 @@ def check_labels(name, labels, classes, ignored=None):
             f"Expected the labels of loss '{name}' to be in [0, {classes}). "
             f"Received: labels from {low:g} to {high:g}"
         )
+
+
+def one_hot_like(labels, predictions):
+    """Labels as one-hot rows beside `predictions`.
+
+    Args:
+        labels: One-hot, of the shape of `predictions`, or integers,
+            `(batch, ...)` or `(batch, ..., 1)`.
+        predictions: `(batch, ..., classes)`, of a static last axis.
+
+    Returns:
+        `(batch, ..., classes)`, in the dtype of `predictions`.
+
+    Raises:
+        ValueError: if the shapes do not fit.
+    """
+    labels = ops.convert_to_tensor(labels)
+    classes, rank = predictions.shape[-1], len(predictions.shape)
+    if len(labels.shape) == rank and labels.shape[-1] == classes:
+        return ops.cast(labels, predictions.dtype)
+    if len(labels.shape) == rank and labels.shape[-1] == 1:
+        labels = ops.squeeze(labels, axis=-1)
+    if len(labels.shape) != rank - 1:
+        raise ValueError(
+            "Expected labels, integers or one-hot, beside predictions of shape "
+            f"{tuple(predictions.shape)}. Received: shape {tuple(labels.shape)}"
+        )
+    return ops.one_hot(
+        ops.cast(labels, "int32"), classes, dtype=predictions.dtype
+    )

@@ -1,7 +1,9 @@
-"""`Logits`: a prediction, and what several losses derive from it."""
+"""Predictions, and what several losses derive from them."""
 
 import keras
 from keras import ops
+
+from keras_losskit.reductions.alignment import wide
 
 
 class Logits:
@@ -44,3 +46,28 @@ class Logits:
         if key not in self._derived:
             self._derived[key] = compute()
         return self._derived[key]
+
+
+class Probabilities:
+    """Class probabilities, with the interface of `Logits`.
+
+    Args:
+        tensor: Probabilities, `(batch, ...)`, clipped for the logarithm.
+    """
+
+    def __init__(self, tensor):
+        self.tensor = ops.convert_to_tensor(tensor)
+
+    def log_probabilities(self, axis=-1):
+        """The logarithm of the probabilities, whatever `axis`."""
+        return ops.log(ops.clip(self.tensor, keras.config.epsilon(), 1.0))
+
+    def probabilities(self, axis=-1):
+        """The probabilities, whatever `axis`."""
+        return self.tensor
+
+
+def predicted(y_pred, from_logits):
+    """`y_pred` as `Logits` or `Probabilities`, of float32 at least."""
+    y_pred = wide(y_pred)
+    return Logits(y_pred) if from_logits else Probabilities(y_pred)

@@ -75,12 +75,18 @@ def _named(name, y_true, y_pred):
 
 
 def _from_function(fn):
-    cls = catalogue.BY_FUNCTION.get(fn)
+    cls = _class_of_function(fn)
     if cls is None:
         return FunctionLoss(fn)
     loss = cls(name=fn.__name__)
     loss.named_by_itself = True
     return loss
+
+
+def _class_of_function(fn):
+    """The class of a loss function of Keras or this package, or `None`."""
+    # Other callables need not be hashable.
+    return catalogue.BY_FUNCTION.get(fn) if inspect.isfunction(fn) else None
 
 
 def _composable(loss):
@@ -158,7 +164,7 @@ def serialize(loss):
         loss = loss()
     if isinstance(loss, keras.losses.Loss):
         return serialized_loss(loss)
-    if loss in catalogue.BY_FUNCTION:
+    if _class_of_function(loss) is not None:
         return loss.__name__
     return serialized_function(loss, getattr(loss, "__name__", repr(loss)))
 

@@ -1,0 +1,91 @@
+"""The loss of knowledge distillation."""
+
+import keras
+from keras import ops
+
+from keras_losskit.losses.base import Loss
+from keras_losskit.reductions.alignment import wide
+
+
+def distillation(y_true, y_pred, *, temperature=2.0):
+    """Divergence of a student's softened predictions from a teacher's.
+
+    `loss = T ** 2 * sum(p * (log(p) - log(q)), axis=-1)` with `p =
+    softmax(y_true / T)` and `q = softmax(y_pred / T)`; the factor keeps the
+    gradient's scale whatever `T`.
+
+    Args:
+        y_true: The teacher's logits, `(batch, d0, ..., classes)`.
+        y_pred: The student's logits, same shape.
+        temperature: `T`, positive.
+
+    Returns:
+        Losses, `(batch, d0, ...)`, float32 at least.
+
+    Raises:
+        ValueError: if `temperature` is not positive.
+
+    Reference:
+        Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network",
+        2015.
+
+    Example:
+        >>> loss = distillation([[0.0, 0.0]], [[0.0, 2.0]], temperature=1.0)
+        >>> round(float(loss[0]), 4)
+        0.4338
+    """
+    temperature = _checked_temperature(temperature)
+    teacher = ops.log_softmax(wide(y_true) / temperature)
+    student = ops.log_softmax(wide(y_pred) / temperature)
+    divergence = ops.sum(ops.exp(teacher) * (teacher - student), axis=-1)
+    return temperature**2 * divergence
+
+
+def _checked_temperature(temperature):
+    if not temperature > 0.0:
+        raise ValueError(
+            f"Expected `temperature` to be positive. Received: {temperature}"
+        )
+    return temperature
+
+
+@keras.saving.register_keras_serializable("keras_losskit")
+class Distillation(Loss):
+    """Divergence of a student's softened predictions from a teacher's.
+
+    `loss = reduction(distillation(y_true, y_pred))`, both being logits.
+
+    Args:
+        reduction, name, dtype, weight: See `Loss`.
+        temperature: What both logits are divided by, positive.
+
+    Raises:
+        ValueError: if `temperature` is not positive.
+
+    Reference:
+        Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network",
+        2015.
+
+    Example:
+        >>> loss = Distillation(temperature=1.0)
+        >>> round(float(loss([[0.0, 0.0]], [[0.0, 2.0]])), 4)
+        0.4338
+    """
+
+    def __init__(
+        self,
+        reduction="sum_over_batch_size",
+        name="distillation",
+        dtype=None,
+        *,
+        temperature=2.0,
+        weight=1.0,
+    ):
+        super().__init__(reduction, name, dtype, weight=weight)
+        self.temperature = _checked_temperature(temperature)
+
+    def call(self, y_true, y_pred):
+        return distillation(y_true, y_pred, temperature=self.temperature)
+
+    def settings(self):
+        return {"temperature": self.temperature}
