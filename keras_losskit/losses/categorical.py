@@ -196,7 +196,11 @@ class CategoricalFocalCrossentropy(
             y_true = y_true * (1.0 - self.label_smoothing) + (
                 self.label_smoothing / log_p.shape[self.axis]
             )
-        focus = ops.power(1.0 - logits.probabilities(self.axis), self.gamma)
+        # As in Keras, no power of 0: its gradient is not finite below gamma 1.
+        others = ops.maximum(
+            1.0 - logits.probabilities(self.axis), keras.config.epsilon()
+        )
+        focus = ops.power(others, self.gamma)
         alpha = ops.convert_to_tensor(self.alpha, dtype=log_p.dtype)
         return -ops.sum(alpha * focus * y_true * log_p, axis=self.axis)
 

@@ -53,6 +53,13 @@ class Composable:
     # NumPy's scalars would otherwise take a sum for a sequence.
     __array_ufunc__ = None
 
+    def __array__(self, dtype=None, copy=None):
+        raise TypeError(
+            f"Expected a number or tensor. Received: loss '{self.name}'. Write "
+            "`loss * variable`, the loss on the left: a `keras.Variable` on "
+            "the left would multiply its present value."
+        )
+
     def __add__(self, other):
         if _is_zero(other):
             return self

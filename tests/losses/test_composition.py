@@ -281,6 +281,15 @@ def test_a_variable_is_followed():
     assert float((A / weight)([[0.0]], [[1.0]])) == pytest.approx(0.2)
 
 
+def test_a_variable_on_the_left_is_refused():
+    # On JAX the message is its own.
+    message = None if keras.config.backend() == "jax" else "loss . variable"
+    with pytest.raises((TypeError, ValueError), match=message):
+        keras.Variable(2.0) * A
+    with pytest.raises(TypeError, match="Received: loss 'a'"):
+        np.asarray(A)
+
+
 def test_a_schedule_stands_at_its_start():
     schedule = schedules.Linear(0.25, 1.0, epochs=5)
     assert float((A * schedule)([[0.0]], [[2.0]])) == 1.0
