@@ -108,10 +108,10 @@ def collect_losses(model):
         >>> dense = keras.layers.Dense(
         ...     1, kernel_regularizer="l2", kernel_initializer="ones",
         ...     name="dense")
-        >>> model = keras.Sequential([keras.Input((2,)), dense])
+        >>> model = keras.Sequential([keras.Input((2,)), dense], name="net")
         >>> [(term.name, round(float(term.value), 4))
         ...  for term in collect_losses(model)]
-        [('dense/kernel', 0.02)]
+        [('net/dense/kernel', 0.02)]
     """
     terms = getattr(model, "penalty_terms", None)
     if terms is not None:

@@ -1,5 +1,3 @@
-import doctest
-import importlib
 import math
 
 import keras
@@ -9,8 +7,6 @@ from frameworks import jitted
 from keras import ops
 
 from keras_losskit import schedules
-
-MODULES = ["base", "ramps", "piecewise", "learning_rate"]
 
 
 class Halving(keras.optimizers.schedules.LearningRateSchedule):
@@ -217,11 +213,3 @@ def test_a_schedule_without_a_call_says_so():
 
     with pytest.raises(NotImplementedError, match="Silent to define"):
         Silent()(0, 0)
-
-
-@pytest.mark.parametrize("name", MODULES)
-def test_docstring_examples(name):
-    module = importlib.import_module(f"keras_losskit.schedules.{name}")
-    result = doctest.testmod(module)
-    assert result.failed == 0
-    assert result.attempted > 0

@@ -1,4 +1,3 @@
-import doctest
 import json
 import math
 from decimal import Decimal
@@ -242,9 +241,3 @@ def test_config_gives_back_the_same_weight(make):
         assert float(weight_value(again, step, epoch)) == float(
             weight_value(weight, step, epoch)
         )
-
-
-def test_docstring_examples():
-    result = doctest.testmod(weights)
-    assert result.failed == 0
-    assert result.attempted > 0

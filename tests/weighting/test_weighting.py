@@ -1,9 +1,5 @@
 """What every weighting promises: config, state, shapes, compilation."""
 
-import doctest
-import importlib
-import pkgutil
-
 import keras
 import numpy as np
 import pytest
@@ -215,14 +211,3 @@ def test_a_method_without_weigh_says_so():
 
     with pytest.raises(NotImplementedError, match="Silent to define"):
         Silent().weights(ops.ones(2))
-
-
-MODULES = [module.name for module in pkgutil.iter_modules(weighting.__path__)]
-
-
-@pytest.mark.parametrize("name", MODULES)
-def test_docstring_examples(name):
-    module = importlib.import_module(f"keras_losskit.weighting.{name}")
-    result = doctest.testmod(module)
-    assert result.failed == 0
-    assert result.attempted > 0
