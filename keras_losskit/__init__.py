@@ -10,6 +10,7 @@ from keras_losskit.models import Model
 from keras_losskit.models import Sequential
 from keras_losskit.penalties import Penalty
 from keras_losskit.penalties import collect_losses
+from keras_losskit.reporting import summary
 from keras_losskit.terms import LossTerm
 from keras_losskit.terms import LossTerms
 from keras_losskit.wrapping import unwrap
@@ -29,6 +30,7 @@ __all__ = [
     "losses",
     "reductions",
     "schedules",
+    "summary",
     "unwrap",
     "weighting",
     "wrap",
