@@ -16,6 +16,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 import keras_losskit as losskit
+from keras_losskit import losses
 
 keras.utils.set_random_seed(0)
 
@@ -53,15 +54,13 @@ model = losskit.Model(inputs, outputs)  # instead of keras.Model
 model.compile(
     optimizer="adam",
     loss={
-        "digit": [
-            keras.losses.CategoricalCrossentropy(from_logits=True, name="ce"),
-            keras.losses.CategoricalFocalCrossentropy(
-                from_logits=True, name="focal"
-            ),
-        ],
-        "parity": keras.losses.BinaryCrossentropy(from_logits=True),
+        "digit": 0.7
+        * losses.CategoricalCrossentropy(from_logits=True, name="ce")
+        + 0.3
+        * losses.CategoricalFocalCrossentropy(from_logits=True, name="focal"),
+        "parity": losses.BinaryCrossentropy(from_logits=True),
     },
-    loss_weights={"digit": [0.7, 0.3], "parity": 0.5},
+    loss_weights={"parity": 0.5},
 )
 
 # -------------------------------------------------------------- the training

@@ -200,7 +200,7 @@ def moving(container, compiled, penalties):
         for name, term in container.extra_terms.items()
     }
     weights = {**compiled.weights, **extra}
-    if container.weighting is not None:
+    if container.weighting is not None and not container.weighs_gradients:
         return set(weights)
     names = {n for n, weight in weights.items() if weights_lib.moves(weight)}
     for kind, penalty in container.penalties.items():
