@@ -1,5 +1,6 @@
 """Composable, named and separately logged losses for Keras 3."""
 
+from keras_losskit import callbacks
 from keras_losskit import losses
 from keras_losskit import reductions
 from keras_losskit import schedules
@@ -26,6 +27,7 @@ __all__ = [
     "Model",
     "Penalty",
     "Sequential",
+    "callbacks",
     "collect_losses",
     "losses",
     "reductions",

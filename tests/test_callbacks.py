@@ -1,0 +1,90 @@
+"""What the callbacks do in `fit`."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import keras_losskit as losskit
+from keras_losskit.callbacks import TerminateOnNonFiniteTerm
+
+
+def broken(y_true, y_pred):
+    # 0 / 0 where a target is negative: NaN in the second batch only
+    bad = ops.cast(y_true < 0, "float32")
+    return ops.mean(ops.abs(y_pred) + bad * ops.log(-bad), axis=-1)
+
+
+def fitted(targets, callback, epochs=3, **penalties):
+    inputs = keras.Input((2,))
+    outputs = {
+        "a": keras.layers.Dense(1, name="a", **penalties)(inputs),
+        "b": keras.layers.Dense(1, name="b")(inputs),
+    }
+    model = losskit.Model(inputs, outputs)
+    model.compile("sgd", loss={"a": "mse", "b": ["mae", broken]})
+    x = np.ones((8, 2), "float32")
+    y = {"a": np.ones((8, 1), "float32"), "b": targets}
+    history = model.fit(
+        x,
+        y,
+        batch_size=4,
+        epochs=epochs,
+        shuffle=False,
+        verbose=0,
+        callbacks=[callback],
+    )
+    return model, history
+
+
+def test_names_the_first_term_that_is_not_finite():
+    targets = np.array([[1.0]] * 4 + [[-1.0]] * 4, "float32")
+    callback = TerminateOnNonFiniteTerm()
+    with pytest.warns(RuntimeWarning, match="batch 1.*b_broken_loss"):
+        _, history = fitted(targets, callback, kernel_regularizer="l2")
+    # the sum over output b, its kind and the total are NaN because of it
+    assert callback.non_finite == {
+        "epoch": 0,
+        "batch": 1,
+        "terms": ["b_broken_loss"],
+    }
+    assert len(history.epoch) == 1
+
+
+def test_restores_the_weights_of_the_last_good_epoch():
+    targets = np.array([[1.0]] * 4 + [[-1.0]] * 4, "float32")
+    callback = TerminateOnNonFiniteTerm(restore_weights=True)
+    with pytest.warns(RuntimeWarning, match="b_broken_loss"):
+        model, _ = fitted(targets, callback)
+    assert all(np.isfinite(w).all() for w in model.get_weights())
+
+
+def test_lets_finite_training_run():
+    callback = TerminateOnNonFiniteTerm()
+    _, history = fitted(np.ones((8, 1), "float32"), callback)
+    assert callback.non_finite is None
+    assert len(history.epoch) == 3
+
+
+def test_names_a_penalty_that_is_not_finite():
+    def infinite(weights):
+        return ops.sum(ops.exp(1e6 * ops.abs(weights) + 1e6))
+
+    callback = TerminateOnNonFiniteTerm()
+    with pytest.warns(RuntimeWarning, match="regularization_loss"):
+        fitted(
+            np.ones((8, 1), "float32"), callback, kernel_regularizer=infinite
+        )
+    assert callback.non_finite["batch"] == 0
+
+
+def test_refuses_a_model_without_terms():
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="keras_losskit.wrap"):
+        model.fit(
+            np.ones((2, 1)),
+            np.ones((2, 1)),
+            verbose=0,
+            callbacks=[TerminateOnNonFiniteTerm()],
+        )
