@@ -28,6 +28,10 @@ class Part:
         weight: What it enters the sum with, all nested weights multiplied: a
             float, a `keras.Variable` or a schedule.
         loss: The loss it comes from.
+
+    Example:
+        >>> Part("mse", 0.5).name
+        'mse'
     """
 
     name: str
@@ -271,13 +275,6 @@ class WeightedSum(Composite):
                 loss, y_true, y_pred, sample_weight, mask, logits=logits
             )
         return values
-
-    def call(self, y_true, y_pred):
-        """The weighted sum of the losses' own values, unreduced."""
-        return weighted_total(
-            [loss.call(y_true, y_pred) for loss, _ in self.terms],
-            [weight for _, weight in self.terms],
-        )
 
     def get_config(self):
         return {

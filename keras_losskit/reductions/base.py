@@ -106,12 +106,29 @@ def get(identifier):
 
 
 def is_unreduced(identifier):
-    """Whether `identifier` leaves the values as they are: `None`, `"none"`."""
+    """Whether `identifier` leaves the values as they are: `None`, `"none"`.
+
+    Example:
+        >>> is_unreduced("none"), is_unreduced("sum")
+        (True, False)
+    """
     return get(identifier) is unreduced
 
 
 def serialize(identifier):
-    """`identifier` as JSON: a name stays, an object becomes its config."""
+    """What JSON can hold of `identifier`; `get` reads it back.
+
+    Args:
+        identifier: What `get` takes. A function must be registered with
+            `keras.saving.register_keras_serializable` to be found again.
+
+    Returns:
+        A name as it is, a config for an object or function.
+
+    Example:
+        >>> serialize("mean")
+        'mean'
+    """
     if identifier is None or isinstance(identifier, str):
         return identifier
     return keras.saving.serialize_keras_object(identifier)
