@@ -1,0 +1,1 @@
+"""Step times beside plain Keras: `python -m benchmarks`."""

@@ -1,0 +1,57 @@
+"""Interleaved rounds of `fit`, and what becomes of the figures."""
+
+import dataclasses
+import statistics
+import time
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """Milliseconds per step of one contestant over all rounds."""
+
+    name: str
+    rounds: tuple
+
+    @property
+    def median(self):
+        """Median over the rounds."""
+        return statistics.median(self.rounds)
+
+    @property
+    def spread(self):
+        """Half the interquartile range over the rounds."""
+        low, _, high = statistics.quantiles(self.rounds, n=4)
+        return (high - low) / 2
+
+
+def time_case(case, *, rounds, steps):
+    """Time all contestants of a case in turn.
+
+    The order is turned round at every round, so that none always runs on a
+    machine that another has just warmed or slowed.
+
+    Args:
+        case: A `Case`.
+        rounds: Number of rounds.
+        steps: Training steps per round.
+
+    Returns:
+        A list of `Timing`, in the order of the contestants.
+    """
+    built = {name: build() for name, build in case.contestants.items()}
+    for model, x, y in built.values():
+        fit(model, x, y, case.batch_size)  # tracing and compiling
+    taken = {name: [] for name in built}
+    for index in range(rounds):
+        names = list(built) if index % 2 else list(reversed(built))
+        for name in names:
+            start = time.perf_counter()
+            fit(*built[name], case.batch_size)
+            seconds = time.perf_counter() - start
+            taken[name].append(1000 * seconds / steps)
+    return [Timing(name, tuple(taken[name])) for name in built]
+
+
+def fit(model, x, y, batch_size):
+    """One round; `fit` ends by reading the logs, which waits for the device."""
+    model.fit(x, y, batch_size=batch_size, shuffle=False, verbose=0)
