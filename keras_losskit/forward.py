@@ -22,7 +22,7 @@ class RecordedLosses:
             return super().__call__(*args, **kwargs)
         with Recorder(self) as recorder:
             outputs = super().__call__(*args, **kwargs)
-        self._remember(recorder.losses)
+        self._remember(recorder)
         return outputs
 
     def stateless_call(

@@ -124,15 +124,16 @@ def layer_terms(model, recorded):
 
     Args:
         model: The model.
-        recorded: The losses of a `Recorder`, or None to tell them apart by what
-            the layers still hold.
+        recorded: The `Recorder` of the pass, or None to tell losses apart by
+            what the layers still hold, as it is done for layers that were made
+            during the pass.
     """
     found = []
     for layer in _keras.flatten_layers(model):
-        if recorded is None:
-            found += held_losses(layer)
+        if recorded is not None and recorded.watches(layer):
+            found += recorded.of_layer(layer)
         else:
-            found += [loss for loss in recorded if loss.layer is layer]
+            found += held_losses(layer)
     names = numbered(
         f"{layer_path(loss.layer)}/{loss.name or loss.kind}" for loss in found
     )

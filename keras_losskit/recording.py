@@ -49,6 +49,7 @@ class Recorder:
     def __init__(self, model):
         self._model = model
         self._patched = []
+        self._watched = set()
         self.losses = []
 
     @staticmethod
@@ -58,6 +59,7 @@ class Recorder:
 
     def __enter__(self):
         _active.recorder = self
+        self._infers_shapes = _keras.in_symbolic_scope()
         for layer in _keras.flatten_layers(self._model):
             self._watch(layer)
         return self
@@ -75,8 +77,21 @@ class Recorder:
         """The losses that `layer` added, in the order of its calls."""
         return [loss for loss in self.losses if loss.layer is layer]
 
+    def watches(self, layer):
+        """Whether `layer` was there before the pass, which may build others."""
+        return id(layer) in self._watched
+
+    def report(self, loss):
+        """Take down a loss: a `Recorded`."""
+        if _keras.in_symbolic_scope():
+            if not self._infers_shapes:
+                return  # of the pass that builds the model, before this one
+            loss = dataclasses.replace(loss, value=None)  # dead afterwards
+        self.losses.append(loss)
+
     def _watch(self, layer):
-        watched = _WatchedLayer(layer, self.losses)
+        self._watched.add(id(layer))
+        watched = _WatchedLayer(layer, self)
         # Straight into the instance dictionary: Keras' and the frameworks'
         # `__setattr__` would track, convert or refuse what is put there.
         self._patch(layer.__dict__, "add_loss", watched.add_loss)
@@ -97,11 +112,11 @@ _ABSENT = object()
 class _WatchedLayer:
     """What stands in for a layer's `add_loss` and regularizer meanwhile."""
 
-    __slots__ = ("layer", "losses", "original", "penalizing", "regularizer")
+    __slots__ = ("layer", "original", "penalizing", "recorder", "regularizer")
 
-    def __init__(self, layer, losses):
+    def __init__(self, layer, recorder):
         self.layer = layer
-        self.losses = losses
+        self.recorder = recorder
         self.original = layer.add_loss
         self.penalizing = False
         self.regularizer = None
@@ -111,9 +126,7 @@ class _WatchedLayer:
         kind = "activity" if self.penalizing else "added"
         self.penalizing = False
         for value in keras.tree.flatten(loss):
-            if _keras.in_symbolic_scope():
-                value = None  # dead as soon as the scope is left
-            self.losses.append(Recorded(self.layer, kind, value))
+            self.recorder.report(Recorded(self.layer, kind, value))
 
     def penalize(self, output):
         self.penalizing = True
