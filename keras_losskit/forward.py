@@ -5,6 +5,7 @@ import keras
 from keras_losskit import _keras
 from keras_losskit.penalties import PenaltyList
 from keras_losskit.penalties import layer_terms
+from keras_losskit.penalties import regularized_variables
 from keras_losskit.penalties import variable_terms
 from keras_losskit.recording import Recorder
 
@@ -91,8 +92,13 @@ class RecordedLosses:
         Returns:
             A list of `LossTerm` in the order of `losses`.
         """
-        recorded = self.__dict__.get("_recorded")
-        return layer_terms(self, recorded) + variable_terms(self)
+        return self.recorded_terms() + variable_terms(
+            regularized_variables(self)
+        )
+
+    def recorded_terms(self):
+        """The terms that layers added in the last forward pass."""
+        return layer_terms(self, self.__dict__.get("_recorded"))
 
     @property
     def losses(self):

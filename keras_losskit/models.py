@@ -10,6 +10,9 @@ from keras_losskit import gradient_step
 from keras_losskit.container import LossesContainer
 from keras_losskit.extra.context import Context
 from keras_losskit.forward import RecordedLosses
+from keras_losskit.fused import FusedPenalties
+from keras_losskit.fused import fuses
+from keras_losskit.penalties import regularized_variables
 from keras_losskit.recording import VariableReads
 from keras_losskit.seeds import SeedState
 from keras_losskit.structures import like_labels
@@ -64,6 +67,7 @@ class LossTermsMixin(RecordedLosses, _keras.TrainerSeams):
         container = self._container(loss, loss_weights)
         super().compile(optimizer=optimizer, loss=None, **kwargs)
         _keras.install_loss(self, container)
+        self.__dict__.pop("_fused_penalties", None)
 
     def _container(self, loss, loss_weights):
         if not isinstance(loss, LossesContainer):
@@ -126,11 +130,14 @@ class LossTermsMixin(RecordedLosses, _keras.TrainerSeams):
             ValueError: if there is nothing to minimise.
         """
         container = self.compiled_loss or LossesContainer()
-        penalties = self.penalty_terms()
         if not container.built:
-            container.build(
-                y, y_pred, penalties, self._possible_kinds(), separator="/"
-            )
+            self._build_loss(container, y, y_pred)
+        fused = self.__dict__.get("_fused_penalties")
+        penalties = (
+            self.penalty_terms()
+            if fused is None
+            else self.recorded_terms() + fused.terms()
+        )
         with self._adopting_variables(container):
             terms = container.step_terms(
                 y,
@@ -149,6 +156,19 @@ class LossTermsMixin(RecordedLosses, _keras.TrainerSeams):
         container.tracker.update_state(terms, batch_size, training)
         self.__dict__["_computed"] = terms
         return terms.total
+
+    def _build_loss(self, container, y, y_pred):
+        """Name what the model turned out to produce, once per compile."""
+        terms = self.penalty_terms()
+        container.build(y, y_pred, terms, self._possible_kinds(), "/")
+        penalty = container.penalties["regularization"]
+        if fuses(penalty, container.log):
+            self.__dict__["_fused_penalties"] = FusedPenalties(
+                regularized_variables(self),
+                penalty.members(
+                    [term for term in terms if term.kind == "regularization"]
+                ),
+            )
 
     @contextlib.contextmanager
     def _adopting_variables(self, container):

@@ -116,7 +116,9 @@ def collect_losses(model):
     terms = getattr(model, "penalty_terms", None)
     if terms is not None:
         return terms()
-    return layer_terms(model, recorded=None) + variable_terms(model)
+    return layer_terms(model, recorded=None) + variable_terms(
+        regularized_variables(model)
+    )
 
 
 def layer_terms(model, recorded):
@@ -164,13 +166,17 @@ def held_losses(layer):
     return [Recorded(layer, "activity", value) for value in losses]
 
 
-def variable_terms(model):
-    """Terms for the weight regularizers, in the order of the variables."""
-    variables = [
+def regularized_variables(model):
+    """The variables with a regularizer, frozen ones left out, as Keras."""
+    return [
         variable
         for variable in model.trainable_weights
         if getattr(variable, "regularizer", None) is not None
     ]
+
+
+def variable_terms(variables):
+    """Terms for the weight regularizers, in the order of the variables."""
     names = numbered(variable.path for variable in variables)
     return [
         LossTerm(

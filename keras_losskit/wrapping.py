@@ -121,7 +121,13 @@ def same_state(cls, model):
     # Keras wraps `build` and `quantize` per instance, around that instance.
     own = {name: made.__dict__[name] for name in ("build", "quantize")}
     made.__dict__.update({**model.__dict__, **own})
-    for name in ("_recorded", "_seed_state", "optimizer", "history"):
+    for name in (
+        "_recorded",
+        "_fused_penalties",
+        "_seed_state",
+        "optimizer",
+        "history",
+    ):
         made.__dict__.pop(name, None)
     _keras.reset_trainer(made)
     return made

@@ -59,3 +59,19 @@ def sum_over_replicas(tensors):
 def apply_gradients(optimizer, gradients, variables):
     """Let the optimizer update variables in place, outside of any gradient."""
     optimizer.apply(gradients, variables)
+
+
+#: Whether `sum_of_powers` is faster than one operation per variable. XLA fuses
+#: those by itself; stacking or concatenating the variables was slower.
+FUSES_PENALTIES = False
+
+
+def sum_of_powers(variables, order):
+    """`sum_i sum(|w_i| ** order)` over all variables.
+
+    Args:
+        variables: List of `keras.Variable`, float32.
+        order: 1 or 2.
+    """
+    function = jax.numpy.abs if order == 1 else jax.numpy.square
+    return sum(function(v.value).sum() for v in variables)

@@ -61,3 +61,14 @@ def sum_over_replicas(tensors):
 def apply_gradients(optimizer, gradients, variables):
     """See `_backend.jax`."""
     optimizer.apply_gradients(zip(gradients, variables, strict=True))
+
+
+#: See `_backend.jax`: one kernel per variable, and one for its gradient.
+FUSES_PENALTIES = True
+
+
+def sum_of_powers(variables, order):
+    """See `_backend.jax`."""
+    if order == 2:
+        return 2.0 * tf.add_n([tf.nn.l2_loss(v.value) for v in variables])
+    return tf.add_n([tf.reduce_sum(tf.abs(v.value)) for v in variables])

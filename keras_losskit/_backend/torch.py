@@ -76,3 +76,33 @@ def apply_gradients(optimizer, gradients, variables):
     """See `_backend.jax`."""
     with torch.no_grad():
         optimizer.apply(gradients, variables)
+
+
+#: See `_backend.jax`: one multi-tensor kernel for all variables.
+FUSES_PENALTIES = True
+
+
+def sum_of_powers(variables, order):
+    """See `_backend.jax`."""
+    return _SumOfPowers.apply(order, *(v.value for v in variables))
+
+
+class _SumOfPowers(torch.autograd.Function):
+    """`sum_i sum(|w_i| ** order)` with a gradient in one kernel as well."""
+
+    @staticmethod
+    def forward(ctx, order, *tensors):
+        ctx.order = order
+        ctx.save_for_backward(*tensors)
+        norms = torch.stack(torch._foreach_norm(tensors, order))
+        return norms.sum() if order == 1 else norms.square().sum()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient):
+        tensors = ctx.saved_tensors
+        if ctx.order == 1:
+            tensors = torch._foreach_sign(tensors)
+        else:
+            gradient = 2.0 * gradient
+        return None, *torch._foreach_mul(tensors, gradient)
