@@ -269,10 +269,6 @@ def test_a_lambda_trains_a_plain_model():
     assert logs[-1] < logs[0]
 
 
-@pytest.mark.skipif(
-    keras.config.backend() == "tensorflow",
-    reason="Keras' own kernel checks labels on TensorFlow's CPU",
-)
 @pytest.mark.parametrize("label", [3, -1])
 def test_labels_out_of_range_are_refused_in_eager_mode(label):
     loss = losses.SparseCategoricalCrossentropy(name="ce")
