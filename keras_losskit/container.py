@@ -232,7 +232,7 @@ class LossesContainer(LossRecipe):
             )
         if moves and self.counts_steps:
             self.clock.tick()
-        return LossTerms(with_unique_names(terms))
+        return LossTerms(with_unique_names(terms)).summed()
 
     def stateless_compute(
         self,

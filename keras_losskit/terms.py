@@ -60,7 +60,7 @@ class LossTerm:
         return weigh(self.value, self.weight)
 
 
-class LossTerms(Mapping):
+class LossTerms:
     """The terms of one batch: an ordered mapping from name to `LossTerm`.
 
     `total = sum(term.contribution)`. Registered as a pytree whose leaves are
@@ -105,6 +105,14 @@ class LossTerms(Mapping):
     def __len__(self):
         return len(self._terms)
 
+    # A mapping in all but its bases: of a `Mapping`, TensorFlow would make
+    # plain pairs on the way out of a `tf.function`.
+    __contains__ = Mapping.__contains__
+    get = Mapping.get
+    items = Mapping.items
+    keys = Mapping.keys
+    values = Mapping.values
+
     def __repr__(self):
         return f"LossTerms({list(self._terms.values())!r})"
 
@@ -114,6 +122,11 @@ class LossTerms(Mapping):
         if self._total is None:
             self._total = add_up(self.by_kind().values())
         return self._total
+
+    def summed(self):
+        """These terms, added up now: a `tf.GradientTape` may be listening."""
+        self._total = add_up(self.by_kind().values())
+        return self
 
     def by_kind(self):
         """Contributions summed by kind: `{kind: scalar}`, kinds with terms."""
