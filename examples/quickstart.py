@@ -68,7 +68,7 @@ history = model.fit(
     train_x,
     train_y,
     validation_data=(test_x, test_y),
-    batch_size=128,
+    batch_size=32,
     epochs=5,
     verbose=2,
 ).history
