@@ -153,6 +153,6 @@ MARKDOWN = [
 def test_code_in_markdown_runs(code, tmp_path):
     if not runs_here(code):
         pytest.skip("for another backend")
-    file = tmp_path / "code.py"
+    file = tmp_path / "snippet.py"
     file.write_text(code, encoding="utf-8")
     run([file], tmp_path)
