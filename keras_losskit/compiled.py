@@ -94,14 +94,14 @@ class CompiledLosses:
                 predictions[index],
                 several_outputs=len(wanted) > 1,
             )
-        self.entries = tuple(entries)
+        self.entries = with_names_of_their_own(entries)
 
     def _build_output(
         self, index, given, weights, y_true, y_pred, several_outputs
     ):
         output = self.outputs.names[index]
         resolved = [
-            (losses_lib.get(loss, y_true, y_pred), weight)
+            (resolve(loss, y_true, y_pred, output), weight)
             for loss, weight in zip(given, weights, strict=True)
             if loss is not None
         ]
@@ -242,6 +242,28 @@ class CompiledLosses:
                 entry.names, entry.part_weights, strict=True
             )
         }
+
+
+def resolve(loss, y_true, y_pred, output):
+    """The loss object of an output, which an error names."""
+    try:
+        return losses_lib.get(loss, y_true, y_pred)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"Expected a loss for output '{output}': a name, a function or a "
+            f"`keras.losses.Loss`. Received: {loss!r}. {error}"
+        ) from error
+
+
+def with_names_of_their_own(entries):
+    """Entries renamed where the term of one output bears another's name."""
+    names = iter(numbered(name for entry in entries for name in entry.names))
+    return tuple(
+        dataclasses.replace(
+            entry, names=tuple(next(names) for _ in entry.names)
+        )
+        for entry in entries
+    )
 
 
 def as_list(entry):

@@ -309,6 +309,7 @@ class LossesContainer(LossRecipe):
             *as_terms(activity_losses, "activity"),
             *as_terms(added_losses, "added"),
         ]
+        refuse_tracers((y_true, y_pred, [term.value for term in penalties]))
         try:
             if not self.built:
                 self.build(y_true, y_pred)
@@ -322,13 +323,6 @@ class LossesContainer(LossRecipe):
             )
         except StructureError as error:
             raise StructureError(f"{error}\n{PLAIN_MODEL_HINT}") from None
-        if not _keras.in_stateless_scope() and _backend.is_tracer(terms.total):
-            raise RuntimeError(
-                "Expected `LossesContainer.__call__` to run outside of a "
-                "transformation, since it updates metrics. Received a tracer. "
-                "Use `container.compute(...)` or `stateless_compute(...)` "
-                "inside `jax.jit` and `jax.grad`."
-            )
         batch_size = batch_size_of(y_pred)
         self.tracker.update_state(terms, batch_size, training)
         for metric in (self.total_loss_mean, self.loss_tracker):
@@ -400,3 +394,16 @@ class LossesContainer(LossRecipe):
             weights += penalty.weights if penalty is not None else []
         weights += [term.weight for term in self.extra_terms.values()]
         return weights
+
+
+def refuse_tracers(tensors):
+    """Refuse a bare transformation, before anything is built or moved in it."""
+    if _keras.in_stateless_scope():
+        return
+    if any(_backend.is_tracer(leaf) for leaf in keras.tree.flatten(tensors)):
+        raise RuntimeError(
+            "Expected `LossesContainer.__call__` to run outside of a "
+            "transformation, since it updates metrics. Received: a tracer. "
+            "Use `container.compute(...)` or `stateless_compute(...)` inside "
+            "`jax.jit` and `jax.grad`."
+        )

@@ -149,8 +149,8 @@ class LossTermsMixin(RecordedLosses, _keras.TrainerSeams):
             )
         if not terms and not self._has_own_step():
             raise ValueError(
-                "No loss to compute. Provide a `loss` argument in `compile()`, "
-                "a regularizer or an `add_loss`."
+                "No loss to compute. Expected a `loss` in `compile()`, a "
+                "regularizer or an `add_loss`. Received: none of them."
             )
         batch_size = batch_size_of(y_pred if x is None else x)
         container.tracker.update_state(terms, batch_size, training)

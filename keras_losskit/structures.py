@@ -137,7 +137,10 @@ def _spread_dict(structure, node, path, outputs, entries, argument):
             f"{sorted(unknown, key=str)}"
         )
     for index in indices:
-        entries[index] = structure.get(outputs.names[index])
+        name = outputs.names[index]
+        if name in structure:
+            entry = structure[name]
+            _spread(entry, index, (*path, name), outputs, entries, argument)
 
 
 def _spread_sequence(structure, node, path, outputs, entries, argument):
@@ -174,7 +177,7 @@ def spread_data(data, outputs, *, argument, wanted=()):
 
     Args:
         data: As for `spread`; for a single output also numbers in lists. Labels
-            may be given for the outputs that have a loss only.
+            may be given in order, for the outputs that have a loss only.
         outputs: `Outputs`.
         argument: What the user calls it, for the error.
         wanted: Indices of the outputs that have a loss.
@@ -189,7 +192,8 @@ def spread_data(data, outputs, *, argument, wanted=()):
         entries = spread(data, outputs, argument=argument)
     except StructureError as error:
         flat = keras.tree.flatten(data)
-        if len(flat) != len(wanted):
+        misnamed = isinstance(data, dict) and len(wanted) > 1
+        if misnamed or len(flat) != len(wanted):
             raise _different(data, outputs, argument, error) from None
         entries = [None] * len(outputs)
         for index, value in zip(wanted, flat, strict=True):
