@@ -9,7 +9,9 @@ import inspect
 import operator
 
 import keras
+from keras.src import backend
 from keras.src import tree
+from keras.src.backend.common import global_state
 from keras.src.backend.common.masking import get_keras_mask as get_keras_mask
 from keras.src.backend.common.stateless_scope import (
     in_stateless_scope as in_stateless_scope,
@@ -18,8 +20,10 @@ from keras.src.backend.common.symbolic_scope import (
     in_symbolic_scope as in_symbolic_scope,
 )
 from keras.src.models.functional import Functional as Functional
+from keras.src.saving.keras_saveable import KerasSaveable
 from keras.src.trainers.compile_utils import CompileMetrics
 from keras.src.trainers.trainer import Trainer as Trainer
+from keras.src.utils import python_utils
 from keras.src.utils.tracking import DotNotTrackScope
 
 
@@ -269,3 +273,75 @@ def track_total(model, total, batch_size):
 def takes_training(model):
     """Whether `call` has `training`. `_call_has_training_arg`, 3.14 to 3.15."""
     return model._call_has_training_arg
+
+
+def calls_are_keras_own(layer):
+    """Whether the layer's own `call`, which Keras wrote, adds no loss.
+
+    Package `keras.src`, 3.14 to 3.15.
+    """
+    defined = inspect.unwrap(type(layer).call)
+    return defined.__module__.partition(".")[0] == "keras"
+
+
+def loses_losses_in_loop(layer):
+    """Whether `layer` is an RNN that leaves a cell's losses in its loop.
+
+    `RNN.inner_loop`, 3.14 to 3.15. It runs inside the backend's own loop, out
+    of which no tensor that it does not carry can be had.
+    """
+    return (
+        isinstance(layer, keras.layers.RNN)
+        and not layer.unroll
+        and not getattr(layer, "carries_losses", False)
+    )
+
+
+def rnn(*args, **kwargs):
+    """The backend's loop over time. `keras.src.backend.rnn`, 3.14 to 3.15."""
+    return backend.rnn(*args, **kwargs)
+
+
+def in_call():
+    """Whether a layer is being called, or a model in a stateless scope.
+
+    The global attribute `current_call_ctx`, 3.14 to 3.15.
+    """
+    return in_stateless_scope() or (
+        global_state.get_global_attribute("current_call_ctx") is not None
+    )
+
+
+def derived_config(get_config):
+    """Mark a `get_config` as one that Keras derives from the constructor.
+
+    `keras.src.utils.python_utils.default`, 3.14 to 3.15: a subclass that does
+    not write its own gets its constructor's arguments saved.
+    """
+    return python_utils.default(get_config)
+
+
+class Saveable(KerasSaveable):
+    """Base of what `model.save` looks into for weights, as it does for losses.
+
+    `KerasSaveable` of `keras.src.saving.keras_saveable` and `_obj_type`, 3.14
+    to 3.15.
+    """
+
+    def _obj_type(self):
+        return "Loss"
+
+
+class LayerSeams:
+    """Private steps of `Layer.__call__` and `build` that call public ones here.
+
+    `Layer._maybe_build` and `_post_build`, 3.14 to 3.15.
+    """
+
+    def _maybe_build(self, call_spec):
+        super()._maybe_build(call_spec)
+        self.before_call()
+
+    def _post_build(self):
+        super()._post_build()
+        self.after_build()

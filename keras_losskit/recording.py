@@ -8,12 +8,14 @@ afterwards.
 """
 
 import dataclasses
+import functools
 import threading
 from typing import Any
 
 import keras
 from keras import ops
 
+from keras_losskit import _backend
 from keras_losskit import _keras
 
 _active = threading.local()
@@ -21,7 +23,16 @@ _active = threading.local()
 
 @dataclasses.dataclass(frozen=True)
 class Recorded:
-    """A loss that a layer added: its owner, kind, value, name and weight."""
+    """A loss that a layer added.
+
+    Args:
+        layer: Its owner.
+        kind: `"activity"` or `"added"`.
+        value: Its value, unweighted: a scalar; inside the loop of an RNN also
+            each sample's share of it, `(batch, 1)`.
+        name: The name the user gave it.
+        weight: The weight the user gave it.
+    """
 
     layer: Any
     kind: str
@@ -34,23 +45,31 @@ class Recorder:
     """Context manager that records the losses of one forward pass of a model.
 
     Args:
-        model: The model whose layers are watched.
+        model: The model, or layer, whose layers are watched.
+        outputs_of: Layers whose outputs are kept as well.
+        forward: Whether Keras gets the losses too. False inside the loop of an
+            RNN, out of which only the sums over the steps can be carried.
 
     Example:
         >>> layer = keras.layers.Dense(1, activity_regularizer="l2")
         >>> model = keras.Sequential([keras.Input((2,)), layer])
-        >>> with Recorder(model) as recorder:
+        >>> with Recorder(model, outputs_of=[layer]) as recorder:
         ...     _ = model(ops.ones((3, 2)))
         >>> [(loss.layer.name == layer.name, loss.kind)
         ...  for loss in recorder.losses]
         [(True, 'activity')]
+        >>> [tuple(output.shape) for output in recorder.outputs[layer]]
+        [(3, 1)]
     """
 
-    def __init__(self, model):
+    def __init__(self, model, outputs_of=(), *, forward=True):
         self._model = model
         self._patched = []
         self._watched = set()
+        self._loops = []
+        self.forward = forward
         self.losses = []
+        self.outputs = {layer: [] for layer in outputs_of}
 
     @staticmethod
     def current():
@@ -58,6 +77,8 @@ class Recorder:
         return getattr(_active, "recorder", None)
 
     def __enter__(self):
+        self._outer = Recorder.current()
+        self._trace = _backend.trace_state()
         _active.recorder = self
         self._infers_shapes = _keras.in_symbolic_scope()
         for layer in _keras.flatten_layers(self._model):
@@ -71,7 +92,7 @@ class Recorder:
             else:
                 attributes[name] = original
         self._patched.clear()
-        _active.recorder = None
+        _active.recorder = self._outer
 
     def of_layer(self, layer):
         """The losses that `layer` added, in the order of its calls."""
@@ -79,11 +100,45 @@ class Recorder:
 
     def watches(self, layer):
         """Whether `layer` was there before the pass, which may build others."""
-        return id(layer) in self._watched
+        reports = getattr(layer, "reports_activity", False)
+        return reports or id(layer) in self._watched
+
+    def check_reach(self, layer):
+        """Refuse a loss that could not leave the place where it arises.
+
+        Raises:
+            ValueError: inside the loop of an RNN that does not carry losses, or
+                under a transformation of the backend such as remat.
+        """
+        hint = (
+            "Add the loss outside of it, or to the layer's output through "
+            "keras_losskit.layers.AddLoss."
+        )
+        if self._loops:
+            loop = self._loops[-1]
+            hint = (
+                "Use the RNN layers of keras_losskit.layers, which carry the "
+                "losses of a cell out of the loop, or `unroll=True`."
+            )
+            place = f"in the loop of the RNN layer '{loop.name}'"
+        elif _keras.in_symbolic_scope() and not self._infers_shapes:
+            return
+        elif _backend.trace_state() != self._trace:
+            place = "under rematerialization, a loop or another transformation"
+        else:
+            return
+        raise ValueError(
+            f"Expected layer '{layer.name}' to add its loss where it can be "
+            f"reached. Received: a loss {place}, which cannot leave it. {hint}"
+        )
 
     def report(self, loss):
-        """Take down a loss: a `Recorded`."""
-        if _keras.in_symbolic_scope():
+        """Take down a loss.
+
+        Args:
+            loss: `Recorded`.
+        """
+        if _keras.in_symbolic_scope() and self.forward:
             if not self._infers_shapes:
                 return  # of the pass that builds the model, before this one
             loss = dataclasses.replace(loss, value=None)  # dead afterwards
@@ -91,19 +146,50 @@ class Recorder:
 
     def _watch(self, layer):
         self._watched.add(id(layer))
-        watched = _WatchedLayer(layer, self)
         # Straight into the instance dictionary: Keras' and the frameworks'
         # `__setattr__` would track, convert or refuse what is put there.
-        self._patch(layer.__dict__, "add_loss", watched.add_loss)
+        if layer in self.outputs:
+            self._patch(layer, "call", self._keeping_output(layer))
+        if _keras.loses_losses_in_loop(layer):
+            self._patch(layer, "inner_loop", self._in_loop(layer))
+        if getattr(layer, "reports_activity", False):
+            return  # it tells the current recorder by itself
+        watched = _WatchedLayer(layer, self)
+        self._patch(layer, "add_loss", watched.add_loss)
         if layer.activity_regularizer is not None:
             watched.regularizer = layer.activity_regularizer
-            self._patch(
-                layer.__dict__, "activity_regularizer", watched.penalize
-            )
+            self._patch(layer, "activity_regularizer", watched.penalize)
 
-    def _patch(self, attributes, name, replacement):
+    def _patch(self, layer, name, replacement):
+        attributes = layer.__dict__
         self._patched.append((attributes, name, attributes.get(name, _ABSENT)))
         attributes[name] = replacement
+
+    def _keeping_output(self, layer):
+        call = layer.call
+
+        @functools.wraps(call)
+        def kept(*args, **kwargs):
+            output = call(*args, **kwargs)
+            if not _keras.in_symbolic_scope():
+                self.check_reach(layer)
+                self.outputs[layer].append(output)
+            return output
+
+        return kept
+
+    def _in_loop(self, layer):
+        inner_loop = layer.inner_loop
+
+        @functools.wraps(inner_loop)
+        def watched(*args, **kwargs):
+            self._loops.append(layer)
+            try:
+                return inner_loop(*args, **kwargs)
+            finally:
+                self._loops.pop()
+
+        return watched
 
 
 _ABSENT = object()
@@ -122,9 +208,19 @@ class _WatchedLayer:
         self.regularizer = None
 
     def add_loss(self, loss, *args, **kwargs):
-        self.original(loss, *args, **kwargs)
-        kind = "activity" if self.penalizing else "added"
-        self.penalizing = False
+        penalizing, self.penalizing = self.penalizing, False
+        original = self.original
+        if getattr(self.layer, "reports_losses", False):
+            if not penalizing:
+                original(loss, *args, **kwargs)
+                return
+            original = functools.partial(
+                keras.layers.Layer.add_loss, self.layer
+            )
+        self.recorder.check_reach(self.layer)
+        if self.recorder.forward:
+            original(loss, *args, **kwargs)
+        kind = "activity" if penalizing else "added"
         for value in keras.tree.flatten(loss):
             self.recorder.report(Recorded(self.layer, kind, value))
 
@@ -168,3 +264,18 @@ class VariableReads(keras.StatelessScope):
     def add_update(self, update):
         """Hand an assignment to the outer scope."""
         self.original_scope.add_update(update)
+
+
+class Aside(keras.StatelessScope):
+    """Scope whose assignments end with it.
+
+    Unlike Keras' it reads what the scope around it holds: there the variables
+    of a model in training have their values.
+    """
+
+    def get_current_value(self, variable):
+        """The value here, else in the outer scope."""
+        value = super().get_current_value(variable)
+        if value is None and self.original_scope is not None:
+            value = self.original_scope.get_current_value(variable)
+        return value

@@ -19,12 +19,15 @@ if _NAME not in _FRAMEWORKS:
 
 _module = importlib.import_module(f"{__name__}.{_NAME}")
 
+apply_gradients = _module.apply_gradients
 can_read = _module.can_read
 FUSES_PENALTIES = _module.FUSES_PENALTIES
-apply_gradients = _module.apply_gradients
+input_gradients = _module.input_gradients
 is_tracer = _module.is_tracer
 num_replicas = _module.num_replicas
+random_state_kept = _module.random_state_kept
 register_pytree = _module.register_pytree
 sum_of_powers = _module.sum_of_powers
 sum_over_replicas = _module.sum_over_replicas
 term_gradients = _module.term_gradients
+trace_state = _module.trace_state

@@ -1,6 +1,9 @@
 """JAX."""
 
+import contextlib
+
 import jax
+from jax.extend.core import get_opaque_trace_state
 
 
 def num_replicas():
@@ -59,6 +62,21 @@ def sum_over_replicas(tensors):
 def apply_gradients(optimizer, gradients, variables):
     """Let the optimizer update variables in place, outside of any gradient."""
     optimizer.apply(gradients, variables)
+
+
+def trace_state():
+    """What differs between a computation and one traced inside of it."""
+    return get_opaque_trace_state()
+
+
+def input_gradients(function, inputs):
+    """Gradients of the scalar `function(inputs)` by a list of inputs."""
+    return jax.grad(function)(inputs)
+
+
+def random_state_kept():
+    """Context manager that leaves the global random state as it was."""
+    return contextlib.nullcontext()
 
 
 #: Whether `sum_of_powers` is faster than one operation per variable. XLA fuses

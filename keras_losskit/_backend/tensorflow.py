@@ -1,5 +1,7 @@
 """TensorFlow."""
 
+import contextlib
+
 import tensorflow as tf
 
 
@@ -61,6 +63,26 @@ def sum_over_replicas(tensors):
 def apply_gradients(optimizer, gradients, variables):
     """See `_backend.jax`."""
     optimizer.apply_gradients(zip(gradients, variables, strict=True))
+
+
+def trace_state():
+    """See `_backend.jax`: the graph under construction."""
+    return None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+
+
+def input_gradients(function, inputs):
+    """See `_backend.jax`."""
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(inputs)
+        value = function(inputs)
+    return tape.gradient(
+        value, inputs, unconnected_gradients=tf.UnconnectedGradients.ZERO
+    )
+
+
+def random_state_kept():
+    """See `_backend.jax`."""
+    return contextlib.nullcontext()
 
 
 #: See `_backend.jax`: one kernel per variable, and one for its gradient.

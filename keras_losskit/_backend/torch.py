@@ -78,6 +78,25 @@ def apply_gradients(optimizer, gradients, variables):
         optimizer.apply(gradients, variables)
 
 
+def trace_state():
+    """See `_backend.jax`: PyTorch runs as it goes."""
+    return None
+
+
+def input_gradients(function, inputs):
+    """See `_backend.jax`; also where gradients are switched off."""
+    with torch.enable_grad():
+        inputs = [x.detach().requires_grad_() for x in inputs]
+        return torch.autograd.grad(
+            function(inputs), inputs, allow_unused=True, materialize_grads=True
+        )
+
+
+def random_state_kept():
+    """See `_backend.jax`. Unseeded layers draw from the global generator."""
+    return torch.random.fork_rng()
+
+
 #: See `_backend.jax`: one multi-tensor kernel for all variables.
 FUSES_PENALTIES = True
 
