@@ -1,6 +1,8 @@
 """Composable, named and separately logged losses for Keras 3."""
 
 from keras_losskit import callbacks
+from keras_losskit import extra
+from keras_losskit import layers
 from keras_losskit import losses
 from keras_losskit import reductions
 from keras_losskit import schedules
@@ -29,6 +31,8 @@ __all__ = [
     "Sequential",
     "callbacks",
     "collect_losses",
+    "extra",
+    "layers",
     "losses",
     "reductions",
     "schedules",

@@ -1,5 +1,7 @@
 """`LossesContainer`: losses, penalties and extra terms become `LossTerms`."""
 
+import dataclasses
+
 import keras
 from keras import ops
 
@@ -17,6 +19,7 @@ from keras_losskit.structures import StructureError
 from keras_losskit.terms import KINDS
 from keras_losskit.terms import LossTerm
 from keras_losskit.terms import LossTerms
+from keras_losskit.terms import add_up
 from keras_losskit.terms import with_unique_names
 from keras_losskit.tracking import TermTracker
 from keras_losskit.tracking import batch_size_of
@@ -81,6 +84,8 @@ class LossesContainer(LossRecipe):
         # What a model logs as `loss`: a user's `train_step` that calls this
         # container leaves that to it, as in tf.keras.
         self.loss_tracker = None
+        # Weights that layers gave to `add_loss`.
+        self._added_weights = []
         # Variables that a loss function of the user's turned out to read.
         self.adopted = ()
         self._compiled = CompiledLosses(
@@ -112,6 +117,7 @@ class LossesContainer(LossRecipe):
         if self.weighting is not None and not self.weighting.built:
             self.weighting.build(len(self.weighted_names()))
         extra = [LossTerm(name, "added", None) for name in self.extra_terms]
+        self._added_weights = [term.weight for term in terms or ()]
         self.tracker = TermTracker(
             log_entries(
                 [*compiled, *(terms or ()), *extra],
@@ -214,6 +220,16 @@ class LossesContainer(LossRecipe):
             self._compiled.build(y_true, y_pred)
         clock = self.clock.now()
         terms = list(self._compiled.terms(y_true, y_pred, sample_weight, clock))
+        if context is not None and self.extra_terms:
+
+            def compiled(y_pred):
+                arguments = (y_true, y_pred, sample_weight, clock)
+                terms = self._compiled.terms(*arguments)
+                total = add_up(term.contribution for term in terms)
+                # Divided by the replicas below, as all that is no loss of them.
+                return total * _backend.num_replicas()
+
+            context = dataclasses.replace(context, compiled=compiled)
         penalties = [
             *penalties,
             *(
@@ -393,6 +409,7 @@ class LossesContainer(LossRecipe):
         for penalty in self.penalties.values():
             weights += penalty.weights if penalty is not None else []
         weights += [term.weight for term in self.extra_terms.values()]
+        weights += self._added_weights
         return weights
 
 

@@ -2,16 +2,37 @@
 
 import keras
 
+from keras_losskit import _backend
 from keras_losskit import _keras
+from keras_losskit.adding import AddsLosses
 from keras_losskit.penalties import PenaltyList
 from keras_losskit.penalties import layer_terms
 from keras_losskit.penalties import regularized_variables
 from keras_losskit.penalties import variable_terms
+from keras_losskit.recording import Aside
 from keras_losskit.recording import Recorder
 
 
-class RecordedLosses:
+class RecordedLosses(AddsLosses):
     """Mixin for a Keras model: losses that know their kind and owner."""
+
+    def add_loss(
+        self, loss, name=None, weight=1.0, reduction="sum_over_batch_size"
+    ):
+        """Add a term to the loss, from inside `call`; see `layers.Layer`.
+
+        Raises:
+            ValueError: outside of `call`, where no training step would see it,
+                and as `layers.Layer.add_loss`.
+        """
+        if not _keras.in_call():
+            raise ValueError(
+                f"Expected model '{self.name}' to add a loss from inside "
+                f"`call`. Received: add_loss({loss!r}) outside of it, which "
+                "training never sees. In a functional model use "
+                "`keras_losskit.layers.AddLoss(fn)(inputs)`."
+            )
+        super().add_loss(loss, name=name, weight=weight, reduction=reduction)
 
     def __call__(self, *args, **kwargs):
         """Call the model, recording which layer adds which loss."""
@@ -21,10 +42,46 @@ class RecordedLosses:
         ):
             self._remember(None)
             return super().__call__(*args, **kwargs)
-        with Recorder(self) as recorder:
+        with Recorder(self, outputs_of=self.layers_to_keep()) as recorder:
             outputs = super().__call__(*args, **kwargs)
         self._remember(recorder)
         return outputs
+
+    def layers_to_keep(self):
+        """The layers whose outputs are kept during a pass; for subclasses."""
+        return []
+
+    def kept_outputs(self, layer):
+        """The outputs of `layer` in the last pass, one per call."""
+        recorded = self.__dict__.get("_recorded")
+        return recorded.outputs[layer] if recorded is not None else []
+
+    def call_aside(self, x, training):
+        """Call the model once more, leaving no trace.
+
+        What the pass before it recorded stays, and neither assignments nor
+        random numbers outlive the call.
+
+        Args:
+            x: Inputs.
+            training: Whether layers behave as in training.
+
+        Returns:
+            The outputs.
+        """
+        kwargs = {}
+        if "training" in self.call_signature_parameters:
+            kwargs["training"] = training
+        recorded = self.__dict__.get("_recorded")
+        try:
+            with (
+                Aside(),
+                Recorder(self, forward=False),
+                _backend.random_state_kept(),
+            ):
+                return self(x, **kwargs)
+        finally:
+            self._remember(recorded)
 
     def stateless_call(
         self,

@@ -80,6 +80,12 @@ class LossTermsMixin(RecordedLosses, _keras.TrainerSeams):
             )
         return loss.copy(getattr(self, "output_names", None))
 
+    def layers_to_keep(self):
+        """The layers whose outputs an extra term reads."""
+        container = self.compiled_loss
+        terms = container.extra_terms.values() if container else ()
+        return [layer for term in terms for layer in term.kept_layers(self)]
+
     @property
     def compiled_loss(self):
         """The `LossesContainer` of `compile`, as in tf.keras; else None."""

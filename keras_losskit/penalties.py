@@ -13,6 +13,7 @@ from keras_losskit.recording import Recorded
 from keras_losskit.recording import at_least_float32
 from keras_losskit.terms import LossTerm
 from keras_losskit.terms import numbered
+from keras_losskit.terms import weigh
 
 #: The kinds that a forward pass and the variables of a model produce.
 PENALTY_KINDS = ("regularization", "activity", "added")
@@ -21,8 +22,12 @@ PENALTY_KINDS = ("regularization", "activity", "added")
 class PenaltyList(list):
     """A plain list of scalars, as `model.losses`, that knows its terms.
 
+    The scalars are weighted by what the layer gave to `add_loss`, a schedule at
+    its first step; the terms keep value and weight apart.
+
     Registered as a pytree whose leaves are the scalars, as those of a list: it
-    may be returned from `jax.jit`.
+    may be returned from `jax.jit`, out of which the terms come with their
+    weights applied.
 
     Args:
         terms: List of `LossTerm`.
@@ -30,13 +35,16 @@ class PenaltyList(list):
 
     def __init__(self, terms=()):
         self.terms = list(terms)
-        super().__init__(term.value for term in self.terms)
+        super().__init__(
+            weigh(term.value, weights_lib.weight_value(term.weight, 0, 0))
+            for term in self.terms
+        )
+        self._made = tuple(self)
 
     def knows_its_terms(self):
         """Whether the scalars are still those of the terms."""
-        return len(self) == len(self.terms) and all(
-            value is term.value
-            for value, term in zip(self, self.terms, strict=True)
+        return len(self) == len(self._made) and all(
+            value is made for value, made in zip(self, self._made, strict=True)
         )
 
     def tree_flatten(self):
@@ -44,8 +52,7 @@ class PenaltyList(list):
         if not self.knows_its_terms():
             return tuple(self), None
         static = tuple(
-            (t.name, t.kind, t.path, t.output, Same(t.weight))
-            for t in self.terms
+            (t.name, t.kind, t.path, t.output, t.label) for t in self.terms
         )
         return tuple(self), static
 
@@ -55,8 +62,8 @@ class PenaltyList(list):
         if static is None:
             return list(children)
         return cls(
-            LossTerm(name, kind, value, weight.value, path, output)
-            for (name, kind, path, output, weight), value in zip(
+            LossTerm(name, kind, value, path=path, output=output, label=label)
+            for (name, kind, path, output, label), value in zip(
                 static, children, strict=True
             )
         )
@@ -64,23 +71,6 @@ class PenaltyList(list):
 
 _backend.register_pytree(PenaltyList)
 _keras.register_tree_node_class(PenaltyList)
-
-
-class Same:
-    """A weight in the static part of a pytree: compared without its tensors."""
-
-    def __init__(self, value):
-        self.value = value
-
-    def _key(self):
-        is_number = isinstance(self.value, (int, float))
-        return self.value if is_number else id(self.value)
-
-    def __eq__(self, other):
-        return isinstance(other, Same) and self._key() == other._key()
-
-    def __hash__(self):
-        return hash(self._key())
 
 
 def collect_losses(model):
@@ -146,6 +136,7 @@ def layer_terms(model, recorded):
             as_scalar(loss.value),
             weight=loss.weight,
             path=layer_path(loss.layer),
+            label=loss.name,
         )
         for name, loss in zip(names, found, strict=True)
     ]
@@ -153,6 +144,8 @@ def layer_terms(model, recorded):
 
 def held_losses(layer):
     """The losses a layer holds after a pass that nobody recorded."""
+    if getattr(layer, "reports_activity", False):
+        return layer.held_losses()
     losses = _keras.own_losses(layer)
     if layer.activity_regularizer is None:
         return [Recorded(layer, "added", value) for value in losses]

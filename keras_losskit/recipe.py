@@ -77,7 +77,7 @@ class LossRecipe(keras.losses.Loss):
             self.output_names or output_names,
             self.total_loss_mean,
             **self.penalties,
-            extra_terms=self.extra_terms,
+            extra_terms={n: t.copy() for n, t in self.extra_terms.items()},
             weighting=copy_weighting(self.weighting),
             log=self.log,
             name=self.name,

@@ -29,6 +29,8 @@ class LossTerm:
         output: Name of the output it compares with labels, where there is one.
         inner_weight: The share of `weight` that belongs to a composite loss
             itself, so that an output's value is `sum(inner_weight * value)`.
+        label: The name under which `fit` logs it together with all others that
+            bear it, where a user gave it one.
 
     Raises:
         ValueError: if `kind` is not one of `KINDS`.
@@ -46,6 +48,7 @@ class LossTerm:
     path: str | None = None
     output: str | None = None
     inner_weight: Any = 1.0
+    label: str | None = None
 
     def __post_init__(self):
         if self.kind not in KINDS:
@@ -149,7 +152,9 @@ class LossTerms:
         children = tuple(
             leaf for t in terms for leaf in (t.value, t.weight, t.inner_weight)
         )
-        static = tuple((t.name, t.kind, t.path, t.output) for t in terms)
+        static = tuple(
+            (t.name, t.kind, t.path, t.output, t.label) for t in terms
+        )
         return children, static
 
     @classmethod
@@ -165,8 +170,9 @@ class LossTerms:
                 path,
                 output,
                 next(leaves),
+                label,
             )
-            for name, kind, path, output in static
+            for name, kind, path, output, label in static
         )
 
 

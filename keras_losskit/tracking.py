@@ -11,6 +11,7 @@ from keras_losskit.terms import add_up
 from keras_losskit.terms import duplicates
 from keras_losskit.terms import numbered
 from keras_losskit.terms import weigh
+from keras_losskit.weights import moves
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,8 +208,8 @@ def log_entries(terms, *, kinds, moving, found_later, log, groups):
         moving: Names of the terms whose weight moves.
         found_later: Whether the weights are found after the terms are counted.
         log: `"kinds"`, `"terms"` or `"all"`.
-        groups: `{group name: [term names]}` of the penalty groups, extra terms
-            and named `add_loss` calls.
+        groups: `{group name: [term names]}` of the penalty groups and extra
+            terms.
 
     Returns:
         A list of `LogEntry` with unique keys.
@@ -232,6 +233,7 @@ def log_entries(terms, *, kinds, moving, found_later, log, groups):
             )
             for name in moving
         ]
+        detail += _label_entries(terms)
         if log == "all":
             detail += [
                 LogEntry(f"{t.name}_contribution", _contribution_of(t.name))
@@ -247,6 +249,39 @@ def log_entries(terms, *, kinds, moving, found_later, log, groups):
             key = f"total_{kind}_loss"
         entries.append(LogEntry(key, _kind_of(kind), kind=kind))
     return entries + detail
+
+
+def _label_entries(terms):
+    """What is logged of the losses that a user named in `add_loss`."""
+    entries = []
+    for label in dict.fromkeys(term.label for term in terms if term.label):
+        entries.append(
+            LogEntry(f"{label}_loss", _value_of_label(label), written=True)
+        )
+        if any(t.label == label and moves(t.weight) for t in terms):
+            read = _weight_of_label(label)
+            entries.append(LogEntry(f"{label}_weight", read, scaled=False))
+    return entries
+
+
+def _labelled(terms, label):
+    return [term for term in terms.values() if term.label == label]
+
+
+def _value_of_label(label):
+    def read(terms):
+        members = _labelled(terms, label)
+        return add_up(term.value for term in members) if members else None
+
+    return read
+
+
+def _weight_of_label(label):
+    def read(terms):
+        members = _labelled(terms, label)
+        return members[0].weight if members else None
+
+    return read
 
 
 def _output_entries(compiled):

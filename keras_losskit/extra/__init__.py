@@ -1,1 +1,25 @@
 """Terms that read the inside of the model."""
+
+from keras_losskit.extra.adversarial import FGSM
+from keras_losskit.extra.adversarial import PGD
+from keras_losskit.extra.base import ExtraTerm
+from keras_losskit.extra.context import Context
+from keras_losskit.extra.layer import FromLayer
+from keras_losskit.extra.teacher import FromTeacher
+from keras_losskit.extra.weights import FromWeights
+from keras_losskit.extra.weights import group_lasso
+from keras_losskit.extra.weights import orthogonality
+from keras_losskit.extra.weights import spectral_norm
+
+__all__ = [
+    "Context",
+    "ExtraTerm",
+    "FGSM",
+    "FromLayer",
+    "FromTeacher",
+    "FromWeights",
+    "PGD",
+    "group_lasso",
+    "orthogonality",
+    "spectral_norm",
+]

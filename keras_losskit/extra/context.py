@@ -1,6 +1,7 @@
 """What a term over the inside of the model may look at."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 
@@ -15,6 +16,8 @@ class Context:
         y_pred: Predictions.
         sample_weight: Sample weights.
         training: Whether this is a training step.
+        compiled: `y_pred -> scalar`, the weighted sum of the compiled losses on
+            the labels of the batch; the container fills it in.
     """
 
     model: Any = None
@@ -23,3 +26,26 @@ class Context:
     y_pred: Any = None
     sample_weight: Any = None
     training: bool = True
+    compiled: Callable | None = None
+
+    def outputs_of(self, layer):
+        """The outputs of `layer` in the forward pass, one per call.
+
+        Raises:
+            ValueError: if the model does not keep outputs.
+        """
+        kept = getattr(self.model, "kept_outputs", None)
+        if kept is None:
+            raise ValueError(
+                "Expected a keras_losskit.Model, which keeps the output of "
+                f"layer '{layer.name}' during its forward pass. Received: a "
+                f"{type(self.model).__name__}. Use `keras_losskit.wrap(model)`."
+            )
+        return kept(layer)
+
+    def loss_at(self, x):
+        """The compiled losses where the inputs are `x`.
+
+        The model's state, seeds and penalties are left as they are.
+        """
+        return self.compiled(self.model.call_aside(x, self.training))

@@ -1,0 +1,224 @@
+"""Adversarial terms: the supervised loss where it hurts most nearby."""
+
+import math
+
+import keras
+from keras import ops
+
+from keras_losskit import _backend
+from keras_losskit.extra.base import ExtraTerm
+from keras_losskit.extra.base import registered
+
+
+class Adversarial(ExtraTerm):
+    """The supervised loss on inputs perturbed along its gradient.
+
+    `value = loss(y, model(x + delta))`; the gradient flows into the weights and
+    not into `delta`. What the clean pass left, batch-norm statistics, seeds and
+    penalties, is not touched.
+
+    Args:
+        epsilon: The largest norm of `delta`, in the unit of the inputs.
+        weight: A number, a `keras.Variable` or a schedule.
+        norm: `"linf"` or `"l2"`, taken per sample.
+        clip: Optional `(low, high)`, the range of valid inputs.
+
+    Raises:
+        ValueError: for a norm, an epsilon or a range that is none.
+    """
+
+    def __init__(self, *, epsilon, weight=1.0, norm="linf", clip=None):
+        super().__init__(weight=weight)
+        if norm not in ("linf", "l2"):
+            raise ValueError(
+                f'Expected `norm` to be "linf" or "l2". Received: {norm!r}'
+            )
+        if not (epsilon > 0 and math.isfinite(epsilon)):
+            raise ValueError(
+                "Expected `epsilon` to be a positive number. Received: "
+                f"epsilon={epsilon!r}"
+            )
+        if clip is not None and not clip[0] < clip[1]:
+            raise ValueError(
+                f"Expected `clip` to be (low, high). Received: clip={clip!r}"
+            )
+        self.epsilon = float(epsilon)
+        self.norm = norm
+        self.clip = None if clip is None else tuple(map(float, clip))
+
+    def value(self, context):
+        return context.loss_at(self.perturbed(context))
+
+    def perturbed(self, context):
+        """The inputs with `delta` added, of the structure of `context.x`."""
+        leaves = [
+            ops.convert_to_tensor(x) for x in keras.tree.flatten(context.x)
+        ]
+        free = [
+            i
+            for i, x in enumerate(leaves)
+            if keras.backend.is_float_dtype(
+                keras.backend.standardize_dtype(x.dtype)
+            )
+        ]
+        if not free:
+            raise ValueError(
+                f"Expected inputs of floating point to perturb. Received: "
+                f"{[keras.backend.standardize_dtype(x.dtype) for x in leaves]}"
+            )
+
+        def packed(moved):
+            values = list(leaves)
+            for i, x in zip(free, moved, strict=True):
+                values[i] = x
+            return keras.tree.pack_sequence_as(context.x, values)
+
+        start = [leaves[i] for i in free]
+
+        def gradients(moved):
+            return _backend.input_gradients(
+                lambda inputs: context.loss_at(packed(inputs)), moved
+            )
+
+        moved = [ops.stop_gradient(x) for x in self.attack(start, gradients)]
+        return packed(moved)
+
+    def attack(self, start, gradients):
+        """The perturbed inputs; for subclasses.
+
+        Args:
+            start: List of inputs.
+            gradients: From such a list to the gradients of the loss.
+        """
+        raise NotImplementedError
+
+    def stepped(self, inputs, gradients, size):
+        """Inputs after a step of a given norm up the gradients."""
+        return [
+            x + ops.cast(size * self.direction(g), x.dtype)
+            for x, g in zip(inputs, gradients, strict=True)
+        ]
+
+    def direction(self, gradient):
+        """The steepest direction of norm 1, per sample."""
+        if self.norm == "linf":
+            return ops.sign(gradient)
+        return gradient * ops.rsqrt(ops.maximum(squared_norm(gradient), 1e-24))
+
+    def clipped(self, inputs):
+        """Inputs inside the valid range."""
+        if self.clip is None:
+            return inputs
+        return [ops.clip(x, *self.clip) for x in inputs]
+
+    def get_config(self):
+        config = super().get_config()
+        del config["reduction"]
+        return {
+            **config,
+            "epsilon": self.epsilon,
+            "norm": self.norm,
+            "clip": self.clip,
+        }
+
+    def __repr__(self):
+        return (
+            f"{type(self).__name__}(epsilon={self.epsilon:g}, "
+            f"norm={self.norm!r}, weight={self.weight!r})"
+        )
+
+
+@registered
+class FGSM(Adversarial):
+    """The supervised loss after one step up its input gradient.
+
+    `value = loss(y, model(clip(x + epsilon * direction(grad_x loss))))`, where
+    the direction is the sign (`"linf"`) or the normalized gradient (`"l2"`).
+
+    Args:
+        epsilon: The norm of the step, in the unit of the inputs.
+        weight: A number, a `keras.Variable` or a schedule.
+        norm: `"linf"` or `"l2"`, taken per sample.
+        clip: Optional `(low, high)`, the range of valid inputs.
+
+    Reference:
+        Goodfellow, Shlens, Szegedy, "Explaining and Harnessing Adversarial
+        Examples", ICLR, 2015.
+
+    Example:
+        >>> FGSM(epsilon=0.1, weight=0.5)
+        FGSM(epsilon=0.1, norm='linf', weight=0.5)
+    """
+
+    def attack(self, start, gradients):
+        return self.clipped(self.stepped(start, gradients(start), self.epsilon))
+
+
+@registered
+class PGD(Adversarial):
+    """The supervised loss after several projected steps up its gradient.
+
+    `x' = clip(project(x' + step_size * direction(grad_x' loss)))`, `steps`
+    times, beginning at `x`; the projection keeps `x' - x` within `epsilon`.
+
+    Args:
+        epsilon: The largest norm of `x' - x`, in the unit of the inputs.
+        steps: Number of steps; each costs a pass forward and back.
+        step_size: Norm of a step. Defaults to `2.5 * epsilon / steps`.
+        weight: A number, a `keras.Variable` or a schedule.
+        norm: `"linf"` or `"l2"`, taken per sample.
+        clip: Optional `(low, high)`, the range of valid inputs.
+
+    Reference:
+        Madry et al., "Towards Deep Learning Models Resistant to Adversarial
+        Attacks", ICLR, 2018.
+
+    Example:
+        >>> PGD(epsilon=0.1, steps=5).step_size
+        0.05
+    """
+
+    def __init__(self, *, epsilon, steps, step_size=None, **kwargs):
+        super().__init__(epsilon=epsilon, **kwargs)
+        if not (isinstance(steps, int) and steps > 0):
+            raise ValueError(
+                "Expected `steps` to be a positive whole number. Received: "
+                f"steps={steps!r}"
+            )
+        self.steps = steps
+        if step_size is None:
+            step_size = 2.5 * self.epsilon / steps
+        self.step_size = float(step_size)
+
+    def attack(self, start, gradients):
+        moved = start
+        for _ in range(self.steps):
+            moved = self.stepped(moved, gradients(moved), self.step_size)
+            moved = self.clipped(
+                [
+                    x + self.projected(m - x)
+                    for x, m in zip(start, moved, strict=True)
+                ]
+            )
+            moved = [ops.stop_gradient(m) for m in moved]
+        return moved
+
+    def projected(self, delta):
+        """A perturbation no larger than epsilon, per sample."""
+        if self.norm == "linf":
+            return ops.clip(delta, -self.epsilon, self.epsilon)
+        norm = ops.sqrt(ops.maximum(squared_norm(delta), 1e-24))
+        return delta * ops.minimum(1.0, self.epsilon / norm)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "steps": self.steps,
+            "step_size": self.step_size,
+        }
+
+
+def squared_norm(x):
+    """Squared l2 norm per sample, `(batch, 1, ..., 1)`."""
+    axes = tuple(range(1, len(x.shape)))
+    return ops.sum(x**2, axis=axes, keepdims=True)

@@ -1,0 +1,197 @@
+"""Terms over the weights, and functions of a weight for them."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_losskit.extra.base import ExtraTerm
+from keras_losskit.extra.base import registered
+from keras_losskit.penalties import path_matches
+from keras_losskit.recording import at_least_float32
+
+
+@registered
+class FromWeights(ExtraTerm):
+    """A function of the weights whose path matches a pattern.
+
+    `value = sum(reduction(fn(w)))` over the matching trainable weights `w`;
+    with `from_start`, of `w - w_0`, where `w_0` is the weight when training
+    began. `w_0` is saved with the model.
+
+    Args:
+        pattern: A regular expression, matched from the start of any component
+            of a path to its end: `"encoder/.*kernel"`.
+        fn: A function of a weight, in float32 at least, such as a Keras
+            regularizer, its name, `orthogonality`, `spectral_norm` or
+            `group_lasso`. Register a function of your own to save the model.
+        weight: A number, a `keras.Variable` or a schedule.
+        reduction: How values that are no scalar become one.
+        from_start: Whether the function gets the distance to `w_0`.
+
+    Raises:
+        ValueError: before training, if the pattern matches no trainable weight.
+
+    Example:
+        >>> FromWeights("encoder/.*kernel", "l2", weight=0.5, from_start=True)
+        FromWeights('encoder/.*kernel', L2, weight=0.5, from_start=True)
+    """
+
+    def __init__(
+        self, pattern, fn, *, weight=1.0, reduction="sum", from_start=False
+    ):
+        super().__init__(weight=weight, reduction=reduction)
+        self.pattern = pattern
+        self.fn = keras.regularizers.get(fn)
+        self.from_start = from_start
+        self._start = {}
+
+    def value(self, context):
+        values = [
+            self.reduce(self.fn(self._argument(variable)))
+            for variable in self._variables(context.model)
+        ]
+        return sum(values[1:], values[0])
+
+    def _argument(self, variable):
+        weight = at_least_float32(variable.value)
+        if not self.from_start:
+            return weight
+        return weight - ops.cast(self._start[variable.path], weight.dtype)
+
+    def prepare(self, model):
+        for variable in self._variables(model):
+            if self.from_start and variable.path not in self._start:
+                self._start[variable.path] = np.array(variable.numpy())
+
+    def _variables(self, model):
+        found = [
+            variable
+            for variable in model.trainable_weights
+            if path_matches(self.pattern, variable.path)
+        ]
+        if not found:
+            paths = [variable.path for variable in model.trainable_weights]
+            raise ValueError(
+                f"Expected the pattern '{self.pattern}' to match a trainable "
+                f"weight. Received: {paths}"
+            )
+        return found
+
+    def copy(self):
+        made = super().copy()
+        made._start = {}
+        return made
+
+    def save_own_variables(self, store):
+        """Write the starting weights."""
+        for path, value in self._start.items():
+            store[path.replace("/", "|")] = value
+
+    def load_own_variables(self, store):
+        """Read them; a file that has none leaves them to be taken anew."""
+        self._start = {
+            path.replace("|", "/"): np.array(store[path])
+            for path in store.keys()
+        }
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "pattern": self.pattern,
+            "fn": keras.saving.serialize_keras_object(self.fn),
+            "from_start": self.from_start,
+        }
+
+    def __repr__(self):
+        name = getattr(self.fn, "__name__", None) or type(self.fn).__name__
+        end = ", from_start=True)" if self.from_start else ")"
+        return f"FromWeights({self.pattern!r}, {name}, " + (
+            f"weight={self.weight!r}{end}"
+        )
+
+
+def as_columns(weight):
+    """A weight as a matrix with a column per output unit."""
+    return ops.reshape(weight, (-1, weight.shape[-1]))
+
+
+@registered
+def orthogonality(weight):
+    """How far the columns of a weight are from being orthonormal.
+
+    `||W^T W - I||_F ** 2`, with `W` the weight as `(inputs, units)`; with more
+    units than inputs the rows are meant: `||W W^T - I||_F ** 2`.
+
+    Args:
+        weight: `(..., units)`.
+
+    Returns:
+        Scalar.
+
+    Reference:
+        Bansal et al., "Can We Gain More from Orthogonality Regularizations in
+        Training Deep Networks?", NeurIPS, 2018.
+
+    Example:
+        >>> float(orthogonality(2.0 * ops.eye(2)))
+        18.0
+    """
+    matrix = as_columns(weight)
+    if matrix.shape[0] < matrix.shape[1]:
+        matrix = ops.transpose(matrix)
+    gram = ops.matmul(ops.transpose(matrix), matrix)
+    return ops.sum((gram - ops.eye(gram.shape[0], dtype=gram.dtype)) ** 2)
+
+
+@registered
+def spectral_norm(weight):
+    """The largest singular value of a weight as `(inputs, units)`.
+
+    `max(svd(W))`.
+
+    Args:
+        weight: `(..., units)`.
+
+    Returns:
+        Scalar.
+
+    Reference:
+        Yoshida, Miyato, "Spectral Norm Regularization for Improving the
+        Generalizability of Deep Learning", 2017.
+
+    Example:
+        >>> round(float(spectral_norm(3.0 * ops.eye(2))), 4)
+        3.0
+    """
+    matrix = as_columns(weight)
+    return ops.max(ops.linalg.svd(matrix, compute_uv=False))
+
+
+@registered
+def group_lasso(weight):
+    """The sum of the norms of the columns, each scaled by its size.
+
+    `sqrt(inputs) * sum(||W[:, j]||)` over the units `j`: whole units go to 0.
+
+    Args:
+        weight: `(..., units)`.
+
+    Returns:
+        Scalar.
+
+    Reference:
+        Yuan, Lin, "Model selection and estimation in regression with grouped
+        variables", J. R. Stat. Soc. B, 2006.
+
+    Example:
+        >>> float(group_lasso(ops.ones((4, 3))))
+        12.0
+    """
+    matrix = as_columns(weight)
+    squares = ops.sum(matrix**2, axis=0)
+    # The root has no gradient at 0, where a pruned unit stays.
+    positive = ops.greater(squares, 0.0)
+    norms = ops.where(
+        positive, ops.sqrt(ops.where(positive, squares, 1.0)), 0.0
+    )
+    return np.sqrt(matrix.shape[0]).astype("float32") * ops.sum(norms)

@@ -1,0 +1,59 @@
+"""Drop-in attention."""
+
+import keras
+
+from keras_losskit import _keras
+from keras_losskit.layers.base import LossLayer
+from keras_losskit.layers.base import registered
+from keras_losskit.layers.core import EinsumDense
+
+
+class AttentionLosses(LossLayer):
+    """Mixin: hands the reductions to the projections that have penalties.
+
+    Keras gives the regularizers to the `EinsumDense` layers of query,
+    key, value and output.
+    """
+
+    def after_build(self):
+        """Make drop-in layers of the projections, once they are there."""
+        for layer in _keras.flatten_layers(self):
+            if type(layer) is keras.layers.EinsumDense:
+                # The drop-in class adds no state but the two settings.
+                layer.__class__ = EinsumDense
+            if isinstance(layer, EinsumDense):
+                layer.activity_reduction = self.activity_reduction
+                layer.regularization_reduction = self.regularization_reduction
+        super().after_build()
+
+
+@registered
+class MultiHeadAttention(AttentionLosses, keras.layers.MultiHeadAttention):
+    """`keras.layers.MultiHeadAttention` with reducible, readable penalties.
+
+    Takes `activity_reduction` and `regularization_reduction` as well; see
+    `LossLayer`.
+
+    Example:
+        >>> layer = MultiHeadAttention(1, 2, kernel_regularizer="l1",
+        ...                            kernel_initializer="ones")
+        >>> _ = layer(keras.ops.ones((1, 3, 4)), keras.ops.ones((1, 3, 4)))
+        >>> [round(float(loss), 4) for loss in layer.regularization_losses]
+        [0.08, 0.08, 0.08, 0.08]
+    """
+
+
+@registered
+class GroupQueryAttention(AttentionLosses, keras.layers.GroupQueryAttention):
+    """`keras.layers.GroupQueryAttention` with reducible, readable penalties.
+
+    Takes `activity_reduction` and `regularization_reduction` as well; see
+    `LossLayer`.
+
+    Example:
+        >>> layer = GroupQueryAttention(2, 4, 2, kernel_regularizer="l1",
+        ...                             kernel_initializer="ones")
+        >>> _ = layer(keras.ops.ones((1, 3, 4)), keras.ops.ones((1, 3, 4)))
+        >>> [round(float(loss), 4) for loss in layer.regularization_losses]
+        [0.32, 0.16, 0.16, 0.32]
+    """
