@@ -12,6 +12,7 @@ from keras_losskit.compiled import is_composite
 from keras_losskit.container import LossesContainer
 from keras_losskit.models import LossTermsMixin
 from keras_losskit.penalties import layer_path
+from keras_losskit.penalties import regularized_variables
 from keras_losskit.penalties import variable_terms
 from keras_losskit.terms import LossTerm
 from keras_losskit.terms import LossTerms
@@ -78,7 +79,10 @@ def listed_breakdown(model):
     output = symbolic_output(model)
     known = output is not None
     compiled = compiled_losses(container if known else None, output, output)
-    penalties = [*variable_terms(model), *activity_specs(model)]
+    penalties = [
+        *variable_terms(regularized_variables(model)),
+        *activity_specs(model),
+    ]
     extra = [
         LossTerm(name, "added", None, weight=term.weight)
         for name, term in container.extra_terms.items()
