@@ -1,0 +1,211 @@
+"""Models, their losses and the state of both survive a `.keras` file."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from keras import ops
+
+import keras_losskit as losskit
+
+rng = np.random.default_rng(0)
+X = rng.normal(size=(40, 4)).astype("float32")
+Y = rng.normal(size=(40, 2)).astype("float32")
+
+
+@keras.saving.register_keras_serializable("tests")
+class Subclassed(keras.Model):
+    def __init__(self, units=4, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.hidden = layers.Dense(units, activity_regularizer="l2")
+        self.drop = layers.Dropout(0.3, seed=3)
+        self.out = layers.Dense(2, kernel_regularizer="l2")
+
+    def call(self, x, training=False):
+        hidden = self.drop(self.hidden(x), training=training)
+        self.add_loss(0.1 * ops.mean(hidden**2))
+        return self.out(hidden)
+
+    def doubled(self, x):
+        return 2 * self(x)
+
+    def get_config(self):
+        return {"units": self.units}
+
+
+def subclassed():
+    model = Subclassed()
+    model(X[:2])
+    return model
+
+
+def functional():
+    inputs = keras.Input((4,))
+    hidden = layers.Dense(
+        4, kernel_regularizer="l2", activity_regularizer="l1"
+    )(inputs)
+    hidden = layers.Dropout(0.2, seed=1)(hidden)
+    return keras.Model(inputs, layers.Dense(2)(hidden))
+
+
+def sequential():
+    return keras.Sequential(
+        [
+            keras.Input((4,)),
+            layers.Dense(4, kernel_regularizer="l2"),
+            layers.Dropout(0.4, seed=3),
+            layers.Dense(2),
+        ]
+    )
+
+
+BUILDERS = [subclassed, functional, sequential]
+
+
+def fit(model, epochs=2):
+    return model.fit(
+        X, Y, batch_size=16, epochs=epochs, verbose=0, shuffle=False
+    ).history
+
+
+@pytest.mark.parametrize("build", BUILDERS)
+def test_training_goes_on_as_if_it_had_not_stopped(build, tmp_path):
+    model = losskit.wrap(build())
+    model.compile(
+        keras.optimizers.Adam(0.01),
+        loss=["mse", "mae"],
+        loss_weights=[1.0, 0.5],
+        metrics=["mae"],
+    )
+    fit(model)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    expected, received = fit(model), fit(loaded)
+    # dropout too: the seed's state is in the file
+    assert set(received) == set(expected)
+    for key, values in expected.items():
+        np.testing.assert_allclose(received[key], values, rtol=1e-5)
+
+
+@pytest.mark.parametrize("build", BUILDERS)
+def test_wrap_leaves_the_given_model_as_it_is(build):
+    plain = build()
+    plain.compile("sgd", "mse")
+    variables = [v.path for v in plain.variables]
+    wrapped = losskit.wrap(plain)
+    assert not wrapped.compiled
+    assert plain.compiled
+    assert plain.loss == "mse"
+    assert type(plain).__module__.split(".")[0] != "keras_losskit"
+    assert [v.path for v in plain.variables] == variables
+    wrapped.compile("sgd", "mse")
+    before = plain.get_weights()[0].copy()
+    fit(wrapped, epochs=1)
+    # one set of weights: what one model learns, the other knows
+    assert not np.allclose(plain.get_weights()[0], before)
+    np.testing.assert_array_equal(
+        plain.get_weights()[0], wrapped.get_weights()[0]
+    )
+
+
+@pytest.mark.parametrize("build", BUILDERS)
+def test_unwrap_gives_back_the_class(build, tmp_path):
+    plain = build()
+    unwrapped = losskit.unwrap(losskit.wrap(plain))
+    assert type(unwrapped) is type(plain)
+    assert unwrapped.layers == plain.layers
+    unwrapped.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert type(loaded) is type(plain)
+    np.testing.assert_allclose(
+        loaded.predict(X, verbose=0), plain.predict(X, verbose=0), rtol=1e-5
+    )
+
+
+def test_wrapped_keeps_its_own_methods():
+    plain = subclassed()
+    wrapped = losskit.wrap(plain)
+    assert isinstance(wrapped, Subclassed)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(wrapped.doubled(X[:3])),
+        2 * ops.convert_to_numpy(plain(X[:3])),
+        rtol=1e-6,
+    )
+
+
+def test_unwrap_refuses_a_class_that_needs_this_package():
+    class Mine(losskit.Model):
+        def call(self, x):
+            return x
+
+    with pytest.raises(TypeError, match="wrap the instance"):
+        losskit.unwrap(Mine())
+
+
+def test_a_schedule_goes_on_where_it_was(tmp_path):
+    model = losskit.wrap(sequential())
+    ramp = losskit.schedules.Linear(0.0, 1.0, epochs=10)
+    model.compile(
+        keras.optimizers.SGD(0.0),
+        loss=losskit.LossesContainer("mse", loss_weights=ramp),
+    )
+    assert fit(model, epochs=2)["mse_weight"] == pytest.approx([0.0, 0.1])
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert fit(loaded, epochs=2)["mse_weight"] == pytest.approx([0.2, 0.3])
+
+
+def test_weights_of_a_plain_model_load_into_a_compiled_one(tmp_path):
+    plain = functional()
+    plain.save_weights(tmp_path / "plain.weights.h5")
+    model = losskit.wrap(functional())
+    model.compile("sgd", "mse")
+    model.load_weights(tmp_path / "plain.weights.h5")
+    for ours, theirs in zip(
+        model.get_weights(), plain.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_lambda_trains_and_saving_says_what_to_register(tmp_path):
+    model = losskit.wrap(sequential())
+    model.compile("sgd", loss=lambda a, b: ops.mean((a - b) ** 2, axis=-1))
+    assert np.isfinite(fit(model, epochs=1)["loss"]).all()
+    with pytest.warns(UserWarning, match="register"):
+        model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert not loaded.compiled
+    np.testing.assert_array_equal(
+        loaded.get_weights()[0], model.get_weights()[0]
+    )
+
+
+def test_a_container_comes_back_whole():
+    container = losskit.LossesContainer(
+        {"a": ["mse", keras.losses.Huber(delta=3.0)], "b": None},
+        loss_weights={"a": [1.0, losskit.schedules.Linear(0.0, 1.0, steps=5)]},
+        regularization=losskit.Penalty(
+            0.5, reduction="mean", groups={"enc": ("enc/.*", 0.1)}
+        ),
+        activity=None,
+        log="all",
+    )
+    config = keras.saving.serialize_keras_object(container)
+    again = keras.saving.deserialize_keras_object(config)
+    assert repr(again) == repr(container)
+    assert keras.saving.serialize_keras_object(again) == config
+    # errors 0 and 10 | mse 50, huber (0 + 3 * 10 - 4.5) / 2 = 12.75
+    y_true = {"a": np.array([[0.0], [10.0]]), "b": np.zeros((2, 1))}
+    y_pred = {"a": np.array([[0.0], [0.0]]), "b": np.zeros((2, 1))}
+    terms = again.compute(y_true, y_pred)
+    assert {n: float(v) for n, v in terms.as_dict().items()} == pytest.approx(
+        {"mse": 50.0, "huber_loss": 12.75}
+    )
+
+
+def test_a_config_of_a_later_version_is_refused():
+    config = losskit.LossesContainer("mse").get_config()
+    config["version"] = 99
+    with pytest.raises(ValueError, match="version=99"):
+        losskit.LossesContainer.from_config(config)

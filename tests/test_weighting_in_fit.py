@@ -1,0 +1,206 @@
+"""Weightings in plain `fit`: the parts sum, the state is saved and resumed."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from keras import ops
+
+import keras_losskit as losskit
+from keras_losskit import weighting
+
+rng = np.random.default_rng(0)
+X = rng.normal(size=(40, 4)).astype("float32")
+Y = {
+    "a": rng.normal(size=(40, 1)).astype("float32"),
+    "b": 5 * rng.normal(size=(40, 2)).astype("float32"),
+}
+ADAPTIVE = [
+    weighting.DynamicWeightAverage,
+    weighting.Equal,
+    weighting.GeometricMean,
+    weighting.IMTLLoss,
+    weighting.RandomLossWeighting,
+    weighting.ReLoBRaLo,
+    weighting.SoftAdapt,
+    weighting.Uncertainty,
+]
+
+
+def model_with(method, **compile_arguments):
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((4,))
+    hidden = layers.Dense(
+        8, kernel_regularizer="l2", activity_regularizer="l1"
+    )(inputs)
+    outputs = {
+        "a": layers.Dense(1, name="a")(hidden),
+        "b": layers.Dense(2, name="b")(hidden),
+    }
+    model = losskit.Model(inputs, outputs)
+    weights = compile_arguments.pop("loss_weights", {"a": 1.0, "b": 0.5})
+    model.compile(
+        keras.optimizers.Adam(0.01),
+        loss=losskit.LossesContainer(
+            {"a": "mse", "b": "mae"}, loss_weights=weights, weighting=method
+        ),
+        **compile_arguments,
+    )
+    return model
+
+
+def fit(model, epochs=2, validate=False):
+    return model.fit(
+        X,
+        Y,
+        batch_size=20,
+        epochs=epochs,
+        verbose=0,
+        shuffle=False,
+        validation_data=(X, Y) if validate else None,
+    ).history
+
+
+@pytest.mark.parametrize("method", ADAPTIVE)
+def test_the_parts_sum_and_a_resumed_run_goes_on(method, tmp_path):
+    model = model_with(method())
+    logs = fit(model, validate=True)
+    for prefix in ("", "val_"):
+        kinds = ("compiled", "regularization", "activity", "weighting")
+        parts = [logs.get(f"{prefix}{kind}_loss", [0, 0]) for kind in kinds]
+        np.testing.assert_allclose(
+            np.sum(parts, axis=0), logs[f"{prefix}loss"], rtol=1e-5
+        )
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    expected, received = fit(model), fit(loaded)
+    assert set(received) == set(expected)
+    for key, values in expected.items():
+        np.testing.assert_allclose(received[key], values, rtol=1e-5)
+
+
+def test_uncertainty_learns_and_is_frozen_in_validation():
+    model = model_with(weighting.Uncertainty())
+    fit(model, epochs=1)
+    variance = model.compiled_loss.weighting.log_variance
+    learned = variance.numpy().copy()
+    # both losses are above 1 or so: their variances rise from 0
+    assert (learned != 0).all()
+    model.evaluate(X, Y, verbose=0)
+    np.testing.assert_array_equal(variance.numpy(), learned)
+
+
+def test_five_compiles_leave_one_state():
+    model = model_with(weighting.Uncertainty())
+    model.test_on_batch(X, Y)
+    count = len(model.trainable_variables)
+    for _ in range(5):
+        model.compile(
+            "adam",
+            loss=losskit.LossesContainer(
+                {"a": "mse", "b": "mae"}, weighting=weighting.Uncertainty()
+            ),
+            run_eagerly=True,
+        )
+        model.test_on_batch(X, Y)
+    assert len(model.trainable_variables) == count
+    assert len(model.metrics) == 2
+
+
+@keras.saving.register_keras_serializable("tests")
+class Fixed(weighting.Weighting):
+    """Weights that are known, and the Gramian they were asked for."""
+
+    statistic = "gramian"
+
+    def __init__(self, found, **kwargs):
+        super().__init__(**kwargs)
+        self.found = found
+
+    def build(self, num_terms):
+        super().build(num_terms)
+        self.seen = self.add_weight(
+            shape=(num_terms, num_terms), initializer="zeros", trainable=False
+        )
+
+    def weigh(self, gramian, training):
+        self.seen.assign(gramian)
+        return ops.convert_to_tensor(self.found, "float32")
+
+    def get_config(self):
+        return {**super().get_config(), "found": self.found}
+
+
+@pytest.mark.parametrize("eager", [False, True])
+def test_gradient_weights_of_one_train_as_without(eager):
+    plain = model_with(None, run_eagerly=eager)
+    weighed = model_with(Fixed([1.0, 1.0]), run_eagerly=eager)
+    expected, logs = fit(plain, validate=True), fit(weighed, validate=True)
+    for key, values in expected.items():
+        np.testing.assert_allclose(logs[key], values, rtol=1e-5)
+    assert logs["a_weight"] == [1.0, 1.0]
+    assert "val_a_weight" not in logs
+    for ours, theirs in zip(
+        weighed.get_weights(), plain.get_weights(), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_gradient_weights_shape_the_update_and_not_the_loss():
+    # found (0.5, 2) on top of loss_weights (1, 0.5): the update is that of
+    # loss_weights (0.5, 1), the loss logged that of (1, 0.5)
+    weighed = model_with(Fixed([0.5, 2.0]))
+    reference = model_with(None, loss_weights={"a": 0.5, "b": 1.0})
+    logs, expected = fit(weighed), fit(reference)
+    for ours, theirs in zip(
+        weighed.get_weights(), reference.get_weights(), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    np.testing.assert_allclose(
+        logs["compiled_loss"],
+        np.add(logs["a_loss"], 0.5 * np.array(logs["b_loss"])),
+        rtol=1e-5,
+    )
+    np.testing.assert_allclose(logs["a_loss"], expected["a_loss"], rtol=1e-4)
+
+
+def test_the_gramian_is_that_of_the_contributions():
+    # y = x w, loss_weights 1 and 3: gradients by hand
+    inputs = keras.Input((2,))
+    shared = layers.Dense(1, use_bias=False, kernel_initializer="ones")
+    out = shared(inputs)
+    model = losskit.Model(inputs, {"a": out, "b": 2 * out})
+    model.compile(
+        keras.optimizers.SGD(0.0),
+        loss=losskit.LossesContainer(
+            {"a": "mse", "b": "mse"},
+            loss_weights={"b": 3.0},
+            weighting=Fixed([1.0, 1.0]),
+        ),
+    )
+    x = np.array([[1.0, 2.0], [3.0, -1.0]], "float32")
+    y = np.array([[0.5], [1.0]], "float32")
+    model.fit(x, {"a": y, "b": y}, verbose=0)
+    error_a = x.sum(axis=1, keepdims=True) - y
+    error_b = 2 * x.sum(axis=1, keepdims=True) - y
+    jacobian = np.concatenate(
+        [
+            2 * np.mean(error_a * x, axis=0, keepdims=True),
+            3 * 2 * np.mean(error_b * 2 * x, axis=0, keepdims=True),
+        ]
+    )
+    np.testing.assert_allclose(
+        model.compiled_loss.weighting.seen.numpy(),
+        jacobian @ jacobian.T,
+        rtol=1e-5,
+    )
+
+
+def test_gradient_weights_in_mixed_precision():
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        expected = fit(model_with(None), epochs=1)
+        logs = fit(model_with(Fixed([1.0, 1.0])), epochs=1)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    np.testing.assert_allclose(logs["loss"], expected["loss"], rtol=1e-3)
