@@ -63,6 +63,8 @@ class CompiledLosses:
         self._output_names = output_names
         self.outputs = None
         self.entries = ()
+        #: All weights as the user gave them, by term name.
+        self.weights = {}
 
     def build(self, y_true, y_pred, separator="_"):
         """Resolve losses, weights and names for outputs like `y_pred`.
@@ -95,6 +97,13 @@ class CompiledLosses:
                 several_outputs=len(wanted) > 1,
             )
         self.entries = with_names_of_their_own(entries)
+        self.weights = {
+            name: weights_lib.multiply_weights(entry.weight, part_weight)
+            for entry in self.entries
+            for name, part_weight in zip(
+                entry.names, entry.part_weights, strict=True
+            )
+        }
 
     def _build_output(
         self, index, given, weights, y_true, y_pred, several_outputs
@@ -231,17 +240,6 @@ class CompiledLosses:
                 output=self.outputs.names[entry.index],
                 inner_weight=inner,
             )
-
-    @property
-    def weights(self):
-        """All weights as the user gave them, by term name."""
-        return {
-            name: weights_lib.multiply_weights(entry.weight, part_weight)
-            for entry in self.entries
-            for name, part_weight in zip(
-                entry.names, entry.part_weights, strict=True
-            )
-        }
 
 
 def resolve(loss, y_true, y_pred, output):

@@ -15,6 +15,7 @@ from keras_losskit.extra.context import Context
 from keras_losskit.penalties import PENALTY_KINDS
 from keras_losskit.penalties import as_terms
 from keras_losskit.recipe import LossRecipe
+from keras_losskit.state import MovingState
 from keras_losskit.structures import StructureError
 from keras_losskit.terms import KINDS
 from keras_losskit.terms import LossTerm
@@ -33,7 +34,7 @@ PLAIN_MODEL_HINT = (
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
-class LossesContainer(LossRecipe):
+class LossesContainer(MovingState, LossRecipe):
     """The loss of a model as named parts that sum to the whole.
 
     `total = sum(weight * value)` over the terms of all kinds.
@@ -366,51 +367,6 @@ class LossesContainer(LossRecipe):
         for metric in (self.tracker, self.total_loss_mean):
             if metric is not None:
                 metric.reset_state()
-
-    def on_epoch_end(self):
-        """Tell schedules by epoch, and the weighting, that one is over."""
-        self.clock.on_epoch_end()
-        if self.weighting is not None:
-            self.weighting.on_epoch_end()
-
-    @property
-    def counts_steps(self):
-        """Whether anything depends on the step or the epoch."""
-        return self.weighting is not None or any(
-            getattr(weight, "is_schedule", False)
-            for weight in self._user_weights()
-        )
-
-    @property
-    def trainable_variables(self):
-        """What the weighting learns."""
-        if self.weighting is None:
-            return []
-        return self.weighting.trainable_variables
-
-    @property
-    def non_trainable_variables(self):
-        """What else moves during training, in a fixed order."""
-        found = list(self.clock.variables) if self.counts_steps else []
-        for weight in self._user_weights():
-            found += weights_lib.weight_variables(weight)
-        if self.weighting is not None:
-            found += self.weighting.non_trainable_variables
-        found += self.adopted
-        return list({id(variable): variable for variable in found}.values())
-
-    @property
-    def variables(self):
-        """All of the state that moves during training."""
-        return self.trainable_variables + self.non_trainable_variables
-
-    def _user_weights(self):
-        weights = list(self._compiled.weights.values())
-        for penalty in self.penalties.values():
-            weights += penalty.weights if penalty is not None else []
-        weights += [term.weight for term in self.extra_terms.values()]
-        weights += self._added_weights
-        return weights
 
 
 def refuse_tracers(tensors):

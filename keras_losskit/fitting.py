@@ -1,0 +1,77 @@
+"""`fit`, `evaluate` and `predict`: what they take and keep beyond Keras."""
+
+import keras
+
+from keras_losskit import _keras
+from keras_losskit.structures import like_labels
+
+
+class FitArguments:
+    """Mixin for a Keras model: partial weights, epochs told, state kept."""
+
+    def fit(self, x=None, y=None, *args, **kwargs):
+        """As Keras; sample weights may be given by name, or in part."""
+        given = named_arguments(_keras.FIT_ARGUMENTS, args, kwargs)
+        given["callbacks"] = with_epoch_end(given.get("callbacks"))
+        given["sample_weight"] = self._like_labels(
+            given.get("sample_weight"), y
+        )
+        validation_data = given.get("validation_data")
+        if isinstance(validation_data, tuple) and len(validation_data) == 3:
+            val_x, val_y, weight = validation_data
+            weight = self._like_labels(weight, val_y)
+            given["validation_data"] = (val_x, val_y, weight)
+        with _keras.variables_kept(self):
+            return super().fit(x, y, **given)
+
+    def evaluate(self, x=None, y=None, *args, **kwargs):
+        """As Keras; sample weights may be given by name, or in part."""
+        given = named_arguments(_keras.EVALUATE_ARGUMENTS, args, kwargs)
+        given["sample_weight"] = self._like_labels(
+            given.get("sample_weight"), y
+        )
+        with _keras.variables_kept(self):
+            return super().evaluate(x, y, **given)
+
+    def predict(self, *args, **kwargs):
+        """As Keras; the model stays usable after an exception."""
+        with _keras.variables_kept(self):
+            return super().predict(*args, **kwargs)
+
+    def _like_labels(self, sample_weight, y):
+        names = getattr(self, "output_names", None)
+        return like_labels(sample_weight, y, names)
+
+
+def named_arguments(names, args, kwargs):
+    """Positional and keyword arguments, all by name."""
+    if len(args) > len(names):
+        raise TypeError(
+            f"Expected at most {len(names) + 2} positional arguments. "
+            f"Received: {len(args) + 2}"
+        )
+    return dict(zip(names, args, strict=False)) | kwargs
+
+
+class _EpochEnd(keras.callbacks.Callback):
+    """Tells the container that an epoch is over."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        container = self.model.compiled_loss
+        if container is not None:
+            container.on_epoch_end()
+
+
+def with_epoch_end(callbacks):
+    """`callbacks`, preceded by the one that counts epochs.
+
+    First, so that a callback that saves the model saves the count as well.
+    """
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        callbacks.callbacks.insert(0, _EpochEnd())
+        return callbacks
+    if callbacks is None:
+        callbacks = []
+    elif not isinstance(callbacks, (list, tuple)):
+        callbacks = [callbacks]
+    return [_EpochEnd(), *callbacks]

@@ -1,0 +1,52 @@
+"""What of a loss moves during training: weights, schedules, weightings."""
+
+from keras_losskit import weights as weights_lib
+
+
+class MovingState:
+    """Mixin of `LossesContainer`: its variables, and what depends on them."""
+
+    def on_epoch_end(self):
+        """Tell schedules by epoch, and the weighting, that one is over."""
+        self.clock.on_epoch_end()
+        if self.weighting is not None:
+            self.weighting.on_epoch_end()
+
+    @property
+    def counts_steps(self):
+        """Whether anything depends on the step or the epoch."""
+        return self.weighting is not None or any(
+            getattr(weight, "is_schedule", False)
+            for weight in self._user_weights()
+        )
+
+    @property
+    def trainable_variables(self):
+        """What the weighting learns."""
+        if self.weighting is None:
+            return []
+        return self.weighting.trainable_variables
+
+    @property
+    def non_trainable_variables(self):
+        """What else moves during training, in a fixed order."""
+        found = list(self.clock.variables) if self.counts_steps else []
+        for weight in self._user_weights():
+            found += weights_lib.weight_variables(weight)
+        if self.weighting is not None:
+            found += self.weighting.non_trainable_variables
+        found += self.adopted
+        return list({id(variable): variable for variable in found}.values())
+
+    @property
+    def variables(self):
+        """All of the state that moves during training."""
+        return self.trainable_variables + self.non_trainable_variables
+
+    def _user_weights(self):
+        weights = list(self._compiled.weights.values())
+        for penalty in self.penalties.values():
+            weights += penalty.weights if penalty is not None else []
+        weights += [term.weight for term in self.extra_terms.values()]
+        weights += self._added_weights
+        return weights
