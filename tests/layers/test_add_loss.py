@@ -271,7 +271,7 @@ def test_exception_inside_call_leaves_layer_and_model_usable():
 @pytest.mark.parametrize(
     "bad",
     [None, "1.0", True, float("nan"), float("inf"), 1j, object()],
-    ids=repr,
+    ids=lambda bad: f"{type(bad).__name__} {str(bad)[:4]}",
 )
 def test_bad_value_is_refused_and_names_the_layer(bad):
     with pytest.raises(ValueError, match="layer 'added'"):
