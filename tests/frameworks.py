@@ -28,14 +28,14 @@ def compiled_with_state(function, variables, *, xla=True):
     import jax
 
     @jax.jit
-    def pure(values, *args):
+    def pure(values, args, kwargs):
         mapping = list(zip(variables, values, strict=True))
         with keras.StatelessScope(state_mapping=mapping) as scope:
-            result = function(*args)
+            result = function(*args, **kwargs)
         return result, [scope.get_current_value(v) for v in variables]
 
-    def stateful(*args):
-        result, values = pure([v.value for v in variables], *args)
+    def stateful(*args, **kwargs):
+        result, values = pure([v.value for v in variables], args, kwargs)
         for variable, value in zip(variables, values, strict=True):
             # None: the function left it alone.
             if value is not None:

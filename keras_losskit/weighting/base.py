@@ -192,18 +192,3 @@ def in_float(statistic):
     if dtype not in ("float32", "float64"):
         statistic = ops.cast(statistic, "float32")
     return statistic
-
-
-def mean_where(values, present):
-    """Mean of the values that are `present`, 0 if none is."""
-    present = ops.cast(present, values.dtype)
-    count = ops.maximum(ops.sum(present), 1.0)
-    return ops.sum(values * present) / count
-
-
-def ratio_or_one(numerator, denominator):
-    """Elementwise ratio; 1 where either is exactly 0, and never infinite."""
-    known = ops.logical_and(numerator != 0, denominator != 0)
-    safe = ops.where(known, denominator, ops.ones_like(denominator))
-    ratio = ops.where(known, numerator / safe, ops.ones_like(numerator))
-    return ops.clip(ratio, -1e30, 1e30)

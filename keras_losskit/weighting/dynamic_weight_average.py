@@ -4,8 +4,9 @@ import keras
 from keras import ops
 
 from keras_losskit._checks import checked_positive
+from keras_losskit.weighting.arithmetic import at_least
+from keras_losskit.weighting.arithmetic import ratio_or_one
 from keras_losskit.weighting.base import Weighting
-from keras_losskit.weighting.base import ratio_or_one
 
 
 def dynamic_weight_average(last, before_last, *, temperature=2.0):
@@ -104,7 +105,7 @@ class DynamicWeightAverage(Weighting):
             ops.convert_to_tensor(variable)
             for variable in (self.total, self.count, self.last)
         )
-        mean = total / ops.maximum(count, 1.0)
+        mean = total / at_least(count, 1.0)
         self.before_last.assign(last)
         self.last.assign(ops.where(count > 0, mean, last))
         self.total.assign(ops.zeros_like(total))

@@ -3,8 +3,9 @@
 import keras
 from keras import ops
 
+from keras_losskit.weighting.arithmetic import at_least
+from keras_losskit.weighting.arithmetic import mean_where
 from keras_losskit.weighting.base import Weighting
-from keras_losskit.weighting.base import mean_where
 
 
 def geometric_mean(values):
@@ -27,7 +28,7 @@ def geometric_mean(values):
     """
     present = values != 0
     logs = ops.log(ops.where(present, values, ops.ones_like(values)))
-    count = ops.maximum(ops.sum(ops.cast(present, values.dtype)), 1.0)
+    count = at_least(ops.sum(ops.cast(present, values.dtype)), 1.0)
     # exp(mean - log) and not exp(mean) / value: the product may overflow.
     weights = ops.exp(mean_where(logs, present) - logs) / count
     return ops.where(present, weights, ops.zeros_like(weights))

@@ -3,7 +3,13 @@
 import keras
 from keras import ops
 
+from keras_losskit.weighting.arithmetic import larger
+from keras_losskit.weighting.arithmetic import product
 from keras_losskit.weighting.base import Weighting
+from keras_losskit.weighting.gramian import GradientWeighting
+from keras_losskit.weighting.gramian import cosines_and_norms
+from keras_losskit.weighting.gramian import smallest_norm
+from keras_losskit.weighting.quadratic import EPSILON
 from keras_losskit.weighting.uncertainty import sum_of_present
 
 
@@ -51,3 +57,76 @@ class IMTLLoss(Weighting):
 
     def extra_loss(self, values=None):
         return -sum_of_present(self.log_scale, values)
+
+
+def imtl_gradient(gramian):
+    """Weights whose update is as far along every gradient; see `IMTLGradient`.
+
+    `J^T w . u_i` is the same for all `i`, with `u_i = g_i / ||g_i||`.
+
+    Args:
+        gramian: `G = J J^T`, `(K, K)`.
+
+    Returns:
+        Weights, `(K,)`, dtype of `gramian`.
+
+    Example:
+        >>> gramian = ops.array([[18.0, -22.0], [-22.0, 38.0]])
+        >>> [round(float(weight), 4) for weight in imtl_gradient(gramian)]
+        [0.5923, 0.4077]
+    """
+    dtype = keras.backend.standardize_dtype(gramian.dtype)
+    terms = gramian.shape[0]
+    cosines, norms, present = cosines_and_norms(gramian)
+    there = ops.cast(present, dtype)
+    # Opposite gradients make the system singular: a little of the identity
+    # lets their weights be equal, and repetition undoes it for all others.
+    little = 10.0 * terms * EPSILON[dtype]
+    system = cosines + little * ops.eye(terms, dtype=dtype)
+    units = ops.zeros_like(there)
+    for _ in range(3):
+        missing = there - product(units, cosines)
+        units = units + ops.solve(system, missing[:, None])[:, 0]
+    weights = units * there * (smallest_norm(norms, present) / norms)
+    total = ops.abs(ops.sum(weights))
+    size = ops.sum(ops.abs(weights))
+    some = size > 0
+    total = larger(total, 1e-3 * size)
+    weights = weights / ops.where(some, total, ops.ones_like(total))
+    return ops.where(some, weights, ops.full_like(weights, 1.0 / terms))
+
+
+@keras.saving.register_keras_serializable("keras_losskit")
+class IMTLGradient(GradientWeighting):
+    """IMTL-G: the update is as far along every term's gradient.
+
+    `d = sum_k(w_k * g_k)` with `d . g_i / ||g_i||` the same, and not negative,
+    for all `i`. Scale: a mean of terms; the weights sum to 1. One may be
+    negative. Where their sum is negative or almost 0, they are divided by its
+    size, or by a thousandth of the sum of theirs: the published division by the
+    sum would turn the update round, or have no bound.
+
+    A zero gradient is absent: its weight is 0. If all are zero, the weights
+    are `1 / K`.
+
+    Args:
+        name: Name of the layer.
+        dtype: Dtype of the layer, float32 by default.
+        trainable: Without effect: nothing is learned by gradient.
+
+    Returns:
+        Of `weights(gramian)`: `(K,)`.
+
+    Reference:
+        Liu, Li, Kuang, Xue, Chen, Yang, Liao, Zhang, "Towards Impartial
+        Multi-task Learning", ICLR 2021.
+
+    Example:
+        >>> method = IMTLGradient()
+        >>> weights = method.weights(ops.array([[4.0, 0.0], [0.0, 1.0]]))
+        >>> [round(float(weight), 4) for weight in weights]
+        [0.3333, 0.6667]
+    """
+
+    def weigh(self, gramian, training):
+        return imtl_gradient(gramian)

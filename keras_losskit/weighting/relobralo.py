@@ -5,8 +5,8 @@ from keras import ops
 
 from keras_losskit._checks import checked_fraction
 from keras_losskit._checks import checked_positive
+from keras_losskit.weighting.arithmetic import ratio_or_one
 from keras_losskit.weighting.base import RandomWeighting
-from keras_losskit.weighting.base import ratio_or_one
 
 
 def relobralo(

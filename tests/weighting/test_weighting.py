@@ -10,6 +10,14 @@ from keras_losskit import weighting
 from keras_losskit.weighting import base
 
 METHODS = {
+    "AlignedMTL": {},
+    "CAGrad": {"c": 0.4},
+    "GradNorm": {"alpha": 0.5, "learning_rate": 0.1},
+    "IMTLGradient": {},
+    "LearningRateAnnealing": {"decay": 0.8, "reference": 1},
+    "MGDA": {},
+    "PCGrad": {"seed": 3},
+    "UPGrad": {},
     "DynamicWeightAverage": {"temperature": 0.7},
     "Equal": {},
     "GeometricMean": {},

@@ -1,0 +1,82 @@
+"""PCGrad: gradients projected onto each other's normal planes."""
+
+import keras
+from keras import ops
+
+from keras_losskit.weighting.arithmetic import at_most
+from keras_losskit.weighting.arithmetic import product
+from keras_losskit.weighting.base import RandomWeighting
+from keras_losskit.weighting.gramian import GradientWeighting
+from keras_losskit.weighting.gramian import cosines_and_norms
+
+
+def pcgrad(gramian, order):
+    """Weights of the sum of the projected gradients; see `PCGrad`.
+
+    Args:
+        gramian: `G = J J^T`, `(K, K)`.
+        order: Row i: the terms in the order in which gradient i is projected
+            onto their normal planes, `(K, K)`, integers.
+
+    Returns:
+        Weights, `(K,)`, dtype of `gramian`.
+
+    Example:
+        >>> gramian = ops.array([[18.0, -22.0], [-22.0, 38.0]])
+        >>> weights = pcgrad(gramian, ops.array([[0, 1], [0, 1]]))
+        >>> [round(float(weight), 4) for weight in weights]
+        [2.2222, 1.5789]
+    """
+    terms = gramian.shape[0]
+    cosines, norms, present = cosines_and_norms(gramian)
+    identity = ops.eye(terms, dtype=gramian.dtype)
+    # Row i: the projected unit gradient i, in terms of the unit gradients.
+    units = identity
+    for place in range(terms):
+        other = ops.one_hot(order[:, place], terms, dtype=gramian.dtype)
+        other = other * (1.0 - identity)
+        conflict = ops.sum(product(units, cosines) * other, axis=-1)
+        conflict = at_most(conflict, 0.0)
+        units = units - conflict[:, None] * other
+    return ops.sum(units * (norms[:, None] / norms[None, :]), axis=0)
+
+
+@keras.saving.register_keras_serializable("keras_losskit")
+class PCGrad(RandomWeighting, GradientWeighting):
+    """Projecting conflicting gradients, in random order.
+
+    Each gradient loses, one other term after the other, its component against
+    that term: `g_i -= min(g_i . g_j, 0) / ||g_j||^2 * g_j`; then they are added
+    up. With more than two terms the result may still conflict with some. Scale:
+    a sum of terms; without conflicts the weights are 1.
+
+    A zero gradient conflicts with none; its weight is 1. Without `training` the
+    order is that of the terms.
+
+    Args:
+        seed: Seed of the order, an int. Defaults to a random one.
+        name: Name of the layer.
+        dtype: Dtype of the layer, float32 by default.
+        trainable: Without effect: nothing is learned by gradient.
+
+    Returns:
+        Of `weights(gramian)`: `(K,)`.
+
+    Reference:
+        Yu, Kumar, Gupta, Levine, Hausman, Finn, "Gradient Surgery for
+        Multi-Task Learning", NeurIPS 2020.
+
+    Example:
+        >>> gramian = ops.array([[18.0, -22.0], [-22.0, 38.0]])
+        >>> [round(float(weight), 4) for weight in PCGrad().weights(gramian)]
+        [2.2222, 1.5789]
+    """
+
+    def weigh(self, gramian, training):
+        shape = (self.num_terms, self.num_terms)
+        if training:
+            draws = keras.random.uniform(shape, seed=self.seed_generator)
+            order = ops.argsort(draws, axis=-1)
+        else:
+            order = ops.broadcast_to(ops.arange(self.num_terms), shape)
+        return pcgrad(gramian, order)
