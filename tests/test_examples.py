@@ -10,6 +10,8 @@ from pathlib import Path
 import keras
 import pytest
 
+import keras_losskit
+
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 KINDS = ("compiled", "regularization", "activity", "added", "weighting")
@@ -133,6 +135,12 @@ def sections(path):
             yield section.splitlines()[0], "\n".join(blocks)
 
 
+def run_code(code, folder):
+    file = folder / "snippet.py"
+    file.write_text(code, encoding="utf-8")
+    return run([file], folder)
+
+
 def runs_here(code):
     """Whether what a piece of code imports belongs to this leg."""
     imported = re.findall(
@@ -142,17 +150,54 @@ def runs_here(code):
     return needed <= {BACKEND} and all(map(importlib.util.find_spec, imported))
 
 
-MARKDOWN = [
-    pytest.param(code, id=f"{name}: {heading}")
-    for name in ("examples/migrate_from_tf_keras.md",)
-    for heading, code in sections(ROOT / name)
+MIGRATION = [
+    pytest.param(code, id=heading)
+    for heading, code in sections(EXAMPLES / "migrate_from_tf_keras.md")
 ]
 
 
-@pytest.mark.parametrize("code", MARKDOWN)
-def test_code_in_markdown_runs(code, tmp_path):
+@pytest.mark.parametrize("code", MIGRATION)
+def test_code_of_the_migration_guide_runs(code, tmp_path):
     if not runs_here(code):
         pytest.skip("for another backend")
-    file = tmp_path / "snippet.py"
-    file.write_text(code, encoding="utf-8")
-    run([file], tmp_path)
+    run_code(code, tmp_path)
+
+
+def test_code_of_the_readme_runs(tmp_path):
+    blocks = [code for _, code in sections(ROOT / "README.md")]
+    run_code("\n".join(blocks), tmp_path)
+    # What `unwrap` saved loads without this package.
+    run_code(
+        "import sys, keras\n"
+        "keras.saving.load_model('plain.keras')\n"
+        "assert 'keras_losskit' not in sys.modules",
+        tmp_path,
+    )
+
+
+def test_the_readme_shows_what_quickstart_prints(quickstart):
+    _, text = quickstart
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (shown,), logged = log_lines(readme), log_lines(text)[-1]
+    assert shown.keys() == logged.keys()
+    assert_kinds_sum_to_loss(shown)
+    assert_sums_are_right(readme, count=2)
+    # Backends and machines differ in the random numbers they start from.
+    assert shown["loss"] == pytest.approx(logged["loss"], rel=0.2)
+    table = text[text.index("Where the loss") : text.index("Saved")]
+    for line in table.splitlines()[1:]:
+        # All but the numbers, which differ likewise.
+        name = re.split(r"\s+[-\d]", line)[0].rstrip()
+        assert f"\n{name}" in readme
+
+
+def test_the_readme_lists_every_module():
+    layout = (ROOT / "README.md").read_text(encoding="utf-8")
+    package = Path(keras_losskit.__file__).parent
+    names = {
+        path.name if path.suffix else f"{path.name}/"
+        for path in package.iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    private = {"__init__.py", "_checks.py"}
+    assert {name for name in names - private if name not in layout} == set()
