@@ -49,12 +49,13 @@ def batch_breakdown(model, x, y, sample_weight):
     if not model.built:
         model(x)
     probe, container = wrap(model), copy_of_container(model)
+    # Before the forward pass, which keeps the outputs that extra terms read.
+    _keras.install_loss(probe, container)
     with keras.StatelessScope():
         y_pred = probe(x, training=False)
         penalties = probe.penalty_terms()
     container.build(y, y_pred, penalties, separator="/")
     bring_state(container, compiled_container(model))
-    _keras.install_loss(probe, container)
     with keras.StatelessScope():
         total = probe.compute_loss(x, y, y_pred, sample_weight, training=False)
         terms = probe.last_terms() or LossTerms()

@@ -10,6 +10,7 @@ from keras import ops
 from rich.console import Console
 
 import keras_losskit as losskit
+from keras_losskit import extra
 from keras_losskit import losses
 from keras_losskit import schedules
 from keras_losskit import weighting
@@ -62,6 +63,37 @@ def weighed():
     )
 
 
+def extra_terms():
+    def mean_square(output):
+        return ops.mean(output**2)
+
+    return losskit.LossesContainer(
+        composed(),
+        extra_terms={
+            "flat": extra.FromLayer("features", mean_square, weight=0.1),
+            "robust": extra.FGSM(epsilon=0.1, weight=0.5),
+        },
+    )
+
+
+def drop_in_layers():
+    inputs = keras.Input((4,))
+    x = losskit.layers.Dense(
+        3,
+        kernel_regularizer="l2",
+        activity_regularizer="l1",
+        activity_reduction="mean_over_elements",
+        name="features",
+    )(inputs)
+    weight = schedules.Linear(0.5, 1.0, epochs=4)
+    x = losskit.layers.AddLoss(energy, name="energy", weight=weight)(x)
+    return losskit.Model(inputs, losskit.layers.Dense(1)(x))
+
+
+def energy(x):
+    return ops.sum(x**2, axis=-1)
+
+
 class Adding(losskit.Model):
     """Subclassed, with losses added in `call`, which takes no `training`."""
 
@@ -101,6 +133,8 @@ MODELS = {
     "functional": lambda: (two_outputs(), Y),
     "schedules": lambda: (two_outputs(scheduled()), Y),
     "weighting": lambda: (two_outputs(weighed()), Y),
+    "extra terms": lambda: (two_outputs(extra_terms()), Y),
+    "drop-in layers": lambda: (compiled(drop_in_layers()), PARITY),
     "subclassed": lambda: (compiled(Adding()), PARITY),
     "own compute_loss": lambda: (compiled(OwnLoss()), PARITY),
     "plain functional": lambda: (
@@ -165,7 +199,8 @@ def test_rows_sum_to_the_loss_of_evaluate(name, trained, weights):
 
 
 @pytest.mark.parametrize(
-    "name", ["schedules", "weighting", "own compute_loss", "plain functional"]
+    "name",
+    ["schedules", "weighting", "extra terms", "own compute_loss"],
 )
 def test_training_goes_on_as_if_nothing_had_happened(name):
     histories, variables = [], []
@@ -231,6 +266,15 @@ def test_a_row_tells_kind_source_reduction_and_weight():
         "features/kernel": ("variable", "mean", "2.0000"),
         "features/activity": ("layer", "sum", "1.0000*"),
     }
+
+
+def test_named_losses_and_extra_terms_have_their_names_and_weights():
+    found = rows(table_of(drop_in_layers(), X))
+    assert found["  energy/energy"]["from"] == "layer"
+    assert found["  energy/energy"]["weight"] == "0.5000*"
+    found = rows(table_of(two_outputs(extra_terms()), X, Y))
+    assert found["  flat"]["weight"] == "0.1000"
+    assert found["  robust"]["weight"] == "0.5000"
 
 
 def test_a_weight_that_moves_is_shown_as_it_is_now():
