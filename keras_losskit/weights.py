@@ -68,8 +68,8 @@ def weight_value(weight, step, epoch):
         epoch: Number of the epoch, a scalar.
 
     Returns:
-        A Python float for a number; otherwise a scalar tensor, float32 or, for
-        a float64 variable, float64.
+        A Python float for a number; otherwise a scalar tensor, float32 at
+        least. Keras turns a float64 variable into float32 but on TensorFlow.
 
     Example:
         >>> warm_up = schedules.Linear(0.0, 1.0, steps=4)

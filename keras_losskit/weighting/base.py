@@ -151,6 +151,15 @@ class Weighting(keras.layers.Layer):
     def on_epoch_end(self):
         """Take note that an epoch of training is over."""
 
+    def __repr__(self):
+        common = Weighting.get_config(self)
+        arguments = [
+            f"{name}={value!r}"
+            for name, value in self.get_config().items()
+            if name not in common and value is not None
+        ]
+        return f"{type(self).__name__}({', '.join(arguments)})"
+
 
 @keras.saving.register_keras_serializable("keras_losskit")
 class RandomWeighting(Weighting):

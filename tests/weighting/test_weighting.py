@@ -77,6 +77,13 @@ def test_config_gives_back_every_argument(name):
         assert again.get_config()[argument] == value
 
 
+def test_repr_is_the_constructor():
+    assert repr(weighting.MGDA()) == "MGDA()"
+    assert repr(weighting.CAGrad(c=0.4, name="mine")) == "CAGrad(c=0.4)"
+    assert repr(weighting.PCGrad(seed=3)) == "PCGrad(seed=3)"
+    assert repr(weighting.PCGrad()) == "PCGrad()"
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_a_built_method_comes_back_built(name):
     method = make(name)
