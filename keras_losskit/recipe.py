@@ -49,6 +49,7 @@ class LossRecipe(keras.losses.Loss):
             "added": checked_penalty("added", added),
         }
         self.extra_terms = dict(extra_terms or {})
+        check_group_names(self.penalties.values(), self.extra_terms)
         self.weighting = weighting
         self.log = log
         self.clock = Clock()
@@ -141,6 +142,19 @@ def checked_penalty(kind, penalty):
             f"of the total. Received: {penalty!r}"
         )
     return penalty
+
+
+def check_group_names(penalties, extra_terms):
+    """Refuse a penalty group of the name of an extra term: both are logged."""
+    groups = {
+        name for penalty in penalties if penalty for name in penalty.groups
+    }
+    clash = sorted(groups & set(extra_terms))
+    if clash:
+        raise ValueError(
+            "Expected penalty groups and extra terms to have names of their "
+            f"own. Received twice: {clash}. Rename one of them."
+        )
 
 
 def copy_weighting(weighting):

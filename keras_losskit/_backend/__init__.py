@@ -31,3 +31,4 @@ sum_of_powers = _module.sum_of_powers
 sum_over_replicas = _module.sum_over_replicas
 term_gradients = _module.term_gradients
 trace_state = _module.trace_state
+value_now = _module.value_now

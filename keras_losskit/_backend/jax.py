@@ -93,3 +93,8 @@ def sum_of_powers(variables, order):
     """
     function = jax.numpy.abs if order == 1 else jax.numpy.square
     return sum(function(v.value).sum() for v in variables)
+
+
+def value_now(variable):
+    """The value that a variable has outside of what is being traced, NumPy."""
+    return variable.numpy()

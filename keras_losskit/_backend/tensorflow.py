@@ -94,3 +94,9 @@ def sum_of_powers(variables, order):
     if order == 2:
         return 2.0 * tf.add_n([tf.nn.l2_loss(v.value) for v in variables])
     return tf.add_n([tf.reduce_sum(tf.abs(v.value)) for v in variables])
+
+
+def value_now(variable):
+    """See `_backend.jax`."""
+    with tf.init_scope():
+        return variable.value.numpy()

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_losskit import _backend
 from keras_losskit.extra.base import ExtraTerm
 from keras_losskit.extra.base import registered
 from keras_losskit.penalties import path_matches
@@ -61,7 +62,9 @@ class FromWeights(ExtraTerm):
     def prepare(self, model):
         for variable in self._variables(model):
             if self.from_start and variable.path not in self._start:
-                self._start[variable.path] = np.array(variable.numpy())
+                self._start[variable.path] = np.array(
+                    _backend.value_now(variable)
+                )
 
     def _variables(self, model):
         found = [
