@@ -1,0 +1,86 @@
+"""The examples of layers and extra terms run, and print terms that add up."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def printed(name, epochs, folder):
+    result = subprocess.run(
+        [sys.executable, EXAMPLES / f"{name}.py", str(epochs)],
+        cwd=folder,
+        env={**os.environ, "KERAS_BACKEND": keras.config.backend()},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert result.returncode == 0, result.stderr[-4000:]
+    return result.stdout
+
+
+def number(text, name):
+    """The last number printed after `name`."""
+    return float(re.findall(rf"{name} +(-?[\d.]+\d)", text)[-1])
+
+
+def test_sparse_autoencoder(tmp_path):
+    text = printed("sparse_autoencoder", 2, tmp_path)
+    parts = number(text, "reconstruction") + number(text, "sparsity")
+    assert parts == pytest.approx(number(text, "loss"), abs=2e-5)
+    assert number(text, "sparsity") > 0
+
+
+def test_vae(tmp_path):
+    text = printed("vae", 4, tmp_path)
+    for line in text.splitlines():
+        parts = number(line, "reconstruction") + number(line, "added")
+        assert parts == pytest.approx(number(line, "loss"), abs=2e-3)
+    first, *_, last = text.splitlines()
+    assert number(first, "weight") < number(last, "weight") == 1.0
+    assert number(last, "added") == pytest.approx(number(last, "kl"), abs=2e-3)
+
+
+def test_adversarial_digits(tmp_path):
+    text = printed("adversarial_digits", 15, tmp_path)
+    plain, robust = text.splitlines()[1::2]
+    assert "attack_loss" in text.splitlines()[2]
+    assert number(plain, "accuracy") > 0.85
+    assert number(robust, "accuracy") > 0.85
+    assert number(robust, "attack") > number(plain, "attack") + 0.2
+
+
+def test_distillation(tmp_path):
+    text = printed("distillation", 2, tmp_path)
+    student = text.splitlines()[1]
+    labels, teacher = number(student, "labels"), number(student, r"\+ teacher")
+    assert labels + teacher == pytest.approx(number(student, "loss"), abs=2e-4)
+    unweighted = number(student, "unweighted")
+    assert teacher == pytest.approx(0.2 * unweighted, abs=2e-4)
+
+
+def test_orthogonal_regularization(tmp_path):
+    text = printed("orthogonal_regularization", 5, tmp_path)
+    ranges = [
+        [float(x) for x in re.findall(r"[\d.]+\d", line)]
+        for line in text.splitlines()[1::2]
+    ]
+    (plain_low, plain_high), (low, high) = ranges
+    assert plain_low <= low <= high < plain_high - 0.1
+    assert number(text, "ortho_loss") > 0
+
+
+def test_pinn(tmp_path):
+    text = printed("pinn", 8, tmp_path)
+    for line in text.splitlines()[:-1]:
+        total = number(line, "residual") + 10 * number(line, "boundary")
+        assert total == pytest.approx(number(line, "loss"), abs=1e-4)
+    first, *_, last, error = text.splitlines()
+    assert number(last, "loss") < number(first, "loss")
+    assert number(error, r"sin\(x\):") < 1.0
