@@ -354,9 +354,10 @@ def test_activity_penalties_are_float32_under_mixed_precision(policy, mode):
     # every activation 16: 2**-20 * 512 * 256 = 0.125, where the sum over the
     # batch, 2**20, is beyond float16; kernel: 2**-9 * 512 * 16 = 16
     assert logs["activity_loss"] == 0.125
-    assert logs["regularization_loss"] == 16.0
+    # squared norms of all variables at once: a rounding of 1e-7 on PyTorch
+    assert logs["regularization_loss"] == pytest.approx(16.0, rel=1e-6)
     assert logs["compiled_loss"] == 0.0
-    assert logs["loss"] == 16.125
+    assert logs["loss"] == pytest.approx(16.125, rel=1e-6)
     for loss in [*model.activity_losses, *model.regularization_losses]:
         assert keras.backend.standardize_dtype(loss.dtype) == "float32"
 

@@ -34,7 +34,7 @@ def nonnegative_minimum(matrix, linear):
 
     Example:
         >>> matrix, linear = ops.eye(2), ops.array([[-2.0, 1.0]])
-        >>> [round(float(x), 4) for x in nonnegative_minimum(matrix, linear)[0]]
+        >>> [abs(round(float(x), 4)) for x in nonnegative_minimum(matrix, linear)[0]]
         [2.0, 0.0]
     """
     if matrix.shape[0] <= ENUMERATED:
