@@ -34,7 +34,8 @@ def nonnegative_minimum(matrix, linear):
 
     Example:
         >>> matrix, linear = ops.eye(2), ops.array([[-2.0, 1.0]])
-        >>> [abs(round(float(x), 4)) for x in nonnegative_minimum(matrix, linear)[0]]
+        >>> found = nonnegative_minimum(matrix, linear)[0]
+        >>> [abs(round(float(x), 4)) for x in found]
         [2.0, 0.0]
     """
     if matrix.shape[0] <= ENUMERATED:
