@@ -82,7 +82,8 @@ def minimum_by_support(matrix, linear):
     slack = product(found, matrix) + linear[None]
     error = ops.max(ops.abs(smaller(found, slack)), axis=-1)
     best = ops.argmin(error, axis=0)[None, :, None]
-    return at_least(ops.take_along_axis(found, best, axis=0)[0], 0.0)
+    found = ops.take_along_axis(found, best, axis=0)[0]
+    return ops.where(found > 0, found, ops.zeros_like(found))
 
 
 def minimum_by_newton(matrix, linear, normal=None, total=None):

@@ -1,8 +1,10 @@
 """Weightings over the Gramian: golden values and defining properties."""
 
-import keras
 import numpy as np
 import pytest
+from gramians import DTYPES
+from gramians import Case
+from gramians import cases
 from hypothesis import assume
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,16 +14,6 @@ from keras_losskit import weighting
 from keras_losskit.weighting.aligned_mtl import balance
 from keras_losskit.weighting.cagrad import cagrad
 from keras_losskit.weighting.pcgrad import pcgrad
-
-# On JAX, float64 is float32 unless the process was started otherwise.
-DTYPES = ["float32", "float64"]
-# JAX also compiles every operation anew for every number of terms.
-TERMS = [2, 3, 4, 5, 6, 7, 8]
-if keras.config.backend() == "jax":
-    DTYPES = ["float32"]
-    TERMS = [2, 3, 8]
-# Rounding of a Gramian, and its square root: of what cancels in it.
-TOLERANCE = {"float32": 1e-3, "float64": 1e-6}
 
 METHODS = {
     "AlignedMTL": weighting.AlignedMTL,
@@ -36,61 +28,6 @@ METHODS = {
 # GradNorm and LearningRateAnnealing also depend on what was before.
 MEMORYLESS = sorted(set(METHODS) - {"GradNorm", "LearningRateAnnealing"})
 EXAMPLE = np.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
-
-
-class Case:
-    """A Jacobian, the update that a method makes of it, and their rounding."""
-
-    def __init__(self, jacobian, dtype="float32"):
-        self.jacobian = np.asarray(jacobian, "float64")
-        self.dtype = dtype
-        self.terms = len(self.jacobian)
-        self.norms = np.linalg.norm(self.jacobian, axis=1)
-        self.gramian = self.jacobian @ self.jacobian.T
-        self.tolerance = TOLERANCE[dtype]
-
-    def weights(self, method, **more):
-        if getattr(method, "takes_values", False):
-            more.setdefault("values", ops.ones(self.terms))
-        function = getattr(method, "weights", method)
-        weights = function(ops.array(self.gramian, self.dtype), **more)
-        return ops.convert_to_numpy(weights).astype("float64")
-
-    def update(self, method, **more):
-        return self.weights(method, **more) @ self.jacobian
-
-    def projections(self, update):
-        """Components of an update along the gradients that are not zero."""
-        some = self.norms > 0
-        return (self.jacobian @ update)[some] / self.norms[some]
-
-    def size(self, weights):
-        """What the rounding of an update is relative to."""
-        return np.abs(weights) @ self.norms
-
-
-SHAPES = ["random", "parallel", "opposite", "aligned", "zero", "singular"]
-
-
-@st.composite
-def cases(draw, shapes=SHAPES, scales=(0.0, 1e-12, 1e-6, 1.0, 1e6, 1e12)):
-    terms = draw(st.sampled_from(TERMS))
-    shape = draw(st.sampled_from(shapes))
-    random = np.random.default_rng(draw(st.integers(0, 2**31)))
-    width = int(random.integers(terms, 2 * terms + 1))
-    jacobian = random.normal(size=(terms, width))
-    if shape == "parallel":
-        jacobian[1] = 3.0 * jacobian[0]
-    elif shape == "opposite":
-        jacobian[1] = -3.0 * jacobian[0]
-    elif shape == "aligned":
-        jacobian = np.abs(jacobian)
-    elif shape == "zero":
-        jacobian[0] = 0.0
-    elif shape == "singular":
-        jacobian = jacobian[:, : max(1, terms // 2)]
-    scale = draw(st.sampled_from(scales))
-    return Case(scale * jacobian, draw(st.sampled_from(DTYPES)))
 
 
 @pytest.mark.parametrize("name", METHODS)
