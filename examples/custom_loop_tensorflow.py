@@ -33,12 +33,11 @@ outputs = {
     "parity": keras.layers.Dense(1, name="parity")(features),
 }
 model = losskit.Model(inputs, outputs)
+ce = losses.CategoricalCrossentropy(from_logits=True, name="ce")
+focal = losses.CategoricalFocalCrossentropy(from_logits=True, name="focal")
 container = losskit.LossesContainer(
     {
-        "digit": 0.7
-        * losses.CategoricalCrossentropy(from_logits=True, name="ce")
-        + 0.3
-        * losses.CategoricalFocalCrossentropy(from_logits=True, name="focal"),
+        "digit": 0.7 * ce + 0.3 * focal,
         "parity": losses.BinaryCrossentropy(from_logits=True),
     },
     loss_weights={"parity": 0.5},

@@ -50,14 +50,14 @@ outputs = {
     "parity": keras.layers.Dense(1, name="parity")(x),
 }
 
+ce = losses.CategoricalCrossentropy(from_logits=True, name="ce")
+focal = losses.CategoricalFocalCrossentropy(from_logits=True, name="focal")
+
 model = losskit.Model(inputs, outputs)  # instead of keras.Model
 model.compile(
     optimizer="adam",
     loss={
-        "digit": 0.7
-        * losses.CategoricalCrossentropy(from_logits=True, name="ce")
-        + 0.3
-        * losses.CategoricalFocalCrossentropy(from_logits=True, name="focal"),
+        "digit": 0.7 * ce + 0.3 * focal,
         "parity": losses.BinaryCrossentropy(from_logits=True),
     },
     loss_weights={"parity": 0.5},

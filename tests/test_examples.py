@@ -200,4 +200,5 @@ def test_the_readme_lists_every_module():
         if path.suffix == ".py" or (path / "__init__.py").exists()
     }
     private = {"__init__.py", "_checks.py"}
-    assert {name for name in names - private if name not in layout} == set()
+    missing = {name for name in names - private if name not in layout}
+    assert not missing, 'Name them under "How it works" in README.md.'
