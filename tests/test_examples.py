@@ -191,6 +191,14 @@ def test_the_readme_shows_what_quickstart_prints(quickstart):
         assert f"\n{name}" in readme
 
 
+def test_the_readme_links_to_every_example_and_no_other_file():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    linked = set(re.findall(r"\]\((?!https?:)([^)#]+)\)", readme))
+    assert {path for path in linked if not (ROOT / path).exists()} == set()
+    examples = {f"examples/{path.name}" for path in EXAMPLES.glob("*.*")}
+    assert examples <= linked
+
+
 def test_the_readme_lists_every_module():
     layout = (ROOT / "README.md").read_text(encoding="utf-8")
     package = Path(keras_losskit.__file__).parent
