@@ -16,6 +16,7 @@ def parse():
     parser.add_argument("--only", help="part of a case's name")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
     parser.add_argument("--dry-run", action="store_true", help="write nothing")
     return parser.parse_args()
 
@@ -37,7 +38,10 @@ def main():
         if arguments.only and arguments.only not in case.name:
             continue
         reference, *others = time_case(
-            case, rounds=arguments.rounds, steps=arguments.steps
+            case,
+            rounds=arguments.rounds,
+            steps=arguments.steps,
+            clock=arguments.clock,
         )
         for timing in others:
             rows.append(
@@ -70,6 +74,7 @@ def write(backend, arguments, rows):
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "rounds": arguments.rounds,
         "steps": arguments.steps,
+        "clock": arguments.clock,
     }
     stem = RESULTS / f"steps-{backend}-cpu"
     stem.with_suffix(".json").write_text(
