@@ -85,12 +85,24 @@ def reset_trainer(model):
         model._losses_override = []
 
 
+def unpickle_model(buffer):
+    """The model that `Model.__reduce__` saved. `_unpickle_model`, 3.14 to 3.15.
+
+    A function of this module, where Keras names a method of the model's class:
+    a class that was made at run time cannot be found by its name.
+    """
+    return keras.Model._unpickle_model(buffer)
+
+
 class TrainerSeams:
     """Private methods of Keras' trainer that hand over to public ones here.
 
     `Trainer._compute_loss` and `_flatten_metrics_in_order`, and
     `JAXTrainer._get_jax_state`, 3.14 to 3.15.
     """
+
+    def __reduce__(self):
+        return unpickle_model, super().__reduce__()[1]
 
     def _compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True

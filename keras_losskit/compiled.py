@@ -203,12 +203,13 @@ class CompiledLosses:
         """
         if not self.entries:
             return []
-        predictions = keras.tree.flatten(y_pred)
-        if len(predictions) != len(self.outputs):
+        count = len(keras.tree.flatten(y_pred))
+        if count != len(self.outputs):
             raise StructureError(
                 f"Expected predictions for {list(self.outputs.names)}. "
-                f"Received: {len(predictions)} tensors"
+                f"Received: {count} tensors"
             )
+        predictions = spread_data(y_pred, self.outputs, argument="y_pred")
         labels = self._labels(y_true, sorted({e.index for e in self.entries}))
         sample_weights = spread_data(
             sample_weight, self.outputs, argument="sample_weight"
@@ -268,7 +269,15 @@ def as_list(entry):
     """The losses of one output as a list."""
     if entry is None:
         return []
+    entry = unwrapped(entry)
     return list(entry) if is_nest(entry) else [entry]
+
+
+def unwrapped(entry):
+    """`entry` out of the list of one output, where it is a list itself."""
+    while is_nest(entry) and len(entry) == 1 and is_nest(entry[0]):
+        entry = entry[0]
+    return entry
 
 
 def any_loss(losses):
@@ -280,6 +289,9 @@ def weights_of(entry, count, output):
     """The weights of the `count` losses of one output."""
     if entry is None:
         return [1.0] * count
+    entry = unwrapped(entry)
+    if is_nest(entry) and len(entry) == 1:
+        entry = entry[0]  # of the one output, not of one of its losses
     if not isinstance(entry, (list, tuple)):
         return [entry] * count
     if len(entry) != count:
