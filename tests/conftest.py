@@ -19,9 +19,14 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
+#: Marks that Keras puts on its own tests, which `test_keras_own_tests` runs.
+KERAS_MARKERS = ("requires_trainable_backend", "multi_device")
 
-def pytest_configure():
+
+def pytest_configure(config):
     """Stop a leg that does not run on the backend it claims."""
+    for marker in KERAS_MARKERS:
+        config.addinivalue_line("markers", f"{marker}: of Keras' own tests")
     claimed = os.environ.get("LOSSKIT_TEST_BACKEND")
     actual = keras.config.backend()
     if claimed is not None and claimed != actual:
