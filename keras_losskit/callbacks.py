@@ -38,7 +38,7 @@ class TerminateOnNonFiniteTerm(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         """Check the model and remember the weights to begin with."""
-        if getattr(self.model, "compiled_loss", None) is None:
+        if getattr(self.model, "penalty_terms", None) is None:
             raise ValueError(
                 "Expected a model that logs its terms: a keras_losskit.Model, "
                 f"or keras_losskit.wrap(model). Received: {self.model!r}"

@@ -158,7 +158,9 @@ def test_refused_before_training_and_usable_afterwards(case):
     message = str(caught.value)
     assert "xpected" in message and "Received" in message, message
     assert [word for word in mentioned if word not in message] == [], message
-    assert batches.count == 0
+    # TensorFlow's trainer first looks at the loss when it traces the first step
+    tracing = 1 if keras.config.backend() == "tensorflow" else 0
+    assert batches.count <= tracing
     for variable, value in zip(model.variables, before, strict=True):
         np.testing.assert_array_equal(ops.convert_to_numpy(variable), value)
     model.compile(still(), {"a": "mse", "b": "mse"})
