@@ -81,6 +81,7 @@ class Recorder:
         self._trace = _backend.trace_state()
         _active.recorder = self
         self._infers_shapes = _keras.in_symbolic_scope()
+        self._was_built = self._model.built
         for layer in _keras.flatten_layers(self._model):
             self._watch(layer)
         return self
@@ -121,7 +122,7 @@ class Recorder:
                 "losses of a cell out of the loop, or `unroll=True`."
             )
             place = f"in the loop of the RNN layer '{loop.name}'"
-        elif _keras.in_symbolic_scope() and not self._infers_shapes:
+        elif self._is_building():
             return
         elif _backend.trace_state() != self._trace:
             place = "under rematerialization, a loop or another transformation"
@@ -132,6 +133,15 @@ class Recorder:
             f"reached. Received: a loss {place}, which cannot leave it. {hint}"
         )
 
+    def _is_building(self):
+        """Whether this is the pass by which Keras builds the model first."""
+        if not _keras.in_symbolic_scope():
+            return False
+        if not self._infers_shapes:
+            return True
+        # A pass that infers shapes too; where traces can be told apart.
+        return not self._was_built and _backend.trace_state() != self._trace
+
     def report(self, loss):
         """Take down a loss.
 
@@ -139,8 +149,8 @@ class Recorder:
             loss: `Recorded`.
         """
         if _keras.in_symbolic_scope() and self.forward:
-            if not self._infers_shapes:
-                return  # of the pass that builds the model, before this one
+            if self._is_building():
+                return
             loss = dataclasses.replace(loss, value=None)  # dead afterwards
         self.losses.append(loss)
 

@@ -405,6 +405,16 @@ def test_inner_activity_regularizer_of_time_distributed_is_not_applied():
     assert model.activity_losses == [] and len(model.losses) == 1
 
 
+@each_mode
+def test_models_that_fit_builds_log_what_their_layers_add(mode):
+    model = losskit.Sequential([ones_dense(2), Adding(), ones_dense(1)])
+    model.compile(still(), **MODES[mode])
+    logs = fit_logs(model, X, np.zeros((BATCH, 1), "float32"))
+    # two columns of sums
+    added = np.mean(SUMS) + 2 * np.mean(SUMS**2)
+    assert logs == {"loss": pytest.approx(added, rel=1e-6)}
+
+
 def test_lists_start_anew_with_every_pass():
     model = every_kind(losskit.Model)
     for x in (X, 2 * X, X):
