@@ -63,8 +63,11 @@ NEEDS = {
     "_grain_": "grain",
     "_tf_dataset": "tensorflow",
     "_sparse_tf_": "tensorflow",
+    "_sparse_jax_": "jax",
     "_torch_dataloader": "torch",
-    "_predict_preserve_order_1_": "tensorflow",
+    "_predict_preserve_order_": "tensorflow",
+    "_unknown_dataset_size_": "tensorflow",
+    "_unknown_data_size_": "tensorflow",
 }
 
 

@@ -74,10 +74,24 @@ def trained(model, y, loss, optimizer=None, compiling=None, fitting=None):
     return history, variables
 
 
-def same(ours, plain):
-    """The same values for all the keys that Keras has, and the same weights."""
+#: Where plain Keras on TensorFlow is a graph, it takes the mean of an output's
+#: loss over batches, whatever their sizes: with a short batch it is another.
+SHORT_BATCH_KEYS = (
+    ("a_loss", "b_loss", "val_a_loss", "val_b_loss")
+    if BACKEND == "tensorflow"
+    else ()
+)
+
+
+def same(ours, plain, wrong=()):
+    """The same values for all the keys that Keras has, and the same weights.
+
+    What plain Keras logs for the keys `wrong` is not compared.
+    """
     assert set(plain[0]) <= set(ours[0])
     for key, values in plain[0].items():
+        if key in wrong:
+            continue
         np.testing.assert_allclose(
             ours[0][key], values, rtol=1e-6, atol=1e-6, err_msg=key
         )
@@ -88,6 +102,7 @@ def same(ours, plain):
 VARIANTS = {
     "default": {},
     "run_eagerly": {"compiling": {"run_eagerly": True}},
+    "whole batches": {"fitting": {"batch_size": 10}},
     "jit_compile": {"compiling": {"jit_compile": True}},
     "every argument": {
         "compiling": {
@@ -120,11 +135,13 @@ def variant_params():
 def test_five_epochs_end_as_with_keras(variant):
     # On JAX plain Keras loses activity terms, at random: see below.
     activity = BACKEND != "jax"
+    exact = variant in ("run_eagerly", "whole batches")
     same(
         *(
             trained(two_outputs(base, activity), Y, LOSSES, **VARIANTS[variant])
             for base in (losskit.Model, keras.Model)
-        )
+        ),
+        wrong=() if exact else SHORT_BATCH_KEYS,
     )
 
 
@@ -140,7 +157,8 @@ def test_gradient_accumulation_ends_as_with_keras():
                 fitting={"validation_data": None},
             )
             for base in (losskit.Model, keras.Model)
-        )
+        ),
+        wrong=SHORT_BATCH_KEYS,
     )
 
 
@@ -157,7 +175,8 @@ def test_mixed_precision_ends_as_with_keras(policy):
                 fitting={"validation_data": None},
             )
             for base in (losskit.Model, keras.Model)
-        )
+        ),
+        wrong=SHORT_BATCH_KEYS,
     )
 
 
@@ -209,35 +228,46 @@ def test_batches_end_as_with_keras():
     same(*results)
 
 
-# Activity penalties, against a loop that sums the losses of an eager call.
+# Activity penalties, against a loop with the penalties written out: plain
+# Keras on JAX loses some of them, even in an eager call.
 
 
-def eager_epochs(model, epochs, optimizer):
-    """The loss of every epoch, from `model(x)` and the sum of its losses."""
+def written_out(model, x, y):
+    """The loss of `no_state`'s model on a batch, term by term."""
+    first, shared = model.layers[1:3]
+    hidden = first(x)
+    once = shared(hidden)
+    twice = shared(once)
+    a, b = (model.get_layer(name)(twice) for name in ("a", "b"))
+    return (
+        ops.mean(ops.square(y["a"] - a))
+        + LOSSES["b"](y["b"], b)
+        + 0.01 * ops.sum(ops.square(first.kernel))
+        + 0.01 * ops.sum(ops.square(hidden)) / len(x)
+        + 0.02 * ops.sum(ops.absolute(once)) / len(x)
+        + 0.02 * ops.sum(ops.absolute(twice)) / len(x)
+    )
+
+
+def epochs_written_out(model, optimizer):
+    """The loss of every epoch with the formula of `written_out`."""
     optimizer.build(model.trainable_variables)
     history = []
-    for _ in range(epochs):
+    for _ in range(EPOCHS):
         total = 0.0
         for start in range(0, SAMPLES, BATCH_SIZE):
-            x = ops.convert_to_tensor(X[start : start + BATCH_SIZE])
+            batch = slice(start, start + BATCH_SIZE)
+            x = ops.convert_to_tensor(X[batch])
             y = {
-                name: ops.convert_to_tensor(labels[start : start + BATCH_SIZE])
+                name: ops.convert_to_tensor(labels[batch])
                 for name, labels in Y.items()
             }
-            values = []
-
-            def loss(x=x, y=y, values=values):
-                y_pred = model(x, training=True)
-                value = ops.mean(ops.square(y["a"] - y_pred["a"]))
-                value += LOSSES["b"](y["b"], y_pred["b"])
-                value += sum(model.losses)
-                values.append(ops.stop_gradient(value))
-                return value
-
-            gradients = variable_gradients(loss, model.trainable_variables)
+            total += floats(written_out(model, x, y)) * len(x)
+            gradients = variable_gradients(
+                lambda x=x, y=y: written_out(model, x, y),
+                model.trainable_variables,
+            )
             optimizer.apply([ops.convert_to_tensor(g) for g in gradients])
-            if BACKEND != "jax":
-                total += floats(values[-1]) * len(x)
         history.append(total / SAMPLES)
     return history
 
@@ -263,7 +293,7 @@ def no_state(base):
     return base(inputs, outputs)
 
 
-def test_activity_ends_as_the_eager_sum():
+def test_activity_ends_as_written_out():
     ours = no_state(losskit.Model)
     history, variables = trained(
         ours,
@@ -273,9 +303,8 @@ def test_activity_ends_as_the_eager_sum():
         fitting={"validation_data": None},
     )
     plain = no_state(keras.Model)
-    losses = eager_epochs(plain, EPOCHS, keras.optimizers.Adam(0.01))
-    if BACKEND != "jax":
-        np.testing.assert_allclose(history["loss"], losses, rtol=1e-6)
+    losses = epochs_written_out(plain, keras.optimizers.Adam(0.01))
+    np.testing.assert_allclose(history["loss"], losses, rtol=1e-6)
     for one, other in zip(variables, plain.variables, strict=True):
         np.testing.assert_allclose(
             one, ops.convert_to_numpy(other), rtol=1e-6, atol=1e-6
@@ -302,11 +331,9 @@ def test_lists_from_evaluate_begin_as_those_of_keras():
     for base in (losskit.Model, keras.Model):
         model = two_outputs(base, activity=False)
         model.compile("sgd", LOSSES, metrics={"a": "mae", "b": "accuracy"})
-        values.append(model.evaluate(X, Y, batch_size=BATCH_SIZE, verbose=0))
+        values.append(model.evaluate(X, Y, batch_size=10, verbose=0))
         names.append(
-            model.evaluate(
-                X, Y, batch_size=BATCH_SIZE, verbose=0, return_dict=True
-            )
+            model.evaluate(X, Y, batch_size=10, verbose=0, return_dict=True)
         )
     ours, plain = values
     np.testing.assert_allclose(ours[: len(plain)], plain, rtol=1e-6)

@@ -226,6 +226,8 @@ def _checked_values(loss, values, y_true, y_pred):
             f"{type(values).__name__}. Several components are declared with "
             "`losses.Components`."
         )
+    if isinstance(values, numbers.Real):
+        values = float(values)  # a constant, such as a placeholder's `0`
     values = ops.convert_to_tensor(values)
     dtype = keras.backend.standardize_dtype(values.dtype)
     if not keras.backend.is_float_dtype(dtype):

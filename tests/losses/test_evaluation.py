@@ -137,6 +137,13 @@ def test_refuses_values_that_are_none(fn, message):
         losses.evaluate(loss, ZEROS, COLUMN)
 
 
+def test_a_python_number_is_a_constant():
+    loss = losses.FunctionLoss(lambda a, b: 3, name="odd")
+    value = losses.evaluate(loss, ZEROS, COLUMN)
+    assert keras.backend.is_float_dtype(value.dtype)
+    assert float(value) == 3.0
+
+
 def test_an_outer_product_is_refused():
     with pytest.raises(ValueError, match=r"\(4,\).*\(4, 1\).*\(4, 4\)"):
         losses.evaluate(Square(), ZEROS[:, 0], COLUMN)
