@@ -97,8 +97,9 @@ def unpickle_model(buffer):
 class TrainerSeams:
     """Private methods of Keras' trainer that hand over to public ones here.
 
-    `Trainer._compute_loss` and `_flatten_metrics_in_order`, and
-    `JAXTrainer._get_jax_state`, 3.14 to 3.15.
+    `Trainer._compute_loss` and `_flatten_metrics_in_order`,
+    `JAXTrainer._get_jax_state` and `TensorFlowTrainer._maybe_symbolic_build`,
+    3.14 to 3.15.
     """
 
     def __reduce__(self):
@@ -127,6 +128,21 @@ class TrainerSeams:
         results = [logs[name] for name in [*names, *rest, *own] if name in logs]
         return results[0] if len(results) == 1 else results
 
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        # Keras on TensorFlow leaves building to the first step unless the step
+        # is distributed. Errors are to come before it, as on other backends.
+        if self._distribute_strategy is not None:
+            super()._maybe_symbolic_build(iterator, data_batch)
+            return
+        if self.run_eagerly or overrides(self, "train_step"):
+            return  # what runs there need not be a graph
+        if iterator is not None:
+            data_batch = batch_spec(iterator)
+        if all(is_dense(x) for x in tree.flatten(data_batch) if x is not None):
+            # RuntimeError: a model that Keras cannot build without values.
+            with contextlib.suppress(RuntimeError):
+                self._symbolic_build(data_batch=data_batch)
+
     def _get_jax_state(self, purge_model_variables=False, **wanted):
         # Keras empties the variables before the first step and fills them after
         # it: a step that raises would cost the model its weights.
@@ -148,6 +164,35 @@ class TrainerSeams:
         return state
 
 
+def batch_spec(epoch_iterator):
+    """Shapes and dtypes of a batch on TensorFlow, with its size where known.
+
+    `TFEpochIterator._distributed_dataset` and `data_adapter`, 3.14 to 3.15. No
+    batch is drawn: a generator has no way to take it back.
+    """
+    adapter = epoch_iterator.data_adapter
+    size = adapter.batch_size
+    if adapter.num_batches == 1 and adapter.has_partial_batch:
+        size = adapter.partial_batch_size
+
+    def sized(spec):
+        if type(spec).__name__ == "NoneTensorSpec":
+            return None
+        known = not is_dense(spec) or spec.shape[:1] != [None]
+        return (
+            spec if known else type(spec)((size, *spec.shape[1:]), spec.dtype)
+        )
+
+    dataset = epoch_iterator._distributed_dataset
+    return tree.map_structure(sized, dataset.element_spec)
+
+
+def is_dense(tensor_or_spec):
+    """Whether a `KerasTensor` can stand for it; a ragged one it cannot."""
+    name = type(tensor_or_spec).__name__
+    return not name.startswith(("Ragged", "Sparse"))
+
+
 #: What a step on JAX carries along, in the order of its state.
 JAX_STATE = {
     "trainable_variables": "trainable_variables",
@@ -158,10 +203,10 @@ JAX_STATE = {
 
 
 #: Names of the arguments after `x` and `y`, in Keras' order.
-FIT_ARGUMENTS = tuple(inspect.signature(keras.Model.fit).parameters)[3:]
-EVALUATE_ARGUMENTS = tuple(inspect.signature(keras.Model.evaluate).parameters)[
-    3:
-]
+FIT_ARGUMENTS, EVALUATE_ARGUMENTS = (
+    tuple(inspect.signature(method).parameters)[3:]
+    for method in (keras.Model.fit, keras.Model.evaluate)
+)
 
 
 @contextlib.contextmanager
@@ -187,9 +232,9 @@ def variables_kept(model):
 class CompileLossSlot:
     """What stands where Keras' trainer keeps its `CompileLoss`.
 
-    `Trainer._compile_loss` and its attributes `built`, `metrics`, `variables`,
-    3.14 to 3.15. While `built` is False the trainer runs `compute_loss`
-    symbolically before the first step, which is where the terms are named.
+    `Trainer._compile_loss` and its `built`, `metrics`, `variables`, 3.14 to
+    3.15. Until it is built, the trainer runs `compute_loss` symbolically before
+    the first step, which is where the terms are named.
     """
 
     def __init__(self, container):
@@ -262,12 +307,9 @@ def function_arguments(loss):
 
 
 def update_jax_metrics(model, metrics, total, x, y, y_pred, sample_weight):
-    """Update `loss` and the compiled metrics in a step of the JAX trainer.
+    """`(logs, metrics)` after a step of the JAX trainer.
 
     `JAXTrainer._update_metrics_variables`, 3.14 to 3.15.
-
-    Returns:
-        `(logs, metrics)`.
     """
     return model._update_metrics_variables(
         metrics, total, x, y, y_pred, sample_weight
