@@ -18,9 +18,9 @@ PROJECT = nox.project.load_toml("pyproject.toml")
 # What a leg installs besides its extra: a pin, and reference implementations
 # that tests compare with.
 REFERENCES = {
-    "jax": [],
+    "jax": ["optax"],
     "tensorflow": ["tf_keras"],
-    "torch": ["torch==2.13.0", "torchjd"],
+    "torch": ["torch==2.13.0", "monai", "torchjd"],
 }
 
 each_backend = nox.parametrize(

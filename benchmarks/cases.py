@@ -1,13 +1,25 @@
-"""What is timed: each case builds the contestants of one comparison."""
+"""What is compared: each case builds the contestants of one comparison."""
 
 import dataclasses
 from collections.abc import Callable
 
 import keras
-import numpy as np
-from keras import layers
 
 import keras_losskit as losskit
+from benchmarks import networks
+from benchmarks import segmentation
+from benchmarks.networks import training
+
+#: A perceptron whose loss has each kind of term: two compiled, weight penalties
+#: and an activity penalty.
+FOUR_TERMS = {
+    "depth": 2,
+    "width": 64,
+    "outputs": {"a": 8, "b": 1},
+    "regularizer": "l2",
+    "activity": "l1",
+}
+SEGMENTATION_GOAL = {"tensorflow": 1.00, "jax": 1.00, "torch": 0.80}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,156 +28,97 @@ class Case:
 
     Args:
         name: Name in the table.
-        contestants: `{name: () -> (model, x, y)}`, compiled; the first is what
-            the others are compared with.
-        goal: Highest ratio of medians per backend, from the Speed issue.
-        batch_size: Samples per step.
+        contestants: `{name: () -> run}`, with `run()` the steps of a round; the
+            first is what the others are compared with.
+        goal: Highest ratio of medians per backend; one that is not named has
+            none.
     """
 
     name: str
     contestants: dict[str, Callable]
-    goal: dict[str, float]
-    batch_size: int = 64
-
-
-def data(steps, batch_size, width, outputs):
-    """Normal draws for `steps` batches."""
-    rng = np.random.default_rng(0)
-    samples = steps * batch_size
-    x = rng.normal(size=(samples, width)).astype("float32")
-    y = {
-        name: rng.normal(size=(samples, units)).astype("float32")
-        for name, units in outputs.items()
-    }
-    return x, y
-
-
-def mlp(model_class, *, depth, width, outputs, regularizer=None, activity=None):
-    """A multi-layer perceptron with a Dense head per output."""
-    keras.utils.set_random_seed(0)
-    inputs = keras.Input((32,))
-    x = inputs
-    for index in range(depth):
-        x = layers.Dense(
-            width,
-            "relu",
-            kernel_regularizer=regularizer,
-            activity_regularizer=activity if index == 0 else None,
-        )(x)
-    heads = {n: layers.Dense(u, name=n)(x) for n, u in outputs.items()}
-    return model_class(inputs, heads)
-
-
-def contestant(model_class, steps, loss, **architecture):
-    """A builder of a compiled model and its data."""
-
-    def build():
-        outputs = architecture["outputs"]
-        model = mlp(model_class, **architecture)
-        losses = {name: loss for name in outputs}
-        model.compile("adam", loss=losses)
-        return model, *data(steps, 64, 32, outputs)
-
-    return build
-
-
-class HandWritten(keras.Model):
-    """Plain Keras with a `Mean` per term, as a user would write it."""
-
-    def compile(self, *args, **kwargs):
-        super().compile(*args, **kwargs)
-        self.terms = {n: keras.metrics.Mean(n) for n in self.term_losses}
-
-    def compute_loss(
-        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
-    ):
-        total = 0.0
-        for name, loss in self.term_losses.items():
-            value = loss(y[name], y_pred[name], sample_weight)
-            self.terms[name].update_state(value)
-            total = total + value
-        for loss in self.losses:
-            total = total + loss
-        return total
-
-
-def hand_written(steps, **architecture):
-    """A builder of `HandWritten` over the same architecture."""
-
-    def build():
-        outputs = architecture["outputs"]
-        keras.utils.set_random_seed(0)
-        plain = mlp(keras.Model, **architecture)
-
-        class Model(HandWritten):
-            term_losses = {
-                name: keras.losses.MeanSquaredError() for name in outputs
-            }
-
-        model = Model(plain.inputs, plain.output)
-        model.compile("adam")
-        return model, *data(steps, 64, 32, outputs)
-
-    return build
+    goal: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 def cases(steps):
     """All cases, with `steps` training steps per round."""
-    four = {
-        "depth": 2,
-        "width": 64,
-        "outputs": {"a": 8, "b": 1},
-        "regularizer": "l2",
-        "activity": "l1",
-    }
-    wide = {
-        "depth": 2,
-        "width": 64,
-        "outputs": {f"o{i}": 1 for i in range(32)},
-    }
-    sixteen = {
-        "depth": 2,
-        "width": 64,
-        "outputs": {f"o{i}": 1 for i in range(16)},
-    }
     deep = {
         "depth": 200,
         "width": 32,
         "outputs": {"a": 1},
         "regularizer": "l2",
     }
-    plain, ours = keras.Model, losskit.Model
     return [
-        Case(
+        against_keras(
             "small MLP, 4 terms",
-            {
-                "plain Keras": contestant(plain, steps, "mse", **four),
-                "losskit": contestant(ours, steps, "mse", **four),
-            },
+            lambda model: training(model, steps, **FOUR_TERMS),
             {"tensorflow": 1.03, "jax": 1.00, "torch": 1.00},
         ),
-        Case(
+        against_keras(
             "32 outputs",
-            {
-                "plain Keras": contestant(plain, steps, "mse", **wide),
-                "losskit": contestant(ours, steps, "mse", **wide),
-            },
+            lambda model: training(model, steps, **heads(32)),
             {"tensorflow": 1.05, "jax": 1.02, "torch": 1.05},
         ),
         Case(
             "16 terms by hand",
             {
-                "a Mean per term": hand_written(steps, **sixteen),
-                "losskit": contestant(ours, steps, "mse", **sixteen),
+                "a Mean per term": networks.training_by_hand(
+                    steps, **heads(16)
+                ),
+                "losskit": training(losskit.Model, steps, **heads(16)),
             },
             {"tensorflow": 0.95, "jax": 1.00, "torch": 0.80},
         ),
-        Case(
+        against_keras(
             "200 regularised layers",
-            {
-                "plain Keras": contestant(plain, steps, "mse", **deep),
-                "losskit": contestant(ours, steps, "mse", **deep),
-            },
+            lambda model: training(model, steps, **deep),
             {"tensorflow": 0.97, "jax": 1.00, "torch": 0.80},
         ),
+        against_keras(
+            "ResNet50 with L2",
+            lambda model: networks.classifying(
+                networks.resnet50, model, max(steps // 15, 2), (32, 32, 3), 16
+            ),
+            {"tensorflow": 1.00, "jax": 1.00, "torch": 0.97},
+        ),
+        against_keras(
+            "transformer encoder with L2",
+            lambda model: networks.classifying(
+                networks.transformer, model, max(steps // 3, 2), (32, 64), 32
+            ),
+        ),
+        *(
+            against_keras(
+                f"{count} terms",
+                lambda model, count=count: training(
+                    model, steps, **heads(count)
+                ),
+            )
+            for count in (2, 8, 128)
+        ),
+        Case(
+            "segmentation loss, forward and backward",
+            segmentation.contestants(max(steps // 20, 1)),
+            SEGMENTATION_GOAL,
+        ),
     ]
+
+
+def against_keras(name, build, goal=None):
+    """Our model in the place of Keras', with nothing else changed."""
+    return Case(
+        name,
+        {
+            "plain Keras": build(keras.Model),
+            "losskit": build(losskit.Model),
+        },
+        goal or {},
+    )
+
+
+def heads(count):
+    """A perceptron of two layers with `count` outputs of one unit."""
+    return {
+        "depth": 2,
+        "width": 64,
+        "outputs": {f"o{index}": 1 for index in range(count)},
+    }

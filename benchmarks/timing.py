@@ -1,4 +1,4 @@
-"""Interleaved rounds of `fit`, and what becomes of the figures."""
+"""Interleaved rounds of each contestant, and what becomes of the figures."""
 
 import dataclasses
 import statistics
@@ -7,7 +7,7 @@ import time
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """Milliseconds per step of one contestant over all rounds."""
+    """Milliseconds per round of one contestant, over all rounds."""
 
     name: str
     rounds: tuple
@@ -24,7 +24,7 @@ class Timing:
         return (high - low) / 2
 
 
-def time_case(case, *, rounds, steps, clock="wall"):
+def time_case(case, *, rounds, clock="wall"):
     """Time all contestants of a case in turn.
 
     The order is turned round at every round, so that none always runs on a
@@ -33,7 +33,6 @@ def time_case(case, *, rounds, steps, clock="wall"):
     Args:
         case: A `Case`.
         rounds: Number of rounds.
-        steps: Training steps per round.
         clock: `"wall"`, or `"cpu"` for the processor time of the process, which
             other work on the machine disturbs less.
 
@@ -41,20 +40,15 @@ def time_case(case, *, rounds, steps, clock="wall"):
         A list of `Timing`, in the order of the contestants.
     """
     built = {name: build() for name, build in case.contestants.items()}
-    for model, x, y in built.values():
-        fit(model, x, y, case.batch_size)  # tracing and compiling
+    for run in built.values():
+        run()  # tracing and compiling
     now = time.process_time if clock == "cpu" else time.perf_counter
     taken = {name: [] for name in built}
     for index in range(rounds):
         names = list(built) if index % 2 else list(reversed(built))
         for name in names:
             start = now()
-            fit(*built[name], case.batch_size)
+            built[name]()
             seconds = now() - start
-            taken[name].append(1000 * seconds / steps)
+            taken[name].append(1000 * seconds)
     return [Timing(name, tuple(taken[name])) for name in built]
-
-
-def fit(model, x, y, batch_size):
-    """One round; `fit` ends by reading the logs, which waits for the device."""
-    model.fit(x, y, batch_size=batch_size, shuffle=False, verbose=0)

@@ -181,6 +181,71 @@ def test_a_lambda_trains_and_saving_says_what_to_register(tmp_path):
     )
 
 
+def test_five_losses_three_outputs_deep_come_back_with_the_file(tmp_path):
+    losses = losskit.losses
+    composite = (
+        0.4 * losses.CategoricalCrossentropy(from_logits=True, name="ce")
+        + losses.CategoricalFocalCrossentropy(from_logits=True, gamma=1.5)
+        + 0.5 * losses.Dice(from_logits=True)
+        + losses.Poly1(epsilon=2.0, from_logits=True)
+        + 0.1
+        * losses.CategoricalCrossentropy(
+            from_logits=True,
+            label_smoothing=0.2,
+            name="smooth",
+            reduction=losskit.reductions.TopK(k=3),
+        )
+    )
+    inputs = keras.Input((4,))
+    outputs = {
+        "image": {
+            "parts": {
+                "mask": keras.layers.Dense(3, name="mask")(inputs),
+                "edge": keras.layers.Dense(1, name="edge")(inputs),
+            }
+        },
+        "score": keras.layers.Dense(1, name="score")(inputs),
+    }
+    model = losskit.Model(inputs, outputs)
+    model.compile(
+        "adam",
+        {
+            "image": {"parts": {"mask": composite, "edge": "mse"}},
+            "score": "mae",
+        },
+        loss_weights={"score": 0.25},
+    )
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(10, 4)).astype("float32")
+    y = {
+        "image": {
+            "parts": {
+                "mask": np.eye(3, dtype="float32")[rng.integers(0, 3, 10)],
+                "edge": rng.normal(size=(10, 1)).astype("float32"),
+            }
+        },
+        "score": rng.normal(size=(10, 1)).astype("float32"),
+    }
+    model.fit(x, y, batch_size=4, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert repr(loaded.compiled_loss) == repr(model.compiled_loss)
+    want = model.evaluate(x, y, batch_size=4, verbose=0, return_dict=True)
+    got = loaded.evaluate(x, y, batch_size=4, verbose=0, return_dict=True)
+    assert got == pytest.approx(want, rel=1e-6)
+    composed = got.pop("image/parts/mask_loss")
+    parts = [key for key in got if "/mask_" in key]
+    assert len(parts) == 5, got
+    weights = dict(zip(("ce", "dice", "smooth"), (0.4, 0.5, 0.1), strict=True))
+    total = sum(
+        next((w for n, w in weights.items() if f"_{n}_" in key), 1.0) * got[key]
+        for key in parts
+    )
+    assert composed == pytest.approx(total, rel=1e-5)
+    rest = got["image/parts/edge_loss"] + 0.25 * got["score_loss"]
+    assert got["loss"] == pytest.approx(total + rest, rel=1e-5)
+
+
 def test_a_container_comes_back_whole():
     container = losskit.LossesContainer(
         {"a": ["mse", keras.losses.Huber(delta=3.0)], "b": None},

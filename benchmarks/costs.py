@@ -1,0 +1,172 @@
+"""What a step costs besides time, and what comes before the first step.
+
+`python -m benchmarks.costs --backend jax` compares with plain Keras: import
+time; the first `fit`, with tracing and compiling; floating-point operations of
+the compiled step (JAX); peak memory of the segmentation loss.
+"""
+
+import argparse
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+ROUNDS = 15
+FIRST_FITS = 7
+
+
+def parse():
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.costs")
+    parser.add_argument("--backend", help="sets KERAS_BACKEND")
+    parser.add_argument("--dry-run", action="store_true", help="write nothing")
+    parser.add_argument("--peak-of", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main():
+    """Run all, print and write."""
+    arguments = parse()
+    if arguments.backend:
+        os.environ["KERAS_BACKEND"] = arguments.backend
+    if arguments.peak_of:
+        print(peak_of(arguments.peak_of))
+        return
+    import keras
+
+    from benchmarks import report
+
+    backend = keras.config.backend()
+    rows = [import_time(), memory(), first_fit()]
+    if backend == "jax":
+        rows.append(operations())
+    print(*report.as_markdown(rows), sep="\n")
+    if not arguments.dry_run:
+        facts = report.about(backend, rounds=ROUNDS)
+        report.write(f"costs-{backend}-cpu", f"Costs on {backend}", facts, rows)
+
+
+def row(case, unit, ours, plain, goal=""):
+    """One line of the table."""
+    return {
+        "case": case,
+        "unit": unit,
+        "losskit": round(ours, 3),
+        "plain Keras": round(plain, 3),
+        "ratio": round(ours / plain, 4),
+        "goal": goal,
+    }
+
+
+def import_time():
+    """Seconds to import Keras, and Keras with this package."""
+    taken = {"import keras": [], "import keras, keras_losskit": []}
+    for _ in range(ROUNDS):
+        for statement, seconds in taken.items():
+            timed = (
+                f"import time; t = time.perf_counter(); {statement};"
+                "print(time.perf_counter() - t)"
+            )
+            seconds.append(float(output_of("-c", timed)))
+    plain, ours = map(statistics.median, taken.values())
+    more = f"at most {1 + 0.04 / plain:.3f}: 40 ms more"
+    return row("import", "s", ours, plain, more)
+
+
+def output_of(*arguments):
+    """What another Python process prints at last."""
+    done = subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, check=True
+    )
+    return done.stdout.split()[-1]
+
+
+def memory():
+    """Peak resident MiB of the segmentation loss, over that before it."""
+    peaks = [
+        statistics.median(
+            float(output_of("-m", "benchmarks.costs", "--peak-of", name))
+            for _ in range(3)
+        )
+        for name in ("losskit", "keras.losses by hand")
+    ]
+    import keras
+
+    from benchmarks.cases import SEGMENTATION_GOAL
+
+    goal = SEGMENTATION_GOAL[keras.config.backend()]
+    return row("peak memory, segmentation loss", "MiB", *peaks, goal)
+
+
+def peak_of(name):
+    """Peak resident MiB that one contestant adds in this process."""
+    from benchmarks import segmentation
+
+    run = segmentation.contestants(1, batch=16)[name]()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(3):
+        run()
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return (after - before) / 1024
+
+
+def first_fit():
+    """Seconds of the first `fit` of a new model of four terms."""
+    import keras
+
+    import keras_losskit as losskit
+    from benchmarks.cases import FOUR_TERMS
+    from benchmarks.networks import training
+
+    taken = {losskit.Model: [], keras.Model: []}
+    for _ in range(FIRST_FITS):
+        for model_class, seconds in taken.items():
+            run = training(model_class, 1, **FOUR_TERMS)()
+            start = time.perf_counter()
+            run()
+            seconds.append(time.perf_counter() - start)
+            keras.utils.clear_session()
+    ours, plain = (statistics.median(seconds) for seconds in taken.values())
+    goal = 1.05 if keras.config.backend() == "jax" else ""
+    return row("first fit: build, trace, compile", "s", ours, plain, goal)
+
+
+def operations():
+    """Floating-point operations of the compiled step, on JAX."""
+    import keras
+
+    import keras_losskit as losskit
+    from benchmarks.cases import FOUR_TERMS
+    from benchmarks.networks import draws
+    from benchmarks.networks import training
+
+    x, y = draws(1, (32,), FOUR_TERMS["outputs"])
+    counts = []
+    for model_class in (losskit.Model, keras.Model):
+        run = training(model_class, 1, **FOUR_TERMS)()
+        run()
+        counts.append(compiled_step(run.func.__self__, x, y)["flops"])
+    return row("operations of the compiled step", "", *counts, 1.001)
+
+
+def compiled_step(model, x, y):
+    """XLA's count of what the training step of `model` does."""
+    import jax
+
+    state = tuple(
+        [variable.value for variable in variables]
+        for variables in (
+            model.trainable_variables,
+            model.non_trainable_variables,
+            model.optimizer.variables,
+            model.metrics_variables,
+        )
+    )
+    step = jax.jit(model.train_step).lower(state, (x, y, None))
+    return step.compile().cost_analysis()
+
+
+if __name__ == "__main__":
+    main()
