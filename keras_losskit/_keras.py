@@ -188,9 +188,10 @@ def batch_spec(epoch_iterator):
 
 
 def is_dense(tensor_or_spec):
-    """Whether a `KerasTensor` can stand for it; a ragged one it cannot."""
+    """Whether a `KerasTensor` can stand for it: no ragged or optional one."""
     name = type(tensor_or_spec).__name__
-    return not name.startswith(("Ragged", "Sparse"))
+    ragged = name.startswith(("Ragged", "Sparse"))
+    return hasattr(tensor_or_spec, "shape") and not ragged
 
 
 #: What a step on JAX carries along, in the order of its state.
