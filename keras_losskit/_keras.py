@@ -75,7 +75,7 @@ def overrides(model, method):
 def reset_trainer(model):
     """Make `model` uncompiled, and its list of losses its own.
 
-    `Trainer.__init__` of the backend and `Layer._losses`, `_loss_ids`,
+    The backend's `Trainer.__init__` and `Layer._losses`, `_loss_ids`,
     `_losses_override`, 3.14 to 3.15.
     """
     with DotNotTrackScope():
@@ -238,13 +238,14 @@ class CompileLossSlot:
     the first step, which is where the terms are named.
     """
 
-    def __init__(self, container):
+    def __init__(self, container, callable_model=True):
         self.container = container
+        self.callable_model = callable_model
 
     @property
     def built(self):
-        """Whether the container knows the model's outputs and terms."""
-        return self.container.built
+        """Whether the container knows the model's outputs, if there are any."""
+        return self.container.built or not self.callable_model
 
     @property
     def metrics(self):
@@ -268,8 +269,10 @@ def install_loss(model, container):
     `Trainer._compile_loss` and `_loss_tracker`, `keras.src.utils.tracking`,
     3.14 to 3.15.
     """
+    # A GAN has a `train_step` over its parts, and no `call`.
+    callable_model = type(model).call is not keras.Model.call
     with DotNotTrackScope():
-        model._compile_loss = CompileLossSlot(container)
+        model._compile_loss = CompileLossSlot(container, callable_model)
         model.loss = container
     container.loss_tracker = model._loss_tracker
 
@@ -331,10 +334,7 @@ def takes_training(model):
 
 
 def calls_are_keras_own(layer):
-    """Whether the layer's own `call`, which Keras wrote, adds no loss.
-
-    Package `keras.src`, 3.14 to 3.15.
-    """
+    """Whether Keras wrote `call`. Package `keras.src`, 3.14 to 3.15."""
     defined = inspect.unwrap(type(layer).call)
     return defined.__module__.partition(".")[0] == "keras"
 

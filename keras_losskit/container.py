@@ -341,7 +341,7 @@ class LossesContainer(MovingState, LossRecipe):
         except StructureError as error:
             raise StructureError(f"{error}\n{PLAIN_MODEL_HINT}") from None
         batch_size = batch_size_of(y_pred)
-        self.tracker.update_state(terms, batch_size, training)
+        self.tracker.track(terms, batch_size, training)
         for metric in (self.total_loss_mean, self.loss_tracker):
             if metric is not None:
                 metric.update_state(
@@ -371,12 +371,17 @@ class LossesContainer(MovingState, LossRecipe):
 
 def refuse_tracers(tensors):
     """Refuse a bare transformation, before anything is built or moved in it."""
-    if _keras.in_stateless_scope():
-        return
-    if any(_backend.is_tracer(leaf) for leaf in keras.tree.flatten(tensors)):
+    if is_bare_trace(tensors):
         raise RuntimeError(
             "Expected `LossesContainer.__call__` to run outside of a "
             "transformation, since it updates metrics. Received: a tracer. "
             "Use `container.compute(...)` or `stateless_compute(...)` inside "
             "`jax.jit` and `jax.grad`."
         )
+
+
+def is_bare_trace(tensors):
+    """Whether JAX traces `tensors` with no scope that carries state along."""
+    return not _keras.in_stateless_scope() and any(
+        _backend.is_tracer(leaf) for leaf in keras.tree.flatten(tensors)
+    )

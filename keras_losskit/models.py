@@ -8,6 +8,7 @@ import keras
 from keras_losskit import _keras
 from keras_losskit import gradient_step
 from keras_losskit.container import LossesContainer
+from keras_losskit.container import is_bare_trace
 from keras_losskit.extra.context import Context
 from keras_losskit.fitting import FitArguments
 from keras_losskit.forward import RecordedLosses
@@ -134,10 +135,14 @@ class LossTermsMixin(RecordedLosses, FitArguments, _keras.TrainerSeams):
 
         Raises:
             ValueError: if there is nothing to minimise.
+            RuntimeError: inside a bare `jax.grad`, if the loss has state.
         """
         container = self.compiled_loss or LossesContainer()
         if not container.built:
             self._build_loss(container, y, y_pred)
+        bare = is_bare_trace(y_pred)
+        if bare and (container.variables or regularized_variables(self)):
+            raise RuntimeError(f"{BARE_TRACE} Received: none.")
         fused = self.__dict__.get("_fused_penalties")
         penalties = (
             self.penalty_terms()
@@ -151,15 +156,18 @@ class LossTermsMixin(RecordedLosses, FitArguments, _keras.TrainerSeams):
                 sample_weight,
                 penalties,
                 Context(self, x, y, y_pred, sample_weight, training),
-                moves=training,
+                moves=training and not bare,
             )
         if not terms and not self._has_own_step():
             raise ValueError(
                 "No loss to compute. Expected a `loss` in `compile()`, a "
                 "regularizer or an `add_loss`. Received: none of them."
             )
+        if bare:
+            warnings.warn(f"{BARE_TRACE} No term is logged.", stacklevel=2)
+            return terms.total
         batch_size = batch_size_of(y_pred if x is None else x)
-        container.tracker.update_state(terms, batch_size, training)
+        container.tracker.track(terms, batch_size, training)
         self.__dict__["_computed"] = terms
         return terms.total
 
@@ -337,6 +345,17 @@ class LossTermsMixin(RecordedLosses, FitArguments, _keras.TrainerSeams):
         if "_seed_state" not in self.__dict__:
             self.__dict__["_seed_state"] = SeedState(self)
         return self.__dict__["_seed_state"]
+
+
+#: For those who write a `train_step` for JAX as Keras' guide does.
+BARE_TRACE = (
+    "Expected `compute_loss` inside `jax.grad` to run in a "
+    "`keras.StatelessScope` that holds the model's variables and metrics, as "
+    "in `self.compute_loss_and_updates(trainable_variables, "
+    "non_trainable_variables, metrics_variables, x, y, sample_weight, "
+    "training=True, optimizer_variables=optimizer_variables)`, which returns "
+    "`(loss, (loss, y_pred, non_trainable_variables, metrics_variables))`."
+)
 
 
 @keras.saving.register_keras_serializable("keras_losskit")

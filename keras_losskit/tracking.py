@@ -58,7 +58,14 @@ class TermTracker(keras.metrics.Metric):
         self._seen = {True: frozenset({"loss"}), False: frozenset({"loss"})}
         self._training = True
 
-    def update_state(self, terms, batch_size, training=True):
+    def update_state(self, *args, **kwargs):
+        """Nothing: the terms are counted where they are computed.
+
+        A `train_step` of the user's own may update each of `model.metrics` with
+        labels and predictions.
+        """
+
+    def track(self, terms, batch_size, training=True):
         """Add the terms of a batch.
 
         Args:
@@ -88,7 +95,7 @@ class TermTracker(keras.metrics.Metric):
 
         Args:
             amounts: `{key: scalar}`.
-            batch_size: As for `update_state`.
+            batch_size: As for `track`.
         """
         values = [amounts.get(entry.key) for entry in self.entries]
         self._note(values, self._training)
@@ -186,9 +193,8 @@ class TermView(keras.metrics.Metric):
         # belongs to the tracker.
         self.__dict__["_tracker_of_terms"] = tracker
 
-    def update_state(self, terms, batch_size):
-        """Update all the keys of the tracker."""
-        self._tracker_of_terms.update_state(terms, batch_size)
+    def update_state(self, *args, **kwargs):
+        """Nothing, as with the tracker."""
 
     def reset_state(self):
         """Reset all the keys of the tracker."""

@@ -1,0 +1,222 @@
+"""A `train_step` or `compute_loss` of the user's own, as Keras' guides have it.
+
+On TensorFlow and PyTorch the guide's step is enough. On JAX the guide calls
+`compute_loss` in a bare `jax.value_and_grad`, where no metric can be updated.
+"""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import keras_losskit as losskit
+
+BACKEND = keras.config.backend()
+
+rng = np.random.default_rng(0)
+X = rng.normal(size=(20, 3)).astype("float32")
+Y = rng.normal(size=(20, 2)).astype("float32")
+
+
+class StepOfTensorFlow:
+    def train_step(self, data):
+        import tensorflow as tf
+
+        x, y = data
+        with tf.GradientTape() as tape:
+            y_pred = self(x, training=True)
+            loss = self.compute_loss(x=x, y=y, y_pred=y_pred)
+        variables = self.trainable_variables
+        gradients = tape.gradient(loss, variables)
+        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        return self.updated(loss, y, y_pred)
+
+    def updated(self, loss, y, y_pred):
+        for metric in self.metrics:
+            if metric.name == "loss":
+                metric.update_state(loss, sample_weight=ops.shape(y)[0])
+            else:
+                metric.update_state(y, y_pred)
+        return {metric.name: metric.result() for metric in self.metrics}
+
+
+class StepOfTorch(StepOfTensorFlow):
+    def train_step(self, data):
+        import torch
+
+        x, y = data
+        self.zero_grad()
+        y_pred = self(x, training=True)
+        loss = self.compute_loss(x=x, y=y, y_pred=y_pred)
+        loss.backward()
+        variables = self.trainable_weights
+        with torch.no_grad():
+            gradients = [variable.value.grad for variable in variables]
+            self.optimizer.apply(gradients, variables)
+        return self.updated(loss, y, y_pred)
+
+
+class StepOfGuideForJax:
+    def loss_and_updates(self, trainable, non_trainable, x, y):
+        y_pred, non_trainable = self.stateless_call(
+            trainable, non_trainable, x, training=True
+        )
+        return self.compute_loss(x, y, y_pred), (y_pred, non_trainable)
+
+    def train_step(self, state, data):
+        import jax
+
+        trainable, non_trainable, slots, metrics = state
+        x, y = data
+        (loss, (y_pred, non_trainable)), gradient = jax.value_and_grad(
+            self.loss_and_updates, has_aux=True
+        )(trainable, non_trainable, x, y)
+        trainable, slots = self.optimizer.stateless_apply(
+            slots, gradient, trainable
+        )
+        return self.updated(
+            loss, y, y_pred, trainable, non_trainable, slots, metrics
+        )
+
+    def updated(self, loss, y, y_pred, trainable, non_trainable, slots, given):
+        logs, metrics = {}, []
+        for metric in self.metrics:
+            values = given[len(metrics) : len(metrics) + len(metric.variables)]
+            if metric.name == "loss":
+                values = metric.stateless_update_state(
+                    values, loss, ops.shape(y)[0]
+                )
+            else:
+                values = metric.stateless_update_state(values, y, y_pred)
+            logs[metric.name] = metric.stateless_result(values)
+            metrics += values
+        return logs, (trainable, non_trainable, slots, metrics)
+
+
+class StepOfJax(StepOfGuideForJax):
+    def train_step(self, state, data):
+        import jax
+
+        trainable, non_trainable, slots, metrics = state
+        x, y = data
+        (loss, (_, y_pred, non_trainable, metrics)), gradient = (
+            jax.value_and_grad(self.compute_loss_and_updates, has_aux=True)(
+                trainable,
+                non_trainable,
+                metrics,
+                x,
+                y,
+                None,
+                training=True,
+                optimizer_variables=slots,
+            )
+        )
+        trainable, slots = self.optimizer.stateless_apply(
+            slots, gradient, trainable
+        )
+        return self.updated(
+            loss, y, y_pred, trainable, non_trainable, slots, metrics
+        )
+
+
+OWN_STEP = {
+    "jax": StepOfJax,
+    "tensorflow": StepOfTensorFlow,
+    "torch": StepOfTorch,
+}[BACKEND]
+
+
+def trained(step, regularizer="l2"):
+    """History and weights after two epochs, with `step` or Keras' own."""
+
+    class Model(*([step] if step else []), losskit.Model):
+        pass
+
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((3,))
+    outputs = keras.layers.Dense(
+        2, kernel_regularizer=regularizer, activity_regularizer=regularizer
+    )(inputs)
+    model = Model(inputs, outputs)
+    model.compile(keras.optimizers.SGD(0.1), "mse", metrics=["mae"])
+    history = model.fit(X, Y, epochs=2, batch_size=8, shuffle=False, verbose=0)
+    return history.history, model.get_weights()
+
+
+def test_a_step_that_calls_compute_loss_trains_and_logs_as_keras_step():
+    want_logs, want = trained(None)
+    logs, got = trained(OWN_STEP)
+    assert set(logs) == set(want_logs)
+    for key, values in want_logs.items():
+        if key != "mae":  # whose batches the guide does not weigh
+            np.testing.assert_allclose(logs[key], values, rtol=1e-6)
+    for one, other in zip(got, want, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+    kinds = ("compiled_loss", "regularization_loss", "activity_loss")
+    np.testing.assert_allclose(
+        np.sum([logs[kind] for kind in kinds], axis=0), logs["loss"], rtol=1e-6
+    )
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="a bare jax.value_and_grad")
+def test_the_guides_step_for_jax_trains_and_says_why_no_term_is_logged():
+    _, want = trained(None, regularizer=None)
+    with pytest.warns(UserWarning, match="compute_loss_and_updates.*No term"):
+        logs, got = trained(StepOfGuideForJax, regularizer=None)
+    assert set(logs) == {"loss", "mae"}
+    for one, other in zip(got, want, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+    # Plain Keras: "'NoneType' object is not callable".
+    with pytest.raises(RuntimeError, match="Expected.*Received"):
+        trained(StepOfGuideForJax)
+
+
+def test_a_model_without_call_trains_by_its_own_step():
+    if BACKEND == "jax":
+        pytest.skip("a step over two optimizers is the user's own on JAX")
+
+    class Pair(losskit.Model):
+        """Two parts, as in a GAN, and no `call`."""
+
+        def __init__(self):
+            super().__init__()
+            self.part = keras.Sequential([keras.Input((3,)), DenseOnes(2)])
+            self.mean = keras.metrics.Mean(name="part_loss")
+            self.built = True
+
+        def train_step(self, data):
+            x, y = data
+            value = ops.mean(ops.square(self.part(x) - y))
+            self.mean.update_state(value)
+            return {"part_loss": self.mean.result()}
+
+    model = Pair()
+    model.compile("sgd")
+    logs = model.fit(X, Y, batch_size=20, verbose=0).history
+    want = np.mean((X.sum(-1, keepdims=True) - Y) ** 2)
+    assert logs == {"part_loss": [pytest.approx(want, rel=1e-5)]}
+
+
+def DenseOnes(units):
+    return keras.layers.Dense(units, kernel_initializer="ones")
+
+
+class OwnLoss(losskit.Model):
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        total = super().compute_loss(x, y, y_pred, sample_weight, training)
+        return total + 0.5 * ops.mean(ops.square(y_pred))
+
+
+def test_what_an_own_compute_loss_adds_is_the_kind_added():
+    inputs = keras.Input((3,))
+    model = OwnLoss(inputs, DenseOnes(2)(inputs))
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    logs = model.fit(X, Y, batch_size=8, verbose=0).history
+    y_pred = np.repeat(X.sum(-1, keepdims=True), 2, -1)
+    added = 0.5 * np.mean(y_pred**2)
+    compiled = np.mean((y_pred - Y) ** 2)
+    assert logs["added_loss"] == [pytest.approx(added, rel=1e-5)]
+    assert logs["compiled_loss"] == [pytest.approx(compiled, rel=1e-5)]
+    assert logs["loss"] == [pytest.approx(added + compiled, rel=1e-5)]
