@@ -28,7 +28,10 @@ def main():
     arguments = parse()
     if arguments.backend:
         os.environ["KERAS_BACKEND"] = arguments.backend
-    # After the backend is chosen.
+    if arguments.device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+        os.environ["JAX_PLATFORMS"] = "cpu"
+    # After the backend and the device are chosen.
     import keras
 
     from benchmarks import report
@@ -36,17 +39,16 @@ def main():
     from benchmarks.timing import time_case
 
     backend = keras.config.backend()
-    with keras.device(f"{arguments.device}:0"):
-        rows = []
-        for case in cases(arguments.steps):
-            if arguments.only and arguments.only not in case.name:
-                continue
-            timings = time_case(
-                case, rounds=arguments.rounds, clock=arguments.clock
-            )
-            for row in compared(case, timings, case.goal.get(backend)):
-                print(report.as_line(row.values()), flush=True)
-                rows.append(row)
+    rows = []
+    for case in cases(arguments.steps):
+        if arguments.only and arguments.only not in case.name:
+            continue
+        timings = time_case(
+            case, rounds=arguments.rounds, clock=arguments.clock
+        )
+        for row in compared(case, timings, case.goal.get(backend)):
+            print(report.as_line(row.values()), flush=True)
+            rows.append(row)
     if not arguments.dry_run:
         facts = report.about(
             backend,
