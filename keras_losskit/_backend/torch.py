@@ -87,6 +87,9 @@ def term_gradients(function, variables):
             allow_unused=True,
             materialize_grads=True,
         )
+        # A term that the batch does not have is a constant.
+        if scalar.requires_grad
+        else [torch.zeros_like(variable) for variable in variables]
         for index, scalar in enumerate(scalars)
     ]
     rows = [
