@@ -26,7 +26,7 @@ REFERENCES = {
 
 # The lower bound of pyproject.toml, as a pin.
 (LOWEST,) = (
-    requirement.replace(">=", "==") + ".*"
+    requirement.replace(">=", "==")
     for requirement in PROJECT["project"]["dependencies"]
     if requirement.startswith("keras")
 )
@@ -91,7 +91,7 @@ def slow(session, backend):
     run_pytest(session, backend, "-n", "2", "-m", "slow", env=env)
 
 
-@nox.session
+@nox.session(venv_backend="none")
 @each_backend
 def nightly(session, backend):
     """Run what takes too long for every change: `slow`, then `lowest`."""
