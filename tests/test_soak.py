@@ -101,7 +101,10 @@ def traced_no_more(calls):
 
 @pytest.mark.parametrize(
     "method",
-    [losskit.weighting.Uncertainty, losskit.weighting.MGDA],
+    [
+        losskit.weighting.Uncertainty,
+        pytest.param(losskit.weighting.MGDA, marks=pytest.mark.slow),
+    ],
     ids=["values", "gradients"],
 )
 def test_later_epochs_trace_nothing(method):
