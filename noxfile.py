@@ -4,6 +4,7 @@ Every session gets a pip-made environment of its own. A `tests` leg holds one
 framework only, so that it cannot lean on one that it does not declare.
 """
 
+import os
 import pathlib
 
 import nox
@@ -23,6 +24,13 @@ REFERENCES = {
     "torch": ["torch==2.13.0", "monai", "torchjd"],
 }
 
+# The lower bound of pyproject.toml, as a pin.
+(LOWEST,) = (
+    requirement.replace(">=", "==")
+    for requirement in PROJECT["project"]["dependencies"]
+    if requirement.startswith("keras")
+)
+
 each_backend = nox.parametrize(
     "backend", [nox.param(name, id=name) for name in REFERENCES]
 )
@@ -33,10 +41,12 @@ def group(name):
     return nox.project.dependency_groups(PROJECT, name)
 
 
-def run_pytest(session, backend, *args, **kwargs):
+def run_pytest(session, backend, *args, pins=(), env=None, **kwargs):
     """Install the package with one framework and run pytest against it."""
     # `.` and not `-e .`: the tests see the package as it is installed.
-    session.install(f".[{backend}]", *REFERENCES[backend], *group("test"))
+    session.install(
+        f".[{backend}]", *REFERENCES[backend], *group("test"), *pins
+    )
     session.run(
         "pytest",
         *args,
@@ -47,6 +57,7 @@ def run_pytest(session, backend, *args, **kwargs):
             # The workers share the cores; threads on top only get in the way.
             "OMP_NUM_THREADS": "1",
             "TF_CPP_MIN_LOG_LEVEL": "2",
+            **(env or {}),
         },
         **kwargs,
     )
@@ -61,10 +72,41 @@ def tests(session, backend):
 
 @nox.session
 @each_backend
+def lowest(session, backend):
+    """Run the tests on one backend with the lowest Keras that is allowed."""
+    run_pytest(session, backend, "-n", "2", "-m", "not slow", pins=[LOWEST])
+
+
+@nox.session
+@each_backend
 def slow(session, backend):
-    """Run the slow tests on one backend."""
-    # 5: no test is marked slow, which is no failure.
-    run_pytest(session, backend, "-n", "2", "-m", "slow", success_codes=[0, 5])
+    """Run the slow tests on one backend: toys, soak, fuzz, distribution.
+
+    The fuzz and the soak write what they found to `LOSSKIT_RESULTS`, which
+    defaults to `benchmarks/results`.
+    """
+    folder = pathlib.Path(__file__).parent / "benchmarks" / "results"
+    folder = os.environ.get("LOSSKIT_RESULTS", str(folder))
+    env = {"LOSSKIT_RESULTS": folder}
+    run_pytest(session, backend, "-n", "2", "-m", "slow", env=env)
+
+
+@nox.session(venv_backend="none")
+@each_backend
+def nightly(session, backend):
+    """Run what takes too long for every change: `slow`, then `lowest`."""
+    session.notify(f"slow({backend})")
+    session.notify(f"lowest({backend})")
+
+
+@nox.session
+def docs(session):
+    """Build the documentation; a warning is an error."""
+    session.install(".[jax]", *group("docs"))
+    session.run(
+        *("sphinx-build", "-W", "--keep-going", "-b", "html"),
+        *("docs", "docs/_build/html"),
+    )
 
 
 @nox.session

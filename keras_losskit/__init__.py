@@ -13,6 +13,7 @@ from keras_losskit.models import Model
 from keras_losskit.models import Sequential
 from keras_losskit.penalties import Penalty
 from keras_losskit.penalties import collect_losses
+from keras_losskit.replicas import data_parallel
 from keras_losskit.reporting import summary
 from keras_losskit.terms import LossTerm
 from keras_losskit.terms import LossTerms
@@ -31,6 +32,7 @@ __all__ = [
     "Sequential",
     "callbacks",
     "collect_losses",
+    "data_parallel",
     "extra",
     "layers",
     "losses",

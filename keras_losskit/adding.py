@@ -6,9 +6,9 @@ import numbers
 import keras
 from keras import ops
 
-from keras_losskit import _backend
 from keras_losskit import _keras
 from keras_losskit import reductions
+from keras_losskit import replicas
 from keras_losskit import weights as weights_lib
 from keras_losskit.penalties import PenaltyList
 from keras_losskit.penalties import collect_losses
@@ -16,9 +16,6 @@ from keras_losskit.recording import Recorded
 from keras_losskit.recording import Recorder
 from keras_losskit.recording import at_least_float32
 from keras_losskit.terms import weigh
-
-#: Reductions that divide by the number of replicas, as compiled losses need.
-_MEANS = ("sum_over_batch_size", "mean", "mean_with_sample_weight")
 
 
 class AddsLosses:
@@ -164,17 +161,15 @@ def reduced(value, reduction, label, mask=None):
         return value
     if mask is None:
         mask = _keras.get_keras_mask(value)
-    result = reduce(value, None, mask)
+    with replicas.apart():
+        result = reduce(value, None, mask)
     if len(result.shape):
         raise ValueError(
             f"Expected the reduction of loss '{label}' to give a scalar. "
             f"Received: reduction={reduction!r}, shape {tuple(result.shape)}"
         )
-    # The container divides what layers add by the number of replicas itself.
-    replicas = _backend.num_replicas()
-    if replicas != 1 and reduction in _MEANS:
-        result = result * replicas
-    return result
+    # The container takes the mean over replicas.
+    return result * replicas.number() if reduction == "sum" else result
 
 
 def shares(value, reduction, label):
@@ -193,5 +188,5 @@ def shares(value, reduction, label):
     shape = ops.shape(value)
     sums = ops.sum(ops.reshape(value, (shape[0], -1)), axis=1, keepdims=True)
     if reduction == "sum":
-        return sums
+        return sums * replicas.number()
     return sums / ops.cast(ops.size(value), sums.dtype)

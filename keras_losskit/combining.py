@@ -5,15 +5,20 @@ import dataclasses
 from keras import ops
 
 from keras_losskit import _backend
+from keras_losskit import replicas
 from keras_losskit.terms import LossTerm
 
 
-def per_replica(terms):
-    """Terms scaled so that the trainer's sum over replicas is their value."""
-    replicas = _backend.num_replicas()
-    if replicas == 1:
+def shared(terms, share):
+    """Terms that every replica has by itself, as parts of those of the batch.
+
+    Args:
+        terms: List of `LossTerm`.
+        share: What this replica's value counts for; see `replicas`.
+    """
+    if isinstance(share, float):
         return terms
-    return [dataclasses.replace(t, value=t.value / replicas) for t in terms]
+    return [dataclasses.replace(t, value=t.value * share) for t in terms]
 
 
 def weighted(terms, weighting, members, step, training):
@@ -39,6 +44,8 @@ def weighted(terms, weighting, members, step, training):
             for name in members
         ]
     )
+    # Parts of what all replicas agree on.
+    values = values * _backend.num_replicas()
     statistic = step if weighting.statistic == "step" else values
     weights = ops.unstack(weighting.weights(statistic, training=training))
     factors = dict(zip(members, weights, strict=True))
@@ -50,5 +57,6 @@ def weighted(terms, weighting, members, step, training):
     ]
     extra = weighting.extra_loss(values)
     if extra is not None:
-        result += per_replica([LossTerm("weighting", "weighting", extra)])
+        extra = replicas.part_of_mean(extra)
+        result.append(LossTerm("weighting", "weighting", extra))
     return result

@@ -7,8 +7,9 @@ from keras import ops
 
 from keras_losskit import _backend
 from keras_losskit import _keras
+from keras_losskit import replicas
 from keras_losskit import weights as weights_lib
-from keras_losskit.combining import per_replica
+from keras_losskit.combining import shared
 from keras_losskit.combining import weighted
 from keras_losskit.compiled import CompiledLosses
 from keras_losskit.extra.context import Context
@@ -25,6 +26,7 @@ from keras_losskit.terms import with_unique_names
 from keras_losskit.tracking import TermTracker
 from keras_losskit.tracking import batch_size_of
 from keras_losskit.tracking import log_entries
+from keras_losskit.tracking import trainer_tracks_total
 
 PLAIN_MODEL_HINT = (
     "A container over several outputs trains a `keras_losskit.Model`, or any "
@@ -220,6 +222,7 @@ class LossesContainer(MovingState, LossRecipe):
         if self._compiled.outputs is None:
             self._compiled.build(y_true, y_pred)
         clock = self.clock.now()
+        share = replicas.batch_share(y_pred)
         terms = list(self._compiled.terms(y_true, y_pred, sample_weight, clock))
         if context is not None and self.extra_terms:
 
@@ -227,8 +230,8 @@ class LossesContainer(MovingState, LossRecipe):
                 arguments = (y_true, y_pred, sample_weight, clock)
                 terms = self._compiled.terms(*arguments)
                 total = add_up(term.contribution for term in terms)
-                # Divided by the replicas below, as all that is no loss of them.
-                return total * _backend.num_replicas()
+                # Made a part below, as all that knows of no replicas.
+                return replicas.before_share(total, share)
 
             context = dataclasses.replace(context, compiled=compiled)
         penalties = [
@@ -242,7 +245,8 @@ class LossesContainer(MovingState, LossRecipe):
             penalty = self.penalties[kind]
             if penalty is not None:
                 members = [term for term in penalties if term.kind == kind]
-                terms += per_replica(penalty.apply(members, clock))
+                terms += shared(penalty.apply(members, clock), share)
+        terms = replicas.agreed(terms)
         if self.weighting is not None and not self.weighs_gradients:
             terms = weighted(
                 terms, self.weighting, self.weighted_names(), clock[0], moves
@@ -342,11 +346,15 @@ class LossesContainer(MovingState, LossRecipe):
             raise StructureError(f"{error}\n{PLAIN_MODEL_HINT}") from None
         batch_size = batch_size_of(y_pred)
         self.tracker.track(terms, batch_size, training)
-        for metric in (self.total_loss_mean, self.loss_tracker):
+        by_trainer = trainer_tracks_total(self)
+        loss_tracker = None if by_trainer else self.loss_tracker
+        for metric in (self.total_loss_mean, loss_tracker):
             if metric is not None:
                 metric.update_state(
                     terms.total * _backend.num_replicas(),
-                    sample_weight=ops.cast(batch_size, "float32"),
+                    sample_weight=ops.cast(
+                        replicas.samples(batch_size), "float32"
+                    ),
                 )
         return terms.total
 

@@ -11,6 +11,7 @@ from keras_losskit.penalties import regularized_variables
 from keras_losskit.penalties import variable_terms
 from keras_losskit.recording import Aside
 from keras_losskit.recording import Recorder
+from keras_losskit.replicas import PerThread
 
 
 class RecordedLosses(AddsLosses):
@@ -53,7 +54,7 @@ class RecordedLosses(AddsLosses):
 
     def kept_outputs(self, layer):
         """The outputs of `layer` in the last pass, one per call."""
-        recorded = self.__dict__.get("_recorded")
+        recorded = self._last_recorded()
         return recorded.outputs[layer] if recorded is not None else []
 
     def call_aside(self, x, training):
@@ -72,7 +73,7 @@ class RecordedLosses(AddsLosses):
         kwargs = {}
         if "training" in self.call_signature_parameters:
             kwargs["training"] = training
-        recorded = self.__dict__.get("_recorded")
+        recorded = self._last_recorded()
         try:
             with (
                 Aside(),
@@ -138,8 +139,16 @@ class RecordedLosses(AddsLosses):
             _keras.clear_losses_override(self)
 
     def _remember(self, recorded):
-        # Not through `__setattr__`, which would wrap and track the list.
-        self.__dict__["_recorded"] = recorded
+        self._pass.recorded = recorded
+
+    def _last_recorded(self):
+        return getattr(self._pass, "recorded", None)
+
+    @property
+    def _pass(self):
+        """What is kept from the forward pass to the end of the step."""
+        # Not through `__setattr__`, which would wrap and track it.
+        return self.__dict__.setdefault("_kept_of_pass", PerThread())
 
     # ----------------------------------------------------------------- losses
 
@@ -155,12 +164,12 @@ class RecordedLosses(AddsLosses):
 
     def recorded_terms(self):
         """The terms that layers added in the last forward pass."""
-        return layer_terms(self, self.__dict__.get("_recorded"))
+        return layer_terms(self, self._last_recorded())
 
     @property
     def losses(self):
         """As Keras: scalars from `add_loss`, regularizers and sublayers."""
-        if self.__dict__.get("_recorded") is None:
+        if self._last_recorded() is None:
             return super().losses
         return PenaltyList(self.penalty_terms())
 

@@ -11,6 +11,7 @@ from keras import ops
 
 from keras_losskit import _backend
 from keras_losskit import _keras
+from keras_losskit import replicas
 from keras_losskit.terms import add_up
 from keras_losskit.tracking import batch_size_of
 
@@ -45,7 +46,11 @@ def _stateful_step(model, data):
         forward, [variable.value for variable in variables]
     )
     gradients = combined(model, rows, members, scale, batch_size_of(x))
-    _keras.track_total(model, total * _backend.num_replicas(), batch_size_of(x))
+    _keras.track_total(
+        model,
+        total * _backend.num_replicas(),
+        replicas.samples(batch_size_of(x)),
+    )
     _backend.apply_gradients(model.optimizer, gradients, variables)
     return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
@@ -158,8 +163,13 @@ def combined(model, rows, members, scale, batch_size):
     weighting = container.weighting
     count = len(members)
     rows = _backend.sum_over_replicas(rows)
+    if _backend.num_processes() > 1:
+        rows = [row / _backend.num_processes() for row in rows]
     matrix = gramian([row[:count] / scale for row in rows])
-    more = {"values": ops.stack(members)} if weighting.takes_values else {}
+    more = {}
+    if weighting.takes_values:
+        # Parts of what all replicas agree on.
+        more["values"] = ops.stack(members) * _backend.num_replicas()
     weights = weighting.weights(matrix, training=True, **more)
     track_weights(container, weights, batch_size)
     total = rows[0].shape[0] if rows else count

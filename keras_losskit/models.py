@@ -19,6 +19,7 @@ from keras_losskit.recording import VariableReads
 from keras_losskit.seeds import SeedState
 from keras_losskit.tracking import TermTracker
 from keras_losskit.tracking import batch_size_of
+from keras_losskit.tracking import total_tracked_by_trainer
 from keras_losskit.twins import become_functional
 from keras_losskit.twins import is_functional_call
 
@@ -168,7 +169,7 @@ class LossTermsMixin(RecordedLosses, FitArguments, _keras.TrainerSeams):
             return terms.total
         batch_size = batch_size_of(y_pred if x is None else x)
         container.tracker.track(terms, batch_size, training)
-        self.__dict__["_computed"] = terms
+        self._pass.computed = terms
         return terms.total
 
     def _build_loss(self, container, y, y_pred):
@@ -211,15 +212,12 @@ class LossTermsMixin(RecordedLosses, FitArguments, _keras.TrainerSeams):
         if container is None:
             yield
             return
-        tracker, container.loss_tracker = container.loss_tracker, None
-        try:
+        with total_tracked_by_trainer(container):
             yield
-        finally:
-            container.loss_tracker = tracker
 
     def last_terms(self):
         """The `LossTerms` of the `compute_loss` that just ran, once."""
-        return self.__dict__.pop("_computed", None)
+        return self._pass.__dict__.pop("computed", None)
 
     def train_step(self, *args, **kwargs):
         """As Keras; with a weighting of gradients a step of its own."""

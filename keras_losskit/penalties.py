@@ -344,12 +344,13 @@ class Penalty:
     @classmethod
     def from_config(cls, config):
         """The penalty of a config."""
-        groups = {
+        config = dict(config)
+        config["groups"] = {
             name: (pattern, weights_lib.deserialize_weight(weight))
             for name, (pattern, weight) in config["groups"].items()
         }
-        weight = weights_lib.deserialize_weight(config["weight"])
-        return cls(weight, config["reduction"], groups)
+        config["weight"] = weights_lib.deserialize_weight(config["weight"])
+        return cls(**config)
 
 
 def checked_group(name, group):

@@ -1,5 +1,7 @@
 """From the terms of a batch to the logs of an epoch."""
 
+import contextlib
+import contextvars
 import dataclasses
 from collections.abc import Callable
 
@@ -7,11 +9,15 @@ import keras
 from keras import ops
 
 from keras_losskit import _backend
+from keras_losskit import replicas
 from keras_losskit.terms import add_up
 from keras_losskit.terms import duplicates
 from keras_losskit.terms import numbered
 from keras_losskit.terms import weigh
 from keras_losskit.weights import moves
+
+# Of the thread: replicas take turns wherever they exchange values.
+_tracked_by_trainer = contextvars.ContextVar("tracked_by_trainer", default=None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +87,7 @@ class TermTracker(keras.metrics.Metric):
             value is not None or entry.kind is not None
             for entry, value in zip(self.entries, values, strict=True)
         ]
-        size = ops.cast(batch_size, "float32")
+        size = ops.cast(replicas.samples(batch_size), "float32")
         self.sums.assign_add(self._vector(values) * size)
         if not all(present):
             size = size * ops.cast(present, "float32")
@@ -103,7 +109,7 @@ class TermTracker(keras.metrics.Metric):
             value is not None and entry.kind is None
             for entry, value in zip(self.entries, values, strict=True)
         ]
-        size = ops.cast(batch_size, "float32")
+        size = ops.cast(replicas.samples(batch_size), "float32")
         self.sums.assign_add(self._vector(values) * size)
         if any(new):
             self.counts.assign_add(size * ops.cast(new, "float32"))
@@ -362,3 +368,18 @@ def batch_size_of(batch):
     """The leading size of the first tensor, as Keras counts samples."""
     first = next(x for x in keras.tree.flatten(batch) if x is not None)
     return ops.shape(first)[0]
+
+
+@contextlib.contextmanager
+def total_tracked_by_trainer(container):
+    """Around a computation whose total Keras' trainer logs by itself."""
+    token = _tracked_by_trainer.set(container)
+    try:
+        yield
+    finally:
+        _tracked_by_trainer.reset(token)
+
+
+def trainer_tracks_total(container):
+    """Whether the trainer logs the total that `container` computes now."""
+    return _tracked_by_trainer.get() is container

@@ -122,7 +122,7 @@ def same_state(cls, model):
     own = {name: made.__dict__[name] for name in ("build", "quantize")}
     made.__dict__.update({**model.__dict__, **own})
     for name in (
-        "_recorded",
+        "_kept_of_pass",
         "_fused_penalties",
         "_seed_state",
         "optimizer",

@@ -207,13 +207,15 @@ def test_means_are_shared_among_replicas(name):
     class Two:
         num_replicas_in_sync = 2
 
-    original = tf.distribute.get_strategy
+    original = tf.distribute.get_strategy, tf.distribute.get_replica_context
     tf.distribute.get_strategy = Two
+    # Outside of a replica, where all of them are taken to be alike.
+    tf.distribute.get_replica_context = lambda: None
     try:
         shared = reduce(name, VALUES)
         scalar = reduce(name, 2.0)
     finally:
-        tf.distribute.get_strategy = original
+        tf.distribute.get_strategy, tf.distribute.get_replica_context = original
     factor = 1.0 if name == "sum" else 0.5
     assert shared == pytest.approx(alone * factor)
     assert scalar == pytest.approx(2.0 * factor)

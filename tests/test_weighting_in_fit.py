@@ -204,3 +204,21 @@ def test_gradient_weights_in_mixed_precision():
     finally:
         keras.config.set_dtype_policy("float32")
     np.testing.assert_allclose(logs["loss"], expected["loss"], rtol=1e-3)
+
+
+def test_gradient_weights_do_without_a_term_that_a_batch_lacks():
+    model = model_with(Fixed([1.0, 1.0]))
+    reference = model_with(None)
+    for each in (model, reference):
+        each.train_on_batch(X, Y)
+        each.train_on_batch(X, {"a": Y["a"]})
+    seen = model.compiled_loss.weighting.seen.numpy()
+    assert seen[0, 0] > 0
+    assert not seen[1].any()
+    # The head of `b` has no gradient, which Adam takes for 0 on JAX only.
+    ours, theirs = (
+        [each.layers[1].kernel, each.get_layer("a").kernel]
+        for each in (model, reference)
+    )
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(one.numpy(), other.numpy(), atol=1e-6)

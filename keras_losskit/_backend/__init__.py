@@ -21,9 +21,11 @@ _module = importlib.import_module(f"{__name__}.{_NAME}")
 
 apply_gradients = _module.apply_gradients
 can_read = _module.can_read
+data_parallel = _module.data_parallel
 FUSES_PENALTIES = _module.FUSES_PENALTIES
 input_gradients = _module.input_gradients
 is_tracer = _module.is_tracer
+num_processes = _module.num_processes
 num_replicas = _module.num_replicas
 random_state_kept = _module.random_state_kept
 register_pytree = _module.register_pytree

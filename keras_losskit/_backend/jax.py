@@ -11,6 +11,17 @@ def num_replicas():
     return 1
 
 
+def num_processes():
+    """Number of processes whose gradients are averaged."""
+    return 1
+
+
+def data_parallel(group=None):
+    """Context manager in which processes compute the loss of one batch."""
+    del group
+    return contextlib.nullcontext()
+
+
 def register_pytree(cls):
     """Let the framework's transformations look into `cls`.
 
@@ -55,7 +66,7 @@ def term_gradients(function, variables):
 
 
 def sum_over_replicas(tensors):
-    """Sums over the replicas of a step, where the trainer has replicas."""
+    """Sums over replicas or processes, in a list; without a gradient."""
     return tensors
 
 

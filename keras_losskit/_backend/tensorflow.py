@@ -10,6 +10,17 @@ def num_replicas():
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
+def num_processes():
+    """See `_backend.jax`."""
+    return 1
+
+
+def data_parallel(group=None):
+    """See `_backend.jax`: strategies know of their replicas."""
+    del group
+    return contextlib.nullcontext()
+
+
 def register_pytree(cls):
     """See `_backend.jax`: `tf.nest` asks the class itself."""
 
@@ -54,10 +65,13 @@ def term_gradients(function, variables):
 
 
 def sum_over_replicas(tensors):
-    """See `_backend.jax`."""
+    """See `_backend.jax`. Outside of a replica all are taken to be alike."""
     if num_replicas() == 1:
         return tensors
-    return tf.distribute.get_replica_context().all_reduce("sum", tensors)
+    context = tf.distribute.get_replica_context()
+    if context is None:
+        return [num_replicas() * tensor for tensor in tensors]
+    return context.all_reduce("sum", tensors)
 
 
 def apply_gradients(optimizer, gradients, variables):

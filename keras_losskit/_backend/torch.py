@@ -1,12 +1,40 @@
 """PyTorch."""
 
+import contextlib
+
 import torch
+from torch import distributed
 from torch.utils import _pytree
 
 
 def num_replicas():
     """See `_backend.jax`. Processes average gradients, so each counts once."""
     return 1
+
+
+#: The process group of `data_parallel`, innermost last.
+_groups = []
+
+
+@contextlib.contextmanager
+def data_parallel(group=None):
+    """See `_backend.jax`."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        raise RuntimeError(
+            "Expected the processes of `data_parallel` to have a group. "
+            "Received: `torch.distributed` is not initialized. Call "
+            "`torch.distributed.init_process_group` first."
+        )
+    _groups.append(group or distributed.group.WORLD)
+    try:
+        yield
+    finally:
+        _groups.pop()
+
+
+def num_processes():
+    """See `_backend.jax`."""
+    return distributed.get_world_size(_groups[-1]) if _groups else 1
 
 
 def register_pytree(cls):
@@ -59,6 +87,9 @@ def term_gradients(function, variables):
             allow_unused=True,
             materialize_grads=True,
         )
+        # A term that the batch does not have is a constant.
+        if scalar.requires_grad
+        else [torch.zeros_like(variable) for variable in variables]
         for index, scalar in enumerate(scalars)
     ]
     rows = [
@@ -69,7 +100,12 @@ def term_gradients(function, variables):
 
 def sum_over_replicas(tensors):
     """See `_backend.jax`."""
-    return tensors
+    if not _groups:
+        return tensors
+    sums = [tensor.detach().clone() for tensor in tensors]
+    for tensor in sums:
+        distributed.all_reduce(tensor, group=_groups[-1])
+    return sums
 
 
 def apply_gradients(optimizer, gradients, variables):

@@ -38,7 +38,7 @@ class Adversarial(ExtraTerm):
                 "Expected `epsilon` to be a positive number. Received: "
                 f"epsilon={epsilon!r}"
             )
-        if clip is not None and not clip[0] < clip[1]:
+        if clip is not None and not (len(clip) == 2 and clip[0] < clip[1]):
             raise ValueError(
                 f"Expected `clip` to be (low, high). Received: clip={clip!r}"
             )

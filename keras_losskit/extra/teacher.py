@@ -3,8 +3,8 @@
 import keras
 from keras import ops
 
-from keras_losskit import _backend
 from keras_losskit import losses as losses_lib
+from keras_losskit import replicas
 from keras_losskit.extra.base import ExtraTerm
 from keras_losskit.extra.base import registered
 
@@ -59,8 +59,9 @@ class FromTeacher(ExtraTerm):
             losses_lib.evaluate(self.loss, target, prediction)
             for target, prediction in zip(targets, predictions, strict=True)
         ]
-        # The container divides extra terms by the number of replicas itself.
-        return sum(values[1:], values[0]) * _backend.num_replicas()
+        # The container makes extra terms parts of a batch itself.
+        share = replicas.batch_share(context.y_pred)
+        return replicas.before_share(sum(values[1:], values[0]), share)
 
     def targets(self, x):
         """The teacher's predictions, through which no gradient flows."""

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_losskit import _keras
+from keras_losskit import replicas
 from keras_losskit.adding import AddsLosses
 from keras_losskit.adding import emit
 from keras_losskit.recording import Recorded
@@ -158,7 +159,8 @@ def reduced_activity(regularizer, output, reduction):
         count = ops.sum(ops.cast(valid, values.dtype))
     value = regularizer(values)
     if reduction == "sum":
-        return value
+        # The container takes the mean over replicas.
+        return value * replicas.number()
     return ops.divide_no_nan(value, ops.cast(count, value.dtype))
 
 

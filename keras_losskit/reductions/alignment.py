@@ -9,6 +9,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_losskit import replicas
+
 
 def wide(values):
     """`values` as a tensor of float32 at least, so that sums do not overflow.
@@ -125,6 +127,21 @@ def divide_or_zero(numerator, denominator):
     empty = ops.equal(denominator, 0.0)
     safe = ops.where(empty, 1.0, denominator)
     return ops.where(empty, 0.0, numerator / safe)
+
+
+def divided(total, count):
+    """`total / count`, both summed over all replicas that share the batch.
+
+    Args:
+        total: A scalar.
+        count: A number, or a scalar without gradient.
+
+    Returns:
+        This replica's part of the quotient, a scalar; 0 where nothing counts.
+    """
+    if replicas.number() > 1:
+        count = ops.cast(replicas.total_of(count), total.dtype)
+    return replicas.part_of_sum(divide_or_zero(total, count))
 
 
 def candidates(values, sample_weight=None, mask=None):

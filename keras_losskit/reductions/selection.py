@@ -1,7 +1,9 @@
 """Means over a part of the values that depends on the values.
 
 All of them see the weighted values, `x = w * value`, over the whole batch at
-once; what is masked or has the weight 0 is left out, and counts nowhere.
+once; what is masked or has the weight 0 is left out, and counts nowhere. Where
+replicas share a batch, `TopK` and `TrimmedMean` rank the values of each replica
+by themselves.
 """
 
 import keras
@@ -9,9 +11,8 @@ from keras import ops
 
 from keras_losskit.reductions.alignment import candidates
 from keras_losskit.reductions.alignment import descending
-from keras_losskit.reductions.alignment import divide_or_zero
+from keras_losskit.reductions.alignment import divided
 from keras_losskit.reductions.base import Reduction
-from keras_losskit.reductions.standard import per_replica
 
 # What a product with a fraction may miss a whole number by, in float32.
 _ROUNDING = 1e-6
@@ -58,7 +59,7 @@ def trimmed_mean(values, sample_weight=None, mask=None, *, fraction):
 
 def _mean_where(x, keep):
     total = ops.sum(ops.where(keep, x, 0.0))
-    return per_replica(divide_or_zero(total, ops.sum(ops.cast(keep, x.dtype))))
+    return divided(total, ops.sum(ops.cast(keep, x.dtype)))
 
 
 @keras.saving.register_keras_serializable("keras_losskit")

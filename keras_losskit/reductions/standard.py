@@ -2,8 +2,8 @@
 
 from keras import ops
 
-from keras_losskit import _backend
-from keras_losskit.reductions.alignment import divide_or_zero
+from keras_losskit import replicas
+from keras_losskit.reductions.alignment import divided
 from keras_losskit.reductions.alignment import prepare
 from keras_losskit.reductions.alignment import share
 from keras_losskit.reductions.alignment import size
@@ -22,8 +22,8 @@ def mean(values, sample_weight=None, mask=None):
         mask: Optional mask, `(batch, ...)`.
 
     Returns:
-        Scalar, float32 or float64; 0 where nothing is valid. Under
-        `tf.distribute` divided by the number of replicas.
+        Scalar, float32 or float64; 0 where nothing is valid. Where
+        replicas share a batch, one replica's part of it.
 
     Raises:
         ValueError: if the shapes do not fit.
@@ -36,7 +36,7 @@ def mean(values, sample_weight=None, mask=None):
     count = size(values)
     if mask is not None:
         count = ops.sum(ops.cast(mask, values.dtype)) * share(values, mask)
-    return per_replica(divide_or_zero(_weighted_sum(values, weight), count))
+    return divided(_weighted_sum(values, weight), count)
 
 
 def mean_with_sample_weight(values, sample_weight=None, mask=None):
@@ -52,8 +52,8 @@ def mean_with_sample_weight(values, sample_weight=None, mask=None):
         mask: Optional mask, `(batch, ...)`.
 
     Returns:
-        Scalar, float32 or float64; 0 where the weights sum to 0. Under
-        `tf.distribute` divided by the number of replicas.
+        Scalar, float32 or float64; 0 where the weights sum to 0. Where
+        replicas share a batch, one replica's part of it.
 
     Raises:
         ValueError: if the shapes do not fit.
@@ -68,7 +68,7 @@ def mean_with_sample_weight(values, sample_weight=None, mask=None):
         weight = valid if weight is None else weight * valid
     total = _weighted_sum(values, weight)
     divisor = size(values) if weight is None else ops.sum(weight)
-    return per_replica(divide_or_zero(total, divisor))
+    return divided(total, divisor)
 
 
 def total(values, sample_weight=None, mask=None):
@@ -82,7 +82,8 @@ def total(values, sample_weight=None, mask=None):
         mask: Optional mask, `(batch, ...)`.
 
     Returns:
-        Scalar, float32 or float64.
+        Scalar, float32 or float64. Where replicas share a batch, one replica's
+        part of it.
 
     Raises:
         ValueError: if the shapes do not fit.
@@ -92,7 +93,7 @@ def total(values, sample_weight=None, mask=None):
         2.0
     """
     values, weight, _ = prepare(values, sample_weight, mask)
-    return _weighted_sum(values, weight)
+    return replicas.part_of_sum(_weighted_sum(values, weight))
 
 
 def unreduced(values, sample_weight=None, mask=None):
@@ -117,12 +118,6 @@ def unreduced(values, sample_weight=None, mask=None):
     """
     values, weight, _ = prepare(values, sample_weight, mask)
     return values if weight is None else values * weight
-
-
-def per_replica(value):
-    """`value` over the number of replicas, whose losses the trainer adds up."""
-    replicas = _backend.num_replicas()
-    return value if replicas == 1 else value / replicas
 
 
 def _weighted_sum(values, weight):

@@ -1,17 +1,19 @@
 """Statistics of the values beyond their mean: quantiles and tails.
 
 All of them see the weighted values, `x = w * value`, over the whole batch at
-once; what is masked or has the weight 0 is left out, and counts nowhere.
+once; what is masked or has the weight 0 is left out, and counts nowhere. Where
+replicas share a batch, each looks at its own part of it, and the loss is the
+mean of what they find.
 """
 
 import keras
 from keras import ops
 
+from keras_losskit import replicas
 from keras_losskit.reductions.alignment import candidates
 from keras_losskit.reductions.alignment import descending
-from keras_losskit.reductions.alignment import divide_or_zero
+from keras_losskit.reductions.alignment import divided
 from keras_losskit.reductions.base import Reduction
-from keras_losskit.reductions.standard import per_replica
 
 
 def quantile(values, sample_weight=None, mask=None, *, q):
@@ -22,7 +24,7 @@ def quantile(values, sample_weight=None, mask=None, *, q):
     # Linear interpolation, as a sum: it needs no index into an empty batch.
     share = ops.maximum(1.0 - ops.abs(position - at), 0.0)
     share = ops.where(ops.less(position, count), share, 0.0)
-    return per_replica(ops.sum(share * x))
+    return replicas.part_of_mean(ops.sum(share * x))
 
 
 def cvar(values, sample_weight=None, mask=None, *, alpha):
@@ -31,16 +33,16 @@ def cvar(values, sample_weight=None, mask=None, *, alpha):
     x, position = descending(x, valid)
     tail = (1.0 - alpha) * count
     share = ops.clip(tail - position, 0.0, 1.0)
-    return per_replica(divide_or_zero(ops.sum(share * x), tail))
+    return divided(ops.sum(share * x), tail)
 
 
 def tilted(values, sample_weight=None, mask=None, *, t):
     """Exponentially tilted mean of the values; see `Tilted`."""
     x, valid, count = candidates(values, sample_weight, mask)
     if t == 0.0:
-        return per_replica(divide_or_zero(ops.sum(x), count))
+        return divided(ops.sum(x), count)
     if 0 in x.shape:
-        return per_replica(ops.sum(x))
+        return replicas.part_of_mean(ops.sum(x))
     some = ops.greater(count, 0.0)
     lowest = -1e30
     peak = ops.stop_gradient(ops.max(ops.where(valid, t * x, lowest)))
@@ -48,7 +50,9 @@ def tilted(values, sample_weight=None, mask=None, *, t):
     exponent = ops.where(valid, t * x - peak, 0.0)
     total = ops.sum(ops.where(valid, ops.exp(exponent), 0.0))
     mean = ops.where(some, total, 1.0) / ops.where(some, count, 1.0)
-    return per_replica(ops.where(some, (ops.log(mean) + peak) / t, 0.0))
+    return replicas.part_of_mean(
+        ops.where(some, (ops.log(mean) + peak) / t, 0.0)
+    )
 
 
 @keras.saving.register_keras_serializable("keras_losskit")

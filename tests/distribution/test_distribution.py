@@ -1,0 +1,141 @@
+"""One batch over several devices or processes: as on one device.
+
+JAX with `keras.distribution.DataParallel` over eight virtual devices,
+TensorFlow with `MirroredStrategy` over two, PyTorch with two processes and
+`DistributedDataParallel`. Each runs in processes of its own, where all cases of
+`training_cases.py` train; here their logs and weights are compared.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+BACKEND = keras.config.backend()
+SCRIPT = Path(__file__).with_name("training_cases.py")
+
+#: What every change is held to; the others are nightly.
+CASES = ["reductions_short", "ReLoBRaLo", "MGDA"]
+SLOW_CASES = [
+    "reductions",
+    "masks_short",
+    "extra_terms",
+    "Uncertainty",
+    "GradNorm",
+    "AlignedMTL",
+    "CAGrad",
+    "DynamicWeightAverage",
+    "GeometricMean",
+    "IMTLGradient",
+    "IMTLLoss",
+    "LearningRateAnnealing",
+    "PCGrad",
+    "RandomLossWeighting",
+    "SoftAdapt",
+    "UPGrad",
+]
+
+
+def started(where, names, **env):
+    return subprocess.Popen(
+        [sys.executable, SCRIPT, where, *names],
+        env={**os.environ, "OMP_NUM_THREADS": "1", **env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def results_of(processes):
+    """What each process printed; none of them outlives this."""
+    try:
+        outputs = [process.communicate(timeout=500) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    for process, (_, errors) in zip(processes, outputs, strict=True):
+        assert process.returncode == 0, errors[-4000:]
+    return [
+        json.loads(line.removeprefix("RESULT "))
+        for output, _ in outputs
+        for line in output.splitlines()
+        if line.startswith("RESULT ")
+    ]
+
+
+def environments():
+    """The variables of each process that takes part."""
+    if BACKEND == "jax":
+        flag = "--xla_force_host_platform_device_count=8"
+        return [{"XLA_FLAGS": flag, "JAX_PLATFORMS": "cpu"}]
+    if BACKEND == "tensorflow":
+        return [{"CUDA_VISIBLE_DEVICES": ""}]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    return [
+        {
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": port,
+            "WORLD_SIZE": "2",
+            "RANK": str(rank),
+            "CUDA_VISIBLE_DEVICES": "",
+        }
+        for rank in range(2)
+    ]
+
+
+def both(names):
+    """`(expected, [received])` of the cases: one device, and each process."""
+    single = started("single", names)
+    parts = [started("replicas", names, **env) for env in environments()]
+    expected, *received = results_of([single, *parts])
+    assert len(received) == len(parts)
+    return expected, received
+
+
+@pytest.fixture(scope="module")
+def trainings():
+    return both(CASES)
+
+
+@pytest.fixture(scope="module")
+def slow_trainings():
+    return both(SLOW_CASES)
+
+
+def check(trainings, name):
+    expected, received = trainings
+    logs = dict(expected[name]["logs"])
+    if BACKEND == "torch":  # a loop of one's own logs no total by itself
+        logs = {k: v for k, v in logs.items() if not k.startswith("val_")}
+        del logs["loss"]
+    for part in received:
+        found = part[name]
+        assert set(found["logs"]) == set(logs)
+        for key, values in logs.items():
+            np.testing.assert_allclose(
+                found["logs"][key], values, rtol=1e-5, atol=1e-6, err_msg=key
+            )
+        for ours, theirs in zip(
+            found["weights"], expected[name]["weights"], strict=True
+        ):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_replicas_train_as_one_device(trainings, name):
+    check(trainings, name)
+
+
+@pytest.mark.slow  # a minute of compiling
+@pytest.mark.parametrize("name", SLOW_CASES)
+def test_replicas_train_as_one_device_with_others(slow_trainings, name):
+    check(slow_trainings, name)

@@ -1,0 +1,418 @@
+"""Random trainings: compiled as eager, and both as NumPy has them.
+
+Random models, losses, outputs, masks, weights, reductions and batch sizes. The
+logs hold every term that was asked for and no other, each is what its
+definition gives in float64, and an epoch of training leads to the same weights
+whether the step is compiled or not.
+"""
+
+import dataclasses
+import os
+import time
+
+import hypothesis
+import keras
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+from keras import ops
+from results import record
+
+import keras_losskit as losskit
+from keras_losskit import losses as losses_lib
+
+BACKEND = keras.config.backend()
+STEPS = 3
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "2000"))
+
+#: Losses per step in float64: (samples, steps, 1) -> (samples, steps).
+ORACLES = {
+    "mse": lambda y, p: np.mean((y - p) ** 2, -1),
+    "mae": lambda y, p: np.mean(np.abs(y - p), -1),
+    "log_cosh": lambda y, p: np.mean(np.log(np.cosh(y - p)), -1),
+}
+CLASSES = {
+    "mse": losses_lib.MeanSquaredError,
+    "mae": losses_lib.MeanAbsoluteError,
+    "log_cosh": losses_lib.LogCosh,
+}
+REDUCTIONS = ("sum_over_batch_size", "sum", "mean_with_sample_weight")
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """What hangs on one output."""
+
+    parts: tuple  # (loss, weight inside the composite)
+    composite: bool
+    reduction: str
+    loss_weight: float
+    kernel_rate: float
+    activity_rate: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """What a random training is made from."""
+
+    outputs: tuple
+    structure: str
+    subclassed: bool
+    hidden: tuple
+    added: float
+    masks: bool
+    weights: str
+    samples: int
+    batch_size: int
+    compiled_as: str
+    seed: int
+
+    @property
+    def names(self):
+        return tuple(f"out{index}" for index in range(len(self.outputs)))
+
+    def packed(self, values):
+        """Values in the structure of the outputs."""
+        if self.structure == "single":
+            return values[0]
+        if self.structure == "list":
+            return list(values)
+        return dict(zip(self.names, values, strict=True))
+
+
+@st.composite
+def outputs_(draw):
+    names = draw(st.permutations(sorted(ORACLES)))[: draw(st.integers(1, 3))]
+    composite = len(names) > 1 and draw(st.booleans())
+    weights = st.sampled_from([0.25, 0.5, 2.0]) if composite else st.just(1.0)
+    rates = st.sampled_from([0.0, 0.01, 0.5])
+    return Output(
+        parts=tuple((name, draw(weights)) for name in names),
+        composite=composite,
+        reduction=draw(st.sampled_from(REDUCTIONS)),
+        loss_weight=draw(st.sampled_from([0.0, 0.5, 1.0, 3.0])),
+        kernel_rate=draw(rates),
+        activity_rate=draw(rates),
+    )
+
+
+@st.composite
+def cases(draw):
+    structure = draw(st.sampled_from(["single", "list", "dict"]))
+    count = 1 if structure == "single" else draw(st.integers(1, 3))
+    samples = draw(st.integers(1, 9))
+    return Case(
+        outputs=tuple(draw(outputs_()) for _ in range(count)),
+        structure=structure,
+        subclassed=draw(st.booleans()),
+        hidden=tuple(draw(st.lists(st.integers(1, 3), max_size=2))),
+        added=draw(st.sampled_from([0.0, 0.1, 2.0])),
+        masks=draw(st.booleans()),
+        weights=draw(st.sampled_from(["none", "one", "each", "some"])),
+        samples=samples,
+        batch_size=draw(st.integers(1, samples)),
+        compiled_as=draw(st.sampled_from(["graph", "jit"])),
+        seed=draw(st.integers(0, 2**16)),
+    )
+
+
+# -------------------------------------------------------------------- the model
+
+
+class Adds(losskit.layers.Layer):
+    """Adds the mean square of its input as `size`."""
+
+    def __init__(self, weight, **kwargs):
+        super().__init__(**kwargs)
+        self.weight = weight
+        self.supports_masking = True
+
+    def call(self, x):
+        self.add_loss(ops.mean(ops.square(x)), name="size", weight=self.weight)
+        return x
+
+
+class Chain(losskit.Model):
+    """The layers of a case, called one after another."""
+
+    def __init__(self, case, trunk, heads):
+        super().__init__()
+        self.case = case
+        self.trunk = trunk
+        self.heads = heads
+
+    def call(self, x):
+        for layer in self.trunk:
+            x = layer(x)
+        return self.case.packed([head(x) for head in self.heads])
+
+
+def dense(units, name, kernel_rate=0.0, activity_rate=0.0, activation=None):
+    def l2(rate):
+        return keras.regularizers.L2(rate) if rate else None
+
+    return keras.layers.Dense(
+        units,
+        activation,
+        name=name,
+        kernel_regularizer=l2(kernel_rate),
+        activity_regularizer=l2(activity_rate),
+    )
+
+
+def model_of(case):
+    trunk = [keras.layers.Masking(0.0)] if case.masks else []
+    trunk += [
+        dense(units, f"hidden{index}", 0.01, 0.01, "tanh")
+        for index, units in enumerate(case.hidden)
+    ]
+    trunk += [Adds(case.added)] if case.added else []
+    heads = [
+        dense(1, name, output.kernel_rate, output.activity_rate)
+        for name, output in zip(case.names, case.outputs, strict=True)
+    ]
+    if case.subclassed:
+        model = Chain(case, trunk, heads)
+        model(np.zeros((1, STEPS, 2), "float32"))
+    else:
+        inputs = x = keras.Input((STEPS, 2))
+        for layer in trunk:
+            x = layer(x)
+        model = losskit.Model(inputs, case.packed([head(x) for head in heads]))
+    rng = np.random.default_rng(case.seed)
+    for weight in model.weights:
+        weight.assign(rng.uniform(-1, 1, weight.shape))
+    return model, [layer for layer in trunk if "hidden" in layer.name], heads
+
+
+def losses_of(output):
+    found = [
+        CLASSES[name](reduction=output.reduction, name=name)
+        for name, _ in output.parts
+    ]
+    if output.composite:
+        pairs = zip(found, output.parts, strict=True)
+        return sum(weight * loss for loss, (_, weight) in pairs)
+    return found[0] if len(found) == 1 else found
+
+
+def compiled(case, rate, **settings):
+    model, trunk, heads = model_of(case)
+    # A number for all losses of an output, also where it is the only one.
+    weights = [
+        [output.loss_weight] * len(output.parts)
+        if not output.composite and len(output.parts) > 1
+        else output.loss_weight
+        for output in case.outputs
+    ]
+    names = None if case.structure == "dict" else list(case.names)
+    model.compile(
+        keras.optimizers.SGD(rate),
+        losskit.LossesContainer(
+            case.packed([losses_of(output) for output in case.outputs]),
+            case.packed(weights),
+            output_names=names,
+        ),
+        **settings,
+    )
+    return model, trunk, heads
+
+
+def data_of(case):
+    """`(x, labels, weights)`, the last two one for each output."""
+    rng = np.random.default_rng(case.seed + 1)
+    x = rng.normal(size=(case.samples, STEPS, 2)).astype("float32")
+    # Zeros are masked; now and then a whole sample.
+    x[rng.random((case.samples, STEPS)) < 0.3] = 0.0
+    x[rng.random(case.samples) < 0.1] = 0.0
+    labels = [
+        rng.normal(size=(case.samples, STEPS, 1)).astype("float32")
+        for _ in case.outputs
+    ]
+    weights = [
+        rng.choice([0.0, 0.5, 1.0, 2.0], case.samples).astype("float32")
+        for _ in case.outputs
+    ]
+    if case.weights == "none":
+        weights = [None] * len(weights)
+    if case.weights == "one":
+        weights = [weights[0]] * len(weights)
+    if case.weights == "some":
+        weights[0] = None
+    return x, labels, weights
+
+
+# ------------------------------------------------------------------- the oracle
+
+
+def reduced(reduction, values, weight, mask):
+    """By the definitions: per step `values` and `mask`, per sample `weight`."""
+    given = weight is not None
+    weight = weight.astype("float64")[:, None] if given else 1.0
+    valid = np.ones(values.shape, bool) if mask is None else mask
+    total = np.sum(np.where(valid, weight * values, 0.0))
+    if reduction == "sum":
+        return total
+    count = valid.sum()
+    if reduction == "mean_with_sample_weight" and given:
+        # Without a mask a weight per sample counts once, as in Keras.
+        count = np.sum(weight if mask is None else weight * mask)
+    return total / count if count else 0.0
+
+
+def of_batch(case, layers, x, labels, weights):
+    """All that could be logged of one batch, in float64."""
+    trunk, heads = layers
+    x = x.astype("float64")
+    # `Masking` also zeroes what it masks, which is 0 already.
+    mask = np.any(x != 0, axis=-1) if case.masks else None
+    kinds = dict.fromkeys(
+        ("compiled", "regularization", "activity", "added"), 0.0
+    )
+
+    def through(layer, x, kernel_rate, activity_rate):
+        kernel, bias = (w.astype("float64") for w in layer.get_weights())
+        x = x @ kernel + bias
+        x = np.tanh(x) if "hidden" in layer.name else x
+        kinds["regularization"] += kernel_rate * np.sum(kernel**2)
+        kinds["activity"] += activity_rate * np.sum(x**2) / len(x)
+        return x
+
+    for layer in trunk:
+        x = through(layer, x, 0.01, 0.01)
+    values = {"size": np.mean(x**2)}
+    kinds["added"] = case.added * values["size"]
+    for name, output, head, y, weight in zip(
+        case.names, case.outputs, heads, labels, weights, strict=True
+    ):
+        y_pred = through(head, x, output.kernel_rate, output.activity_rate)
+        total = 0.0
+        for loss, inner in output.parts:
+            steps = ORACLES[loss](y.astype("float64"), y_pred)
+            value = reduced(output.reduction, steps, weight, mask)
+            values[f"{name}_{loss}"] = value
+            total += inner * value
+        values[name] = total
+        kinds["compiled"] += output.loss_weight * total
+    values |= kinds
+    return values | {"loss": sum(kinds.values())}
+
+
+def keys_of(case):
+    """`{logged key: name in the oracle}`, by the rules of the README."""
+    kinds = {
+        "compiled": True,
+        "regularization": case.hidden
+        or any(output.kernel_rate for output in case.outputs),
+        "activity": case.hidden
+        or any(output.activity_rate for output in case.outputs),
+        "added": case.added,
+    }
+    kinds = [kind for kind, there in kinds.items() if there]
+    keys = {"loss": "loss"}
+    keys |= {f"{k}_loss": k for k in kinds if len(kinds) > 1}
+    keys |= {"size_loss": "size"} if case.added else {}
+    several = len(case.outputs) > 1
+    for name, output in zip(case.names, case.outputs, strict=True):
+        keys |= {f"{name}_loss": name} if several else {}
+        if len(output.parts) > 1:
+            prefix = f"{name}_" if several else ""
+            for loss, _ in output.parts:
+                keys[f"{prefix}{loss}_loss"] = f"{name}_{loss}"
+    return keys
+
+
+def expected_logs(case, layers, data):
+    x, labels, weights = data
+    sums = dict.fromkeys(keys_of(case), 0.0)
+    for start in range(0, case.samples, case.batch_size):
+        part = slice(start, start + case.batch_size)
+        values = of_batch(
+            case,
+            layers,
+            x[part],
+            [y[part] for y in labels],
+            [None if w is None else w[part] for w in weights],
+        )
+        for key, name in keys_of(case).items():
+            sums[key] += len(x[part]) * values[name]
+    return {key: value / case.samples for key, value in sums.items()}
+
+
+# -------------------------------------------------------------------- the tests
+
+
+def check(case):
+    keras.utils.set_random_seed(0)
+    x, labels, weights = data_of(case)
+    given = None
+    if any(weight is not None for weight in weights):
+        given = weights[0] if case.weights == "one" else case.packed(weights)
+    arguments = (x, case.packed(labels))
+    settings = {
+        "sample_weight": given,
+        "batch_size": case.batch_size,
+        "verbose": 0,
+    }
+    # PyTorch's compiler takes a minute; JAX runs uncompiled without XLA.
+    jit = {"jax": True, "torch": False}.get(BACKEND, case.compiled_as == "jit")
+    model, *layers = compiled(case, 0.05, jit_compile=jit)
+    eager, *_ = compiled(case, 0.05, run_eagerly=True)
+
+    expected = expected_logs(case, layers, (x, labels, weights))
+    logs = model.evaluate(*arguments, return_dict=True, **settings)
+    assert set(logs) == set(expected)
+    assert_close(logs, expected, rel=2e-5)
+
+    trained = model.fit(*arguments, shuffle=False, **settings).history
+    trained = {key: values[0] for key, values in trained.items()}
+    reference = eager.fit(*arguments, shuffle=False, **settings).history
+    assert set(trained) == set(reference) == set(expected)
+    assert_close(trained, {k: v[0] for k, v in reference.items()}, rel=2e-5)
+    if case.batch_size == case.samples:
+        assert_close(trained, expected, rel=2e-5)
+    for ours, theirs in zip(
+        model.get_weights(), eager.get_weights(), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    kinds = ("compiled", "regularization", "activity", "added")
+    parts = [trained[f"{k}_loss"] for k in kinds if f"{k}_loss" in trained]
+    if parts:
+        assert sum(parts) == pytest.approx(trained["loss"], rel=1e-5)
+
+
+def assert_close(received, expected, rel):
+    for key, value in expected.items():
+        assert received[key] == pytest.approx(value, rel=rel, abs=1e-5), key
+
+
+@hypothesis.settings(max_examples=20 if BACKEND == "torch" else 4)
+@hypothesis.given(cases())
+def test_trains_as_its_definition(case):
+    check(case)
+
+
+@pytest.mark.slow  # hours, where every step is compiled
+@pytest.mark.timeout(0)
+def test_trains_as_its_definition_in_thousands_of_cases():
+    start, seen = time.monotonic(), []
+
+    @hypothesis.settings(
+        max_examples=EXAMPLES, derandomize=False, print_blob=True
+    )
+    @hypothesis.given(cases())
+    def fuzzed(case):
+        seen.append(case)
+        check(case)
+
+    fuzzed()
+    record(
+        "fuzz",
+        "Random trainings",
+        {
+            "trainings": len(seen),
+            "different": len(set(seen)),
+            "compiled against eager, both against NumPy": "no difference",
+            "minutes": round((time.monotonic() - start) / 60),
+        },
+    )
