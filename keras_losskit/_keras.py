@@ -72,6 +72,29 @@ def overrides(model, method):
     return package not in ("keras", "keras_losskit")
 
 
+def overriding_class(model, method, after=None):
+    """The user's class that defines `method` of `model`; None if none does.
+
+    The trainers' modules in `keras.src`, 3.14 to 3.15.
+
+    Args:
+        model: The model.
+        method: Name of the method.
+        after: Look only behind this class, in the order of resolution.
+    """
+    classes = type(model).__mro__
+    if after is not None:
+        classes = classes[classes.index(after) + 1 :]
+    for cls in classes:
+        defined = vars(cls).get(method)
+        if defined is None:
+            continue
+        package = inspect.unwrap(defined).__module__.partition(".")[0]
+        if package not in ("keras", "keras_losskit"):
+            return cls
+    return None
+
+
 def reset_trainer(model):
     """Make `model` uncompiled, and its list of losses its own.
 
@@ -318,6 +341,14 @@ def update_jax_metrics(model, metrics, total, x, y, y_pred, sample_weight):
     return model._update_metrics_variables(
         metrics, total, x, y, y_pred, sample_weight
     )
+
+
+def trainer_loss(model, x, y, y_pred, sample_weight):
+    """`compute_loss` in training, as the trainers call it.
+
+    `Trainer._compute_loss`, 3.14 to 3.15.
+    """
+    return model._compute_loss(x, y, y_pred, sample_weight, training=True)
 
 
 def track_total(model, total, batch_size):

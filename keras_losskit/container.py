@@ -89,6 +89,8 @@ class LossesContainer(MovingState, LossRecipe):
         self.loss_tracker = None
         # Weights that layers gave to `add_loss`.
         self._added_weights = []
+        # Ids of the variables that a Gramian is taken over; None for all.
+        self.picked = None
         # Variables that a loss function of the user's turned out to read.
         self.adopted = ()
         self._compiled = CompiledLosses(
@@ -151,16 +153,8 @@ class LossesContainer(MovingState, LossRecipe):
 
     def weighted_names(self):
         """The terms that a weighting weighs; penalties keep their own."""
-        return [*self._compiled.weights, *self.extra_terms]
-
-    # --------------------------------------------- weights from the gradients
-
-    @property
-    def weighs_gradients(self):
-        """Whether the weights come from the gradients of the terms."""
-        return (
-            self.weighting is not None and self.weighting.statistic == "gramian"
-        )
+        names = [*self._compiled.weights, *self.extra_terms]
+        return self.weighting.members(names) if self.weighting else names
 
     # ----------------------------------------------------------- computation
 
@@ -324,6 +318,8 @@ class LossesContainer(MovingState, LossRecipe):
         Raises:
             RuntimeError: inside a bare `jax.jit` or `jax.grad`, which would
                 leave a dead tracer in the metrics: use `compute` there.
+            ValueError: in training with a weighting over gradients, which a
+                total does not give.
         """
         penalties = [
             *as_terms(regularization_losses, "regularization"),
@@ -331,6 +327,8 @@ class LossesContainer(MovingState, LossRecipe):
             *as_terms(added_losses, "added"),
         ]
         refuse_tracers((y_true, y_pred, [term.value for term in penalties]))
+        if training:
+            self.refuse_gradient_weighting()
         try:
             if not self.built:
                 self.build(y_true, y_pred)

@@ -12,8 +12,12 @@ from keras import ops
 from keras_losskit import _backend
 from keras_losskit import _keras
 from keras_losskit import replicas
+from keras_losskit.gradient_weights import combined
 from keras_losskit.terms import add_up
 from keras_losskit.tracking import batch_size_of
+
+#: Where a model notes that its step runs; not for Keras to track.
+RUNNING = "_weighs_gradients_now"
 
 
 def train_step(model, *args):
@@ -23,9 +27,56 @@ def train_step(model, *args):
         model: A model whose loss has a weighting over the Gramian.
         *args: What the trainer hands to `train_step`.
     """
-    if keras.config.backend() == "jax":
-        return _stateless_step(model, *args)
-    return _stateful_step(model, *args)
+    stateless = keras.config.backend() == "jax"
+    step = _stateless_step if stateless else _stateful_step
+    model.__dict__[RUNNING] = True
+    try:
+        return step(model, *args)
+    finally:
+        model.__dict__[RUNNING] = False
+
+
+def is_running(model):
+    """Whether the training step of this module runs, or is traced."""
+    return model.__dict__.get(RUNNING, False)
+
+
+def refuse_other_steps(model):
+    """Refuse a `train_step` of the user's own that does not come by here.
+
+    Raises:
+        ValueError: if it is one, and not the pass that builds the model.
+    """
+    own = _keras.overriding_class(model, "train_step")
+    if own is None or is_running(model) or _keras.in_symbolic_scope():
+        return
+    raise ValueError(
+        f"Expected `train_step` of {own.__name__} to call "
+        f"`super().train_step(...)`: {model.compiled_loss.weighting!r} weighs "
+        "the terms' gradients, one by one, in a step of its own. Received: a "
+        "`compute_loss` in training, whose total has the weights of the user "
+        "only. Or take a weighting over values, such as Uncertainty()."
+    )
+
+
+def refuse_hidden_step(model, mixin):
+    """Refuse a `train_step` of the user's own that stands behind `mixin`.
+
+    That is one of a wrapped class, or of a class after the mixin: the step of
+    this module would take its place.
+
+    Raises:
+        ValueError: if there is one.
+    """
+    own = _keras.overriding_class(model, "train_step", after=mixin)
+    if own is not None:
+        raise ValueError(
+            f"Expected {own.__name__} to have no `train_step` of its own: "
+            f"{model.compiled_loss.weighting!r} weighs the terms' gradients in "
+            f"a step of its own. Received: {own.__name__}.train_step. Derive "
+            "the class from keras_losskit.Model and call "
+            "`super().train_step(...)` there, or take a weighting over values."
+        )
 
 
 def _stateful_step(model, data):
@@ -36,16 +87,16 @@ def _stateful_step(model, data):
 
     def forward(_):
         y_pred = model(x, **training)
-        total = model.compute_loss(
-            x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=True
-        )
-        members, rest = split(model.compiled_loss, model.last_terms())
-        return scaled([*members, *rest], scale), (y_pred, total, members)
+        total = _keras.trainer_loss(model, x, y, y_pred, sample_weight)
+        members, rest = split(model, total)
+        return scaled([*members, *rest], scale), (y_pred, total, members, rest)
 
-    rows, (y_pred, total, members) = _backend.term_gradients(
+    each, weighed, (y_pred, total, members, rest) = _backend.term_gradients(
         forward, [variable.value for variable in variables]
     )
-    gradients = combined(model, rows, members, scale, batch_size_of(x))
+    gradients = combined(
+        model, each, weighed, members, rest, scale, batch_size_of(x)
+    )
     _keras.track_total(
         model,
         total * _backend.num_replicas(),
@@ -74,15 +125,15 @@ def _stateless_step(model, state, data):
             training=True,
             optimizer_variables=optimizer,
         )
-        members, rest = split(model.compiled_loss, model.last_terms())
+        members, rest = split(model, total)
         return scaled([*members, *rest], scale), (
+            (members, rest),
             total,
             y_pred,
-            members,
             updated,
         )
 
-    rows, (total, y_pred, members, updated) = _backend.term_gradients(
+    each, weighed, (parts, total, y_pred, updated) = _backend.term_gradients(
         forward, trainable
     )
     references = [*model.non_trainable_variables, *model.metrics_variables]
@@ -90,7 +141,9 @@ def _stateless_step(model, state, data):
     with keras.StatelessScope(
         list(zip(references, values, strict=True))
     ) as scope:
-        gradients = combined(model, rows, members, scale, batch_size_of(x))
+        gradients = combined(
+            model, each, weighed, *parts, scale, batch_size_of(x)
+        )
     values = [scope.get_current_value(variable) for variable in references]
     non_trainable = values[: len(updated[0])]
     metrics = values[len(updated[0]) :]
@@ -103,36 +156,40 @@ def _stateless_step(model, state, data):
     return logs, (trainable, non_trainable, optimizer, metrics)
 
 
-def split(container, terms):
+def split(model, total):
     """The contributions that are weighed one by one, and all the rest.
 
     Args:
-        container: The container of the model.
-        terms: `LossTerms` of a batch.
+        model: The model, after its `compute_loss`.
+        total: What that returned.
 
     Returns:
         `(members, rest)`: a list with a scalar for each term that the weighting
         weighs, 0 for one that the batch does not have, and a list with the sum
         of the others, empty where there are none.
+
+    Raises:
+        ValueError: for a `compute_loss` of the user's own that does not call
+            the one it overrides.
     """
-    names = container.weighted_names()
+    terms = model.last_terms()
+    if terms is None:
+        raise ValueError(
+            f"Expected `compute_loss` of {type(model).__name__} to call "
+            "`super().compute_loss(...)`: a weighting over gradients, "
+            f"{model.compiled_loss.weighting!r}, needs the single terms. "
+            "Received: a total only. Return what that gives, with your own "
+            "part added."
+        )
+    names = model.compiled_loss.weighted_names()
     members = [
         terms[name].contribution if name in terms else ops.zeros(())
         for name in names
     ]
     others = [terms[name].contribution for name in terms if name not in names]
+    if total is not terms.total:
+        others.append(total - terms.total)
     return members, [add_up(others)] if others else []
-
-
-def track_weights(container, weights, batch_size):
-    """Log the weights that were found in the step just counted."""
-    names = container.weighted_names()
-    weights = ops.unstack(weights, len(names))
-    found = {
-        f"{name}_weight": weight
-        for name, weight in zip(names, weights, strict=True)
-    }
-    container.tracker.add(found, batch_size)
 
 
 def loss_scale(optimizer):
@@ -143,53 +200,3 @@ def loss_scale(optimizer):
 def scaled(scalars, scale):
     """The scalars in float32, times the scale of the loss."""
     return [ops.cast(scalar, "float32") * scale for scalar in scalars]
-
-
-def combined(model, rows, members, scale, batch_size):
-    """One gradient per variable from the gradients of all terms.
-
-    Args:
-        model: The model.
-        rows: Per trainable variable `(K, *shape)`, or `(K + 1, *shape)` with
-            the gradient of the rest at the end; scaled.
-        members: The K contributions.
-        scale: What the gradients are scaled by.
-        batch_size: Number of samples.
-
-    Returns:
-        A list of gradients, scaled.
-    """
-    container = model.compiled_loss
-    weighting = container.weighting
-    count = len(members)
-    rows = _backend.sum_over_replicas(rows)
-    if _backend.num_processes() > 1:
-        rows = [row / _backend.num_processes() for row in rows]
-    matrix = gramian([row[:count] / scale for row in rows])
-    more = {}
-    if weighting.takes_values:
-        # Parts of what all replicas agree on.
-        more["values"] = ops.stack(members) * _backend.num_replicas()
-    weights = weighting.weights(matrix, training=True, **more)
-    track_weights(container, weights, batch_size)
-    total = rows[0].shape[0] if rows else count
-    if total > count:
-        weights = ops.concatenate([weights, ops.ones(1, weights.dtype)])
-    # The trainer adds up over replicas what is already summed here.
-    weights = weights / _backend.num_replicas()
-    return [
-        ops.cast(ops.tensordot(weights, row, axes=1), row.dtype) for row in rows
-    ]
-
-
-def gramian(rows):
-    """`J J^T` of a Jacobian that is given per variable.
-
-    Args:
-        rows: List of `(K, *shape)`.
-
-    Returns:
-        `(K, K)`, float32 at least.
-    """
-    flat = [ops.reshape(row, (row.shape[0], -1)) for row in rows]
-    return add_up(ops.matmul(row, ops.transpose(row)) for row in flat)

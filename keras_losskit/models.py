@@ -7,6 +7,7 @@ import keras
 
 from keras_losskit import _keras
 from keras_losskit import gradient_step
+from keras_losskit import gradient_weights
 from keras_losskit.container import LossesContainer
 from keras_losskit.container import is_bare_trace
 from keras_losskit.extra.context import Context
@@ -139,6 +140,8 @@ class LossTermsMixin(RecordedLosses, FitArguments, _keras.TrainerSeams):
             RuntimeError: inside a bare `jax.grad`, if the loss has state.
         """
         container = self.compiled_loss or LossesContainer()
+        if training and container.weighs_gradients:
+            gradient_step.refuse_other_steps(self)
         if not container.built:
             self._build_loss(container, y, y_pred)
         bare = is_bare_trace(y_pred)
@@ -175,6 +178,7 @@ class LossTermsMixin(RecordedLosses, FitArguments, _keras.TrainerSeams):
     def _build_loss(self, container, y, y_pred):
         """Name what the model turned out to produce, once per compile."""
         terms = self.penalty_terms()
+        container.picked = gradient_weights.picked_variables(self)
         container.build(y, y_pred, terms, self._possible_kinds(), "/")
         penalty = container.penalties["regularization"]
         if fuses(penalty, container.log):
@@ -224,6 +228,7 @@ class LossTermsMixin(RecordedLosses, FitArguments, _keras.TrainerSeams):
         container = self.compiled_loss
         if container is None or not container.weighs_gradients:
             return super().train_step(*args, **kwargs)
+        gradient_step.refuse_hidden_step(self, LossTermsMixin)
         return gradient_step.train_step(self, *args, **kwargs)
 
     def account_for(self, total, batch):
@@ -236,6 +241,8 @@ class LossTermsMixin(RecordedLosses, FitArguments, _keras.TrainerSeams):
             batch: The tensors whose leading size counts the samples.
         """
         terms = self.last_terms()
+        if gradient_step.is_running(self):
+            self.__dict__["_computed"] = terms  # it takes them apart
         container = self.compiled_loss
         if terms is None or total is terms.total or container.tracker is None:
             return

@@ -9,6 +9,7 @@ from keras import ops
 from keras_losskit import _backend
 from keras_losskit import _keras
 from keras_losskit import weights as weights_lib
+from keras_losskit.paths import path_matches
 from keras_losskit.recording import Recorded
 from keras_losskit.recording import at_least_float32
 from keras_losskit.terms import LossTerm
@@ -364,12 +365,3 @@ def checked_group(name, group):
             f"with a regular expression. Received: {group!r} ({error})"
         ) from None
     return pattern, weights_lib.check_weight(weight, name=name)
-
-
-def path_matches(pattern, path):
-    """Whether `pattern` matches `path` from the start of a component on."""
-    parts = path.split("/")
-    return any(
-        re.fullmatch(pattern, "/".join(parts[start:]))
-        for start in range(len(parts))
-    )

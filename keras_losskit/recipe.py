@@ -162,6 +162,9 @@ def copy_weighting(weighting):
     if weighting is None:
         return None
     copy = type(weighting).from_config(weighting.get_config())
+    if weighting.wrt is not None:
+        # The layers themselves: one that is not built yet has no path.
+        copy.wrt = weighting.wrt
     if weighting.built:
         copy.build(weighting.num_terms)
     return copy

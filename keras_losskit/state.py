@@ -6,6 +6,30 @@ from keras_losskit import weights as weights_lib
 class MovingState:
     """Mixin of `LossesContainer`: its variables, and what depends on them."""
 
+    @property
+    def weighs_gradients(self):
+        """Whether the weights come from the gradients of the terms."""
+        return (
+            self.weighting is not None and self.weighting.statistic == "gramian"
+        )
+
+    def refuse_gradient_weighting(self):
+        """Refuse a training step that knows nothing of a gradient weighting.
+
+        Raises:
+            ValueError: if the weighting is one over gradients.
+        """
+        if self.weighs_gradients:
+            raise ValueError(
+                f"Expected {self.weighting!r}, which weighs the terms' "
+                "gradients, to be trained by `fit` of a `keras_losskit.Model` "
+                "or of `keras_losskit.wrap(model)`. Received: a call of the "
+                "container, whose total has the weights of the user only. In "
+                "a `train_step` of your own call `super().train_step(...)`; in "
+                "a loop of your own take the gradients of the terms of "
+                "`container.compute(...)` and ask `weighting.weights(gramian)`."
+            )
+
     def on_epoch_end(self):
         """Tell schedules by epoch, and the weighting, that one is over."""
         self.clock.on_epoch_end()

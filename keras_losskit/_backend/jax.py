@@ -45,15 +45,19 @@ def can_read(tensor):
 
 
 def term_gradients(function, variables):
-    """Gradients of several scalars, each with respect to all variables.
+    """Gradients of several scalars, each by itself or weighed and summed.
 
     Args:
         function: `values -> (list of scalars, aux)`, where `values` stand for
-            `variables`.
+            `variables`. Called once.
         variables: List of tensors.
 
     Returns:
-        `(rows, aux)`: per variable a tensor `(number of scalars, *shape)`.
+        `(each, weighed, aux)`. `each(count, chosen, keep)`: for every variable
+        at the positions `chosen`, of all by default, the gradients of the first
+        `count` scalars, `(count, *shape)`; `keep` if more gradients are asked
+        for afterwards. `weighed(weights)`: the gradients of `sum(weights *
+        scalars)`, one per variable.
     """
 
     def stacked(values):
@@ -61,8 +65,18 @@ def term_gradients(function, variables):
         return jax.numpy.stack(scalars), aux
 
     scalars, pullback, aux = jax.vjp(stacked, variables, has_aux=True)
-    (rows,) = jax.vmap(pullback)(jax.numpy.eye(len(scalars)))
-    return rows, aux
+
+    def each(count, chosen=None, keep=False):
+        directions = jax.numpy.eye(count, len(scalars), dtype=scalars.dtype)
+        (rows,) = jax.vmap(pullback)(directions)
+        # Under jit what is not chosen is not computed.
+        return rows if chosen is None else [rows[i] for i in chosen]
+
+    def weighed(weights):
+        (gradients,) = pullback(weights.astype(scalars.dtype))
+        return gradients
+
+    return each, weighed, aux
 
 
 def sum_over_replicas(tensors):

@@ -49,19 +49,28 @@ def term_gradients(function, variables):
     """See `_backend.jax`; `function` reads the variables themselves."""
     with tf.GradientTape(persistent=True) as tape:
         scalars, aux = function(variables)
-    per_scalar = [
-        tape.gradient(
-            scalar,
-            variables,
+
+    def gradients(targets, sources, weights=None):
+        found = tape.gradient(
+            targets,
+            sources,
+            output_gradients=weights,
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
-        for scalar in scalars
-    ]
-    rows = [
-        tf.stack([tf.convert_to_tensor(gradient) for gradient in gradients])
-        for gradients in zip(*per_scalar, strict=True)
-    ]
-    return rows, aux
+        # That of an embedding is a set of slices.
+        return [tf.convert_to_tensor(gradient) for gradient in found]
+
+    def each(count, chosen=None, keep=False):
+        del keep
+        sources = [variables[i] for i in chosen or range(len(variables))]
+        per_scalar = [gradients(scalar, sources) for scalar in scalars[:count]]
+        return [tf.stack(rows) for rows in zip(*per_scalar, strict=True)]
+
+    def weighed(weights):
+        weights = tf.unstack(weights, num=len(scalars))
+        return gradients(scalars, variables, weights)
+
+    return each, weighed, aux
 
 
 def sum_over_replicas(tensors):

@@ -78,24 +78,37 @@ def can_read(tensor):
 def term_gradients(function, variables):
     """See `_backend.jax`; `function` reads the variables themselves."""
     scalars, aux = function(variables)
-    last = len(scalars) - 1
-    per_scalar = [
-        torch.autograd.grad(
-            scalar,
-            variables,
-            retain_graph=index < last,
+
+    def gradients(pairs, sources, keep):
+        # What depends on no variable has no graph: its gradient is 0.
+        pairs = [pair for pair in pairs if pair[0].requires_grad]
+        if not pairs:
+            return [torch.zeros_like(source) for source in sources]
+        targets, weights = zip(*pairs, strict=True)
+        return torch.autograd.grad(
+            targets,
+            sources,
+            grad_outputs=weights,
+            retain_graph=keep,
             allow_unused=True,
             materialize_grads=True,
         )
-        # A term that the batch does not have is a constant.
-        if scalar.requires_grad
-        else [torch.zeros_like(variable) for variable in variables]
-        for index, scalar in enumerate(scalars)
-    ]
-    rows = [
-        torch.stack(gradients) for gradients in zip(*per_scalar, strict=True)
-    ]
-    return rows, aux
+
+    def each(count, chosen=None, keep=False):
+        sources = variables
+        if chosen is not None:
+            sources = [variables[i] for i in chosen]
+        per_scalar = [
+            gradients([(scalar, None)], sources, keep or index < count - 1)
+            for index, scalar in enumerate(scalars[:count])
+        ]
+        return [torch.stack(rows) for rows in zip(*per_scalar, strict=True)]
+
+    def weighed(weights):
+        pairs = list(zip(scalars, weights.unbind(), strict=True))
+        return list(gradients(pairs, variables, keep=False))
+
+    return each, weighed, aux
 
 
 def sum_over_replicas(tensors):

@@ -7,7 +7,7 @@ from keras import ops
 from keras_losskit import _backend
 from keras_losskit.extra.base import ExtraTerm
 from keras_losskit.extra.base import registered
-from keras_losskit.penalties import path_matches
+from keras_losskit.paths import path_matches
 from keras_losskit.recording import at_least_float32
 
 

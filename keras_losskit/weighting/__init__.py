@@ -11,6 +11,7 @@ from keras_losskit.weighting.dynamic_weight_average import DynamicWeightAverage
 from keras_losskit.weighting.equal import Equal
 from keras_losskit.weighting.geometric_mean import GeometricMean
 from keras_losskit.weighting.gradnorm import GradNorm
+from keras_losskit.weighting.gramian import GradientWeighting
 from keras_losskit.weighting.imtl import IMTLGradient
 from keras_losskit.weighting.imtl import IMTLLoss
 from keras_losskit.weighting.learning_rate_annealing import (
@@ -32,6 +33,7 @@ __all__ = [
     "Equal",
     "GeometricMean",
     "GradNorm",
+    "GradientWeighting",
     "IMTLGradient",
     "IMTLLoss",
     "LearningRateAnnealing",

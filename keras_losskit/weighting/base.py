@@ -4,6 +4,8 @@ import keras
 from keras import ops
 
 from keras_losskit._checks import checked_count
+from keras_losskit.weighting.selection import checked_names
+from keras_losskit.weighting.selection import named
 
 #: Statistics a weighting can ask for, and the shape of each by number of terms.
 STATISTICS = {
@@ -41,14 +43,18 @@ class Weighting(keras.layers.Layer):
     branch may depend on a value, since JAX traces the step once.
 
     Args:
+        terms: The terms that take part, by name or regular expression, or a
+            list of them; the others keep the weights that the user gave.
+            Defaults to all compiled losses and extra terms.
         name: Name of the layer.
         dtype: Dtype of the variables. Defaults to float32, whatever the
             global policy.
         trainable: Whether what the method learns is learned.
 
     Raises:
-        ValueError: on use, if the statistic is not of the shape that fits the
-            number of terms.
+        ValueError: before training, for `terms` that match none of the loss; on
+            use, if the statistic is not of the shape that fits the number of
+            terms.
 
     Example:
         >>> class RelativeInverse(Weighting):
@@ -66,12 +72,22 @@ class Weighting(keras.layers.Layer):
     statistic = "values"
     #: Whether a method over the Gramian is to be given `values=` as well.
     takes_values = False
+    #: What a `GradientWeighting` can be given.
+    wrt = None
+    update_every = 1
 
-    def __init__(self, *, name=None, dtype=None, trainable=True):
+    def __init__(self, *, terms=None, name=None, dtype=None, trainable=True):
         super().__init__(
             name=name, dtype=dtype or "float32", trainable=trainable
         )
+        self.terms = None if terms is None else checked_names(terms, "`terms`")
         self.num_terms = None
+
+    def members(self, names):
+        """Those of the names of all terms that take part, in their order."""
+        if self.terms is None:
+            return list(names)
+        return named(self.terms, names, f"`terms` of {type(self).__name__}")
 
     def build(self, num_terms):
         """Make the variables for `num_terms` terms."""
@@ -151,12 +167,18 @@ class Weighting(keras.layers.Layer):
     def on_epoch_end(self):
         """Take note that an epoch of training is over."""
 
+    def get_config(self):
+        terms = None if self.terms is None else list(self.terms)
+        return {**super().get_config(), "terms": terms}
+
     def __repr__(self):
-        common = Weighting.get_config(self)
+        common = keras.layers.Layer.get_config(self)
         arguments = [
             f"{name}={value!r}"
             for name, value in self.get_config().items()
-            if name not in common and value is not None
+            if name not in common
+            and value is not None
+            and (name, value) != ("update_every", 1)
         ]
         return f"{type(self).__name__}({', '.join(arguments)})"
 
@@ -171,13 +193,11 @@ class RandomWeighting(Weighting):
 
     Args:
         seed: Seed of the generator, an int. Defaults to a random one.
-        name: Name of the layer.
-        dtype: Dtype of the variables, float32 by default.
-        trainable: Whether what the method learns is learned.
+        **options: As for `Weighting`.
     """
 
-    def __init__(self, *, seed=None, name=None, dtype=None, trainable=True):
-        super().__init__(name=name, dtype=dtype, trainable=trainable)
+    def __init__(self, *, seed=None, **options):
+        super().__init__(**options)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 

@@ -151,9 +151,8 @@ class CAGrad(GradientWeighting):
     Args:
         c: Radius of the ball around the mean gradient, as a part of its norm,
             0 (the mean gradient) to under 1.
-        name: Name of the layer.
-        dtype: Dtype of the layer, float32 by default.
-        trainable: Without effect: nothing is learned by gradient.
+        **options: `wrt`, `update_every`, `terms`, `name` and `dtype`; see
+            `GradientWeighting`.
 
     Returns:
         Of `weights(gramian)`: `(K,)`.
@@ -172,8 +171,8 @@ class CAGrad(GradientWeighting):
         [0.5, 0.5]
     """
 
-    def __init__(self, *, c=0.5, name=None, dtype=None, trainable=True):
-        super().__init__(name=name, dtype=dtype, trainable=trainable)
+    def __init__(self, *, c=0.5, **options):
+        super().__init__(**options)
         self.c = checked_number(c, "`c` of CAGrad")
         if not 0.0 <= self.c < 1.0:
             raise ValueError(

@@ -46,9 +46,7 @@ class DynamicWeightAverage(Weighting):
 
     Args:
         temperature: `T`, positive; the larger, the more even.
-        name: Name of the layer.
-        dtype: Dtype of the variables, float32 by default.
-        trainable: Without effect: nothing is learned.
+        **options: `terms`, `name` and `dtype`; see `Weighting`.
 
     Returns:
         Of `weights(values)`: `(K,)`.
@@ -71,10 +69,8 @@ class DynamicWeightAverage(Weighting):
 
     statistic = "values"
 
-    def __init__(
-        self, *, temperature=2.0, name=None, dtype=None, trainable=True
-    ):
-        super().__init__(name=name, dtype=dtype, trainable=trainable)
+    def __init__(self, *, temperature=2.0, **options):
+        super().__init__(**options)
         self.temperature = checked_positive(
             temperature, "`temperature` of DynamicWeightAverage"
         )

@@ -13,9 +13,7 @@ class Equal(Weighting):
     `w_k = 1`. Scale: a sum of terms. A term of 0 in a batch changes nothing.
 
     Args:
-        name: Name of the layer.
-        dtype: Dtype of the layer, float32 by default.
-        trainable: Without effect: nothing is learned.
+        **options: `terms`, `name` and `dtype`; see `Weighting`.
 
     Returns:
         Of `weights(values)`: `(K,)` ones.

@@ -47,9 +47,7 @@ class GeometricMean(Weighting):
     that of the others. A negative term gives NaN: it has no geometric mean.
 
     Args:
-        name: Name of the layer.
-        dtype: Dtype of the layer, float32 by default.
-        trainable: Without effect: nothing is learned.
+        **options: `terms`, `name` and `dtype`; see `Weighting`.
 
     Returns:
         Of `weights(values)`: `(K,)`.

@@ -62,9 +62,8 @@ class GradNorm(GradientWeighting):
     Args:
         alpha: Strength of the pull towards terms that train slowly.
         learning_rate: Step size of the weights.
-        name: Name of the layer.
-        dtype: Dtype of the variables, float32 by default.
-        trainable: Without effect: the weights follow their own descent.
+        **options: `wrt`, `update_every`, `terms`, `name` and `dtype`; see
+            `GradientWeighting`.
 
     Returns:
         Of `weights(gramian, values=values)`: `(K,)`, with `values` those of the
@@ -95,11 +94,9 @@ class GradNorm(GradientWeighting):
         *,
         alpha=1.5,
         learning_rate=0.025,
-        name=None,
-        dtype=None,
-        trainable=True,
+        **options,
     ):
-        super().__init__(name=name, dtype=dtype, trainable=trainable)
+        super().__init__(**options)
         self.alpha = checked_number(alpha, "`alpha` of GradNorm")
         self.learning_rate = checked_positive(
             learning_rate, "`learning_rate` of GradNorm"

@@ -7,8 +7,10 @@ and the norms, each of ordinary size, instead of with the Gramian itself.
 
 from keras import ops
 
+from keras_losskit._checks import checked_count
 from keras_losskit.weighting.arithmetic import at_least
 from keras_losskit.weighting.base import Weighting
+from keras_losskit.weighting.selection import Selection
 
 #: Below this part of the largest squared norm, a gradient counts as zero.
 NEGLIGIBLE = 1e-30
@@ -17,15 +19,58 @@ NEGLIGIBLE = 1e-30
 class GradientWeighting(Weighting):
     """A weighting over the Gramian `G = J J^T` of the terms' gradients.
 
-    `G[i, j] = g_i . g_j`. The weights shape the update, `sum_k(w_k * g_k)`.
+    `G[i, j] = g_i . g_j`. The weights shape the update, `sum_k(w_k * g_k)`,
+    which always moves all trainable variables.
 
     Args:
-        name: Name of the layer.
-        dtype: Dtype of the variables, float32 by default.
-        trainable: Without effect: nothing is learned by gradient.
+        wrt: The variables that the Gramian is taken over: a layer, such as the
+            last one that the terms share, a regular expression, or a list of
+            them. A pattern is matched from the start of any component of a
+            variable's path to its end: `"trunk/.*"` finds
+            `model/trunk/dense/kernel`. With it, a step takes the K gradients
+            over these only, and one backward pass. Defaults to all variables.
+        update_every: The weights are found anew on steps 0, N, 2 N and so on,
+            and kept in between, where a step costs one backward pass. With
+            several replicas of `tf.distribute`, whose sums may not stand in a
+            branch, the Gramian is computed on every step all the same.
+        **options: `terms`, `name`, `dtype` and `trainable`, as for `Weighting`;
+            nothing is learned by gradient.
+
+    Raises:
+        ValueError: for a malformed `wrt` or `update_every`; before training,
+            for a part of `wrt` that finds no trainable variable of the model.
+
+    Example:
+        >>> class ByNorm(GradientWeighting):
+        ...     def weigh(self, gramian, training):
+        ...         return 1.0 / ops.sqrt(ops.diagonal(gramian))
+        >>> method = ByNorm(wrt="trunk/.*", update_every=10)
+        >>> method
+        ByNorm(wrt=['trunk/.*'], update_every=10)
+        >>> [float(w) for w in method.weights(ops.array([[4., 0.], [0., 1.]]))]
+        [0.5, 1.0]
     """
 
     statistic = "gramian"
+
+    def __init__(self, *, wrt=None, update_every=1, **options):
+        super().__init__(**options)
+        self.wrt = None if wrt is None else Selection(wrt)
+        self.update_every = checked_count(update_every, "`update_every`")
+        self.found = None
+
+    def build(self, num_terms):
+        """Make the variables; a subclass' own come after."""
+        super().build(num_terms)
+        if self.update_every > 1:
+            self.found = self.add_state("found", 1.0)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "wrt": None if self.wrt is None else self.wrt.as_config(),
+            "update_every": self.update_every,
+        }
 
 
 def cosines_and_norms(gramian):

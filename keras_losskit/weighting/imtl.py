@@ -25,9 +25,8 @@ class IMTLLoss(Weighting):
     `s_k` stays where it is, provided that `extra_loss` is given the values.
 
     Args:
-        name: Name of the layer.
-        dtype: Dtype of the variable, float32 by default.
-        trainable: Whether `s` is learned.
+        **options: `terms`, `name` and `dtype`, see `Weighting`, and
+            `trainable`: whether `s` is learned.
 
     Returns:
         Of `weights(values)`: `(K,)`.
@@ -110,9 +109,8 @@ class IMTLGradient(GradientWeighting):
     are `1 / K`.
 
     Args:
-        name: Name of the layer.
-        dtype: Dtype of the layer, float32 by default.
-        trainable: Without effect: nothing is learned by gradient.
+        **options: `wrt`, `update_every`, `terms`, `name` and `dtype`; see
+            `GradientWeighting`.
 
     Returns:
         Of `weights(gramian)`: `(K,)`.

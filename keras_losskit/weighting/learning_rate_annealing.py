@@ -54,9 +54,8 @@ class LearningRateAnnealing(GradientWeighting):
         decay: Share of the weights before, 0 to 1.
         reference: Index of the term whose norm is taken, such as the residual
             of the equation. Defaults to the sum of all norms.
-        name: Name of the layer.
-        dtype: Dtype of the variables, float32 by default.
-        trainable: Without effect: nothing is learned by gradient.
+        **options: `wrt`, `update_every`, `terms`, `name` and `dtype`; see
+            `GradientWeighting`.
 
     Returns:
         Of `weights(gramian)`: `(K,)`.
@@ -83,11 +82,9 @@ class LearningRateAnnealing(GradientWeighting):
         *,
         decay=0.9,
         reference=None,
-        name=None,
-        dtype=None,
-        trainable=True,
+        **options,
     ):
-        super().__init__(name=name, dtype=dtype, trainable=trainable)
+        super().__init__(**options)
         what = "of LearningRateAnnealing"
         self.decay = checked_fraction(decay, f"`decay` {what}")
         if reference is not None:

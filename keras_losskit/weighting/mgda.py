@@ -52,9 +52,8 @@ class MGDA(GradientWeighting):
     if it were not there. If all are zero, the weights are `1 / K`.
 
     Args:
-        name: Name of the layer.
-        dtype: Dtype of the layer, float32 by default.
-        trainable: Without effect: nothing is learned by gradient.
+        **options: `wrt`, `update_every`, `terms`, `name` and `dtype`; see
+            `GradientWeighting`.
 
     Returns:
         Of `weights(gramian)`: `(K,)`.

@@ -55,9 +55,8 @@ class PCGrad(RandomWeighting, GradientWeighting):
 
     Args:
         seed: Seed of the order, an int. Defaults to a random one.
-        name: Name of the layer.
-        dtype: Dtype of the layer, float32 by default.
-        trainable: Without effect: nothing is learned by gradient.
+        **options: `wrt`, `update_every`, `terms`, `name` and `dtype`; see
+            `GradientWeighting`.
 
     Returns:
         Of `weights(gramian)`: `(K,)`.

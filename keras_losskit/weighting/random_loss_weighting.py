@@ -16,9 +16,7 @@ class RandomLossWeighting(RandomWeighting):
 
     Args:
         seed: Seed of the draws, an int. Defaults to a random one.
-        name: Name of the layer.
-        dtype: Dtype of the layer, float32 by default.
-        trainable: Without effect: nothing is learned.
+        **options: `terms`, `name` and `dtype`; see `Weighting`.
 
     Returns:
         Of `weights(values)`: `(K,)`.

@@ -62,9 +62,7 @@ class ReLoBRaLo(RandomWeighting):
         rho: Probability that `rho` is 1: at 1 there is no look back to the
             first step.
         seed: Seed of the draws, an int. Defaults to a random one.
-        name: Name of the layer.
-        dtype: Dtype of the variables, float32 by default.
-        trainable: Without effect: nothing is learned.
+        **options: `terms`, `name` and `dtype`; see `Weighting`.
 
     Returns:
         Of `weights(values)`: `(K,)`.
@@ -94,11 +92,9 @@ class ReLoBRaLo(RandomWeighting):
         temperature=1.0,
         rho=0.999,
         seed=None,
-        name=None,
-        dtype=None,
-        trainable=True,
+        **options,
     ):
-        super().__init__(seed=seed, name=name, dtype=dtype, trainable=trainable)
+        super().__init__(seed=seed, **options)
         self.alpha = checked_fraction(alpha, "`alpha` of ReLoBRaLo")
         self.temperature = checked_positive(
             temperature, "`temperature` of ReLoBRaLo"

@@ -57,9 +57,7 @@ class SoftAdapt(Weighting):
         normalize: Whether the slopes are divided by the sum of their sizes.
         loss_weighted: Whether a term's value multiplies its weight. Needs
             terms that are not negative.
-        name: Name of the layer.
-        dtype: Dtype of the variables, float32 by default.
-        trainable: Without effect: nothing is learned.
+        **options: `terms`, `name` and `dtype`; see `Weighting`.
 
     Returns:
         Of `weights(values)`: `(K,)`.
@@ -84,11 +82,9 @@ class SoftAdapt(Weighting):
         *,
         normalize=False,
         loss_weighted=False,
-        name=None,
-        dtype=None,
-        trainable=True,
+        **options,
     ):
-        super().__init__(name=name, dtype=dtype, trainable=trainable)
+        super().__init__(**options)
         self.beta = checked_number(beta, "`beta` of SoftAdapt")
         self.normalize = bool(normalize)
         self.loss_weighted = bool(loss_weighted)

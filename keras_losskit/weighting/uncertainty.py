@@ -62,9 +62,8 @@ class Uncertainty(Weighting):
     Args:
         clamp: `(low, high)`, between which `s` is kept after each update.
             Defaults to no bounds.
-        name: Name of the layer.
-        dtype: Dtype of the variable, float32 by default.
-        trainable: Whether `s` is learned.
+        **options: `terms`, `name` and `dtype`, see `Weighting`, and
+            `trainable`: whether `s` is learned.
 
     Returns:
         Of `weights(values)`: `(K,)`.
@@ -89,8 +88,8 @@ class Uncertainty(Weighting):
 
     statistic = "values"
 
-    def __init__(self, *, clamp=None, name=None, dtype=None, trainable=True):
-        super().__init__(name=name, dtype=dtype, trainable=trainable)
+    def __init__(self, *, clamp=None, **options):
+        super().__init__(**options)
         self.clamp = None if clamp is None else checked_clamp(clamp)
 
     def build(self, num_terms):

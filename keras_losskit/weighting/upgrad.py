@@ -48,9 +48,8 @@ class UPGrad(GradientWeighting):
     A zero gradient is absent from the projections; its weight is `1 / K`.
 
     Args:
-        name: Name of the layer.
-        dtype: Dtype of the layer, float32 by default.
-        trainable: Without effect: nothing is learned by gradient.
+        **options: `wrt`, `update_every`, `terms`, `name` and `dtype`; see
+            `GradientWeighting`.
 
     Returns:
         Of `weights(gramian)`: `(K,)`.

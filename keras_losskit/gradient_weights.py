@@ -1,0 +1,200 @@
+"""From the gradients of the terms to the weights, and to one update.
+
+`update = sum_k(w_k * g_k) + g_rest`. The weights are those of the Gramian of
+`g_k` over the variables that `wrt` picks, found anew on every N-th step.
+"""
+
+import keras
+from keras import ops
+
+from keras_losskit import _backend
+from keras_losskit import _keras
+from keras_losskit.terms import add_up
+
+
+def combined(model, each, weighed, members, rest, scale, batch_size):
+    """One gradient per variable from the gradients of all terms.
+
+    Args:
+        model: The model.
+        each: The gradients of the scalars, members and rest, one by one; see
+            `_backend.term_gradients`.
+        weighed: The gradients of their weighed sum; see there.
+        members: The K contributions that are weighed.
+        rest: A list of what is not, of at most one scalar.
+        scale: What the gradients are scaled by.
+        batch_size: Number of samples.
+
+    Returns:
+        A list of gradients, scaled.
+    """
+    container = model.compiled_loss
+    weighting = container.weighting
+    chosen = positions(container.picked, model.trainable_weights)
+    scalars = len(members) + len(rest)
+
+    def find():
+        count = scalars if chosen is None else len(members)
+        rows = each(count, chosen, keep=chosen is not None)
+        rows = _backend.sum_over_replicas(rows)
+        if _backend.num_processes() > 1:
+            rows = [row / _backend.num_processes() for row in rows]
+        more = {}
+        if weighting.takes_values:
+            # Parts of what all replicas agree on.
+            more["values"] = ops.stack(members) * _backend.num_replicas()
+        matrix = gramian([row[: len(members)] / scale for row in rows])
+        weights = weighting.weights(if_finite(matrix), training=True, **more)
+        return weights, rows
+
+    def one_pass(weights):
+        gradients = weighed(padded(weights, scalars))
+        processes = _backend.num_processes()
+        if processes == 1:
+            return gradients
+        return [g / processes for g in _backend.sum_over_replicas(gradients)]
+
+    def sum_up(weights, rows):
+        if chosen is not None:
+            return one_pass(weights)
+        # The trainer adds up over replicas what is already summed here.
+        weights = padded(weights, scalars) / _backend.num_replicas()
+        return [
+            ops.cast(ops.tensordot(weights, row, axes=1), row.dtype)
+            for row in rows
+        ]
+
+    if weighting.update_every == 1:
+        weights, rows = find()
+        gradients = sum_up(weights, rows)
+    else:
+        # The forward pass has counted this step.
+        step = container.clock.now()[0] - 1
+        due = step % weighting.update_every == 0
+        weights, gradients = find_if(
+            due, weighting, find, sum_up, one_pass
+        )
+    track_weights(container, weights, batch_size)
+    return gradients
+
+
+def find_if(due, weighting, find, sum_up, one_pass):
+    """Weights and gradients; the weights are found anew only where `due`.
+
+    Args:
+        due: A boolean scalar.
+        weighting: The weighting, whose state moves where `due`.
+        find: `() -> (weights, rows)`, which costs K gradients.
+        sum_up: `(weights, rows) -> gradients`.
+        one_pass: `weights -> gradients`, which costs one.
+    """
+
+    def kept():
+        # A copy: PyTorch's tensor is the variable's own memory.
+        return 1.0 * ops.convert_to_tensor(weighting.found)
+
+    def renewed():
+        weights, rows = find()
+        weighting.found.assign(weights)
+        return kept(), sum_up(weights, rows)
+
+    if _backend.num_replicas() == 1:
+        variables = weighting.variables
+        return branched(
+            due, renewed, lambda: (kept(), one_pass(kept())), variables
+        )
+    # No sum over replicas may stand in a branch.
+    before = [ops.convert_to_tensor(v) for v in weighting.variables]
+    weights, rows = find()
+    weighting.found.assign(weights)
+    for variable, value in zip(weighting.variables, before, strict=True):
+        variable.assign(ops.where(due, variable.value, value))
+    return kept(), sum_up(kept(), rows)
+
+
+def branched(condition, if_true, if_false, variables):
+    """`ops.cond` whose branches may assign `variables`, also on JAX."""
+    if not _keras.in_stateless_scope():
+        return ops.cond(condition, if_true, if_false)
+    values = [variable.value for variable in variables]
+
+    def with_state(branch):
+        def run():
+            mapping = list(zip(variables, values, strict=True))
+            with keras.StatelessScope(mapping) as scope:
+                result = branch()
+            return result, [scope.get_current_value(v) for v in variables]
+
+        return run
+
+    result, values = ops.cond(
+        condition, with_state(if_true), with_state(if_false)
+    )
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+    return result
+
+
+def picked_variables(model):
+    """Ids of the variables that the Gramian is taken over; None for all.
+
+    Raises:
+        ValueError: if `wrt` of the weighting finds no variable.
+    """
+    container = model.compiled_loss
+    if container.weighting is None or container.weighting.wrt is None:
+        return None
+    learned = {id(variable) for variable in container.variables}
+    variables = [v for v in model.trainable_weights if id(v) not in learned]
+    return {
+        id(variable) for variable in container.weighting.wrt.pick(variables)
+    }
+
+
+def positions(picked, variables):
+    """Where the picked of the variables stand; None where all are."""
+    if picked is None:
+        return None
+    return [i for i, v in enumerate(variables) if id(v) in picked]
+
+
+def padded(weights, scalars):
+    """The weights in float32, with a 1 for what is not weighed."""
+    weights = ops.cast(weights, "float32")
+    rest = scalars - weights.shape[0]
+    return ops.concatenate([weights, ops.ones(rest)]) if rest else weights
+
+
+def if_finite(matrix):
+    """The Gramian, or zeros if it is not finite.
+
+    As in a step whose scaled loss overflows, which the optimizer skips: the
+    gradients are what they are, but no NaN gets into the state of the
+    weighting, which takes gradients of zero for absent terms.
+    """
+    finite = ops.all(ops.isfinite(matrix))
+    return ops.where(finite, matrix, ops.zeros_like(matrix))
+
+
+def gramian(rows):
+    """`J J^T` of a Jacobian that is given per variable.
+
+    Args:
+        rows: List of `(K, *shape)`.
+
+    Returns:
+        `(K, K)`, float32 at least.
+    """
+    flat = [ops.reshape(row, (row.shape[0], -1)) for row in rows]
+    return add_up(ops.matmul(row, ops.transpose(row)) for row in flat)
+
+
+def track_weights(container, weights, batch_size):
+    """Log the weights that were found in the step just counted."""
+    names = container.weighted_names()
+    weights = ops.unstack(weights, len(names))
+    found = {
+        f"{name}_weight": weight
+        for name, weight in zip(names, weights, strict=True)
+    }
+    container.tracker.add(found, batch_size)
