@@ -8,6 +8,8 @@ from keras_losskit import reductions
 from keras_losskit import schedules
 from keras_losskit import weighting
 from keras_losskit.container import LossesContainer
+from keras_losskit.gradients import TermGradients
+from keras_losskit.gradients import gradient_report
 from keras_losskit.models import LossTermsMixin
 from keras_losskit.models import Model
 from keras_losskit.models import Sequential
@@ -30,10 +32,12 @@ __all__ = [
     "Model",
     "Penalty",
     "Sequential",
+    "TermGradients",
     "callbacks",
     "collect_losses",
     "data_parallel",
     "extra",
+    "gradient_report",
     "layers",
     "losses",
     "reductions",

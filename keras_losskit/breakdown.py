@@ -42,20 +42,10 @@ class Breakdown:
 def batch_breakdown(model, x, y, sample_weight):
     """What the loss of a batch is made of.
 
-    All runs on a second model over the same layers, with a container of its
-    own, in a scope that takes up what is assigned and is then thrown away.
+    All runs in a scope that takes up what is assigned and is then thrown away.
     """
     x, y, sample_weight = map(as_tensors, (x, y, sample_weight))
-    if not model.built:
-        model(x)
-    probe, container = wrap(model), copy_of_container(model)
-    # Before the forward pass, which keeps the outputs that extra terms read.
-    _keras.install_loss(probe, container)
-    with keras.StatelessScope():
-        y_pred = probe(x, training=False)
-        penalties = probe.penalty_terms()
-    container.build(y, y_pred, penalties, separator="/")
-    bring_state(container, compiled_container(model))
+    probe, container, y_pred, penalties = probe_of(model, x, y)
     with keras.StatelessScope():
         total = probe.compute_loss(x, y, y_pred, sample_weight, training=False)
         terms = probe.last_terms() or LossTerms()
@@ -71,6 +61,31 @@ def batch_breakdown(model, x, y, sample_weight):
         moving(container, compiled, penalties),
         as_float(total),
     )
+
+
+def probe_of(model, x, y):
+    """A second model over the same layers, to look at the first one's loss.
+
+    Args:
+        model: Any `keras.Model`.
+        x: Inputs of a batch, tensors.
+        y: Labels.
+
+    Returns:
+        `(probe, container, y_pred, penalties)`: a model of ours, its container
+        in the state of the model's, and what a forward pass gave.
+    """
+    if not model.built:
+        model(x)
+    probe, container = wrap(model), copy_of_container(model)
+    # Before the forward pass, which keeps the outputs that extra terms read.
+    _keras.install_loss(probe, container)
+    with keras.StatelessScope():
+        y_pred = probe(x, training=False)
+        penalties = probe.penalty_terms()
+    container.build(y, y_pred, penalties, separator="/")
+    bring_state(container, compiled_container(model))
+    return probe, container, y_pred, penalties
 
 
 def listed_breakdown(model):
@@ -205,9 +220,10 @@ def moving(container, compiled, penalties):
         for name, term in container.extra_terms.items()
     }
     weights = {**compiled.weights, **extra}
-    if container.weighting is not None and not container.weighs_gradients:
-        return set(weights)
     names = {n for n, weight in weights.items() if weights_lib.moves(weight)}
+    if container.weighting is not None and not container.weighs_gradients:
+        # Without a batch the terms of a subclassed model are not known.
+        names |= set(container.weighting.members(weights) if weights else ())
     for kind, penalty in container.penalties.items():
         members = [term for term in penalties if term.kind == kind]
         groups = penalty.members(members) if penalty else {}

@@ -21,6 +21,7 @@ class FitArguments:
             val_x, val_y, weight = validation_data
             weight = self._like_labels(weight, val_y)
             given["validation_data"] = (val_x, val_y, weight)
+        offer_validation_data(given)
         with _keras.variables_kept(self):
             return super().fit(x, y, **given)
 
@@ -51,6 +52,23 @@ def named_arguments(names, args, kwargs):
             f"Received: {len(args) + 2}"
         )
     return dict(zip(names, args, strict=False)) | kwargs
+
+
+def offer_validation_data(given):
+    """Hand the arguments on validation to callbacks that ask for them.
+
+    Args:
+        given: The arguments of `fit`, `callbacks` a list.
+    """
+    callbacks = given["callbacks"]
+    for callback in getattr(callbacks, "callbacks", callbacks):
+        if hasattr(callback, "take_validation_data"):
+            callback.take_validation_data(
+                given.get("validation_data"),
+                given.get("validation_batch_size")
+                or given.get("batch_size")
+                or 32,
+            )
 
 
 class _EpochEnd(keras.callbacks.Callback):

@@ -81,7 +81,6 @@ def refuse_hidden_step(model, mixin):
 
 def _stateful_step(model, data):
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    variables = model.trainable_weights
     training = {"training": True} if _keras.takes_training(model) else {}
     scale = loss_scale(model.optimizer)
 
@@ -92,7 +91,7 @@ def _stateful_step(model, data):
         return scaled([*members, *rest], scale), (y_pred, total, members, rest)
 
     each, weighed, (y_pred, total, members, rest) = _backend.term_gradients(
-        forward, [variable.value for variable in variables]
+        forward, lambda: [v.value for v in model.trainable_weights]
     )
     gradients = combined(
         model, each, weighed, members, rest, scale, batch_size_of(x)
@@ -102,7 +101,9 @@ def _stateful_step(model, data):
         total * _backend.num_replicas(),
         replicas.samples(batch_size_of(x)),
     )
-    _backend.apply_gradients(model.optimizer, gradients, variables)
+    _backend.apply_gradients(
+        model.optimizer, gradients, model.trainable_weights
+    )
     return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
 
@@ -134,7 +135,7 @@ def _stateless_step(model, state, data):
         )
 
     each, weighed, (parts, total, y_pred, updated) = _backend.term_gradients(
-        forward, trainable
+        forward, lambda: trainable
     )
     references = [*model.non_trainable_variables, *model.metrics_variables]
     values = [*updated[0], *updated[1]]

@@ -104,7 +104,7 @@ def find_if(due, weighting, find, sum_up, one_pass):
             due, renewed, lambda: (kept(), one_pass(kept())), variables
         )
     # No sum over replicas may stand in a branch.
-    before = [ops.convert_to_tensor(v) for v in weighting.variables]
+    before = [ops.copy(variable) for variable in weighting.variables]
     weights, rows = find()
     weighting.found.assign(weights)
     for variable, value in zip(weighting.variables, before, strict=True):

@@ -48,9 +48,11 @@ def term_gradients(function, variables):
     """Gradients of several scalars, each by itself or weighed and summed.
 
     Args:
-        function: `values -> (list of scalars, aux)`, where `values` stand for
-            `variables`. Called once.
-        variables: List of tensors.
+        function: `values -> (list of scalars, aux)`, called once; `values`
+            stand for the variables, and are None where the framework sees
+            which variables are read.
+        variables: `() -> list of tensors`; there it is called after
+            `function`, which may have made them.
 
     Returns:
         `(each, weighed, aux)`. `each(count, chosen, keep)`: for every variable
@@ -64,7 +66,7 @@ def term_gradients(function, variables):
         scalars, aux = function(values)
         return jax.numpy.stack(scalars), aux
 
-    scalars, pullback, aux = jax.vjp(stacked, variables, has_aux=True)
+    scalars, pullback, aux = jax.vjp(stacked, variables(), has_aux=True)
 
     def each(count, chosen=None, keep=False):
         directions = jax.numpy.eye(count, len(scalars), dtype=scalars.dtype)

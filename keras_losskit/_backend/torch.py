@@ -76,8 +76,9 @@ def can_read(tensor):
 
 
 def term_gradients(function, variables):
-    """See `_backend.jax`; `function` reads the variables themselves."""
-    scalars, aux = function(variables)
+    """See `_backend.jax`."""
+    scalars, aux = function(None)
+    variables = variables()
 
     def gradients(pairs, sources, keep):
         # What depends on no variable has no graph: its gradient is 0.
