@@ -75,10 +75,11 @@ for name, make in METHODS.items():
 
 equal = results.pop("fixed, equal")
 for index, task, sign in ((0, "digit", 1), (1, "ink", -1)):
-    # Each seed starts the same network under every method.
+    # Each seed starts from the same network under every method.
     gains = {n: sign * (r - equal)[:, index] for n, r in results.items()}
     better = [n for n, gain in gains.items() if gain.mean() > 2 * gain.std()]
+    worse = [n for n, gain in gains.items() if -gain.mean() > 2 * gain.std()]
     print(
-        f"{task}: beyond the spread of seeds better than equal weights:",
-        ", ".join(better) or "none",
+        f"{task}, beyond the spread of the seeds: better than equal weights: "
+        f"{', '.join(better) or 'none'}; worse: {', '.join(worse) or 'none'}"
     )

@@ -1,4 +1,4 @@
-"""The examples of layers and extra terms run, and print terms that add up."""
+"""The examples but the quickstart run, and print terms that add up."""
 
 import os
 import re
@@ -12,9 +12,9 @@ import pytest
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-def printed(name, epochs, folder):
+def printed(name, epochs, folder, *more):
     result = subprocess.run(
-        [sys.executable, EXAMPLES / f"{name}.py", str(epochs)],
+        [sys.executable, EXAMPLES / f"{name}.py", str(epochs), *more],
         cwd=folder,
         env={**os.environ, "KERAS_BACKEND": keras.config.backend()},
         capture_output=True,
@@ -84,3 +84,44 @@ def test_pinn(tmp_path):
     first, *_, last, error = text.splitlines()
     assert number(last, "loss") < number(first, "loss")
     assert number(error, r"sin\(x\):") < 1.0
+
+
+def test_multitask_digits(tmp_path):
+    text = printed("multitask_digits", 2, tmp_path, "1")
+    rows = re.findall(
+        r"^(\S.*?)  +([\d.]+) ± [\d.]+ +([\d.]+) ±", text, flags=re.MULTILINE
+    )
+    names = [name for name, *_ in rows]
+    assert names == ["fixed, equal", "Uncertainty", "GradNorm", "PCGrad"]
+    for _, accuracy, error in rows:
+        assert float(accuracy) > 0.3  # of ten digits
+        assert float(error) < 1.0  # of about 2
+    assert len(text.splitlines()) == 8
+
+
+def test_vae_kl_annealing(tmp_path):
+    text = printed("vae_kl_annealing", 2, tmp_path)
+    lines = text.splitlines()
+    assert [line.split()[0] for line in lines[::2]] == [
+        "constant",
+        "linear",
+        "cyclical",
+    ]
+    for line in lines[1::2]:
+        # The weight is 1 at the end, or was so in most of the last epoch.
+        parts = number(line, "reconstruction") + number(line, "KL")
+        assert parts == pytest.approx(number(line, "loss"), abs=2e-3)
+    weights = [
+        [float(weight) for weight in re.findall(r"\d\.\d\d", line)]
+        for line in lines[::2]
+    ]
+    assert weights[0] == [1.0] * 2
+    assert weights[1] == sorted(weights[1]) and weights[1][0] < 0.5
+    assert weights[1][-1] == 1.0
+
+
+def test_pinn_helmholtz(tmp_path):
+    text = printed("pinn_helmholtz", 4, tmp_path)
+    equal, annealed = text.splitlines()
+    assert number(equal, "weight") == 1.0 < number(annealed, "weight")
+    assert number(annealed, "boundary") < number(equal, "boundary")
