@@ -36,11 +36,12 @@ def main():
 
     from benchmarks import report
     from benchmarks.cases import cases
+    from benchmarks.gradient_cases import gradient_cases
     from benchmarks.timing import time_case
 
     backend = keras.config.backend()
     rows = []
-    for case in cases(arguments.steps):
+    for case in (*cases(arguments.steps), *gradient_cases(arguments.steps)):
         if arguments.only and arguments.only not in case.name:
             continue
         timings = time_case(

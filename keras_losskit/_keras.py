@@ -72,29 +72,6 @@ def overrides(model, method):
     return package not in ("keras", "keras_losskit")
 
 
-def overriding_class(model, method, after=None):
-    """The user's class that defines `method` of `model`; None if none does.
-
-    The trainers' modules in `keras.src`, 3.14 to 3.15.
-
-    Args:
-        model: The model.
-        method: Name of the method.
-        after: Look only behind this class, in the order of resolution.
-    """
-    classes = type(model).__mro__
-    if after is not None:
-        classes = classes[classes.index(after) + 1 :]
-    for cls in classes:
-        defined = vars(cls).get(method)
-        if defined is None:
-            continue
-        package = inspect.unwrap(defined).__module__.partition(".")[0]
-        if package not in ("keras", "keras_losskit"):
-            return cls
-    return None
-
-
 def reset_trainer(model):
     """Make `model` uncompiled, and its list of losses its own.
 

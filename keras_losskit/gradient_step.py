@@ -6,6 +6,8 @@ contribution, `w` the weighting of the Gramian `G[i, j] = g_i . g_j`, and
 with the user's own weights.
 """
 
+import inspect
+
 import keras
 from keras import ops
 
@@ -47,7 +49,7 @@ def refuse_other_steps(model):
     Raises:
         ValueError: if it is one, and not the pass that builds the model.
     """
-    own = _keras.overriding_class(model, "train_step")
+    own = overriding_class(model, "train_step")
     if own is None or is_running(model) or _keras.in_symbolic_scope():
         return
     raise ValueError(
@@ -68,7 +70,7 @@ def refuse_hidden_step(model, mixin):
     Raises:
         ValueError: if there is one.
     """
-    own = _keras.overriding_class(model, "train_step", after=mixin)
+    own = overriding_class(model, "train_step", after=mixin)
     if own is not None:
         raise ValueError(
             f"Expected {own.__name__} to have no `train_step` of its own: "
@@ -77,6 +79,27 @@ def refuse_hidden_step(model, mixin):
             "the class from keras_losskit.Model and call "
             "`super().train_step(...)` there, or take a weighting over values."
         )
+
+
+def overriding_class(model, method, after=None):
+    """The user's class that defines `method` of `model`; None if none does.
+
+    Args:
+        model: The model.
+        method: Name of the method.
+        after: Look only behind this class, in the order of resolution.
+    """
+    classes = type(model).__mro__
+    if after is not None:
+        classes = classes[classes.index(after) + 1 :]
+    for cls in classes:
+        defined = vars(cls).get(method)
+        if defined is None:
+            continue
+        package = inspect.unwrap(defined).__module__.partition(".")[0]
+        if package not in ("keras", "keras_losskit"):
+            return cls
+    return None
 
 
 def _stateful_step(model, data):
