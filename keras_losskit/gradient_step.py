@@ -18,9 +18,6 @@ from keras_losskit.gradient_weights import combined
 from keras_losskit.terms import add_up
 from keras_losskit.tracking import batch_size_of
 
-#: Where a model notes that its step runs; not for Keras to track.
-RUNNING = "_weighs_gradients_now"
-
 
 def train_step(model, *args):
     """The step of the backend's trainer: `(data)`, or `(state, data)` on JAX.
@@ -31,16 +28,17 @@ def train_step(model, *args):
     """
     stateless = keras.config.backend() == "jax"
     step = _stateless_step if stateless else _stateful_step
-    model.__dict__[RUNNING] = True
+    kept = model.kept_of_pass()
+    kept.weighs_gradients = True
     try:
         return step(model, *args)
     finally:
-        model.__dict__[RUNNING] = False
+        kept.weighs_gradients = False
 
 
 def is_running(model):
     """Whether the training step of this module runs, or is traced."""
-    return model.__dict__.get(RUNNING, False)
+    return getattr(model.kept_of_pass(), "weighs_gradients", False)
 
 
 def refuse_other_steps(model):

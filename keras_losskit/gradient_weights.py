@@ -71,9 +71,7 @@ def combined(model, each, weighed, members, rest, scale, batch_size):
         # The forward pass has counted this step.
         step = container.clock.now()[0] - 1
         due = step % weighting.update_every == 0
-        weights, gradients = find_if(
-            due, weighting, find, sum_up, one_pass
-        )
+        weights, gradients = find_if(due, weighting, find, sum_up, one_pass)
     track_weights(container, weights, batch_size)
     return gradients
 

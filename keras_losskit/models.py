@@ -223,6 +223,10 @@ class LossTermsMixin(RecordedLosses, FitArguments, _keras.TrainerSeams):
         """The `LossTerms` of the `compute_loss` that just ran, once."""
         return self._pass.__dict__.pop("computed", None)
 
+    def kept_of_pass(self):
+        """What is noted during a step, of each thread its own."""
+        return self._pass
+
     def train_step(self, *args, **kwargs):
         """As Keras; with a weighting of gradients a step of its own."""
         container = self.compiled_loss
@@ -242,7 +246,7 @@ class LossTermsMixin(RecordedLosses, FitArguments, _keras.TrainerSeams):
         """
         terms = self.last_terms()
         if gradient_step.is_running(self):
-            self.__dict__["_computed"] = terms  # it takes them apart
+            self._pass.computed = terms  # it takes them apart
         container = self.compiled_loss
         if terms is None or total is terms.total or container.tracker is None:
             return
