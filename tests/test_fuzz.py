@@ -386,7 +386,7 @@ def assert_close(received, expected, rel):
         assert received[key] == pytest.approx(value, rel=rel, abs=1e-5), key
 
 
-@hypothesis.settings(max_examples=20 if BACKEND == "torch" else 4)
+@hypothesis.settings(max_examples=20 if BACKEND == "torch" else 3)
 @hypothesis.given(cases())
 def test_trains_as_its_definition(case):
     check(case)
