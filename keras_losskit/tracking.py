@@ -31,7 +31,9 @@ class LogEntry:
         kind: The kind whose contribution it is, else None.
         written: Whether the user wrote the key, so that a clash is his to mend.
         plain: Whether plain Keras logs the key as well.
-        scaled: Whether the value was divided by the number of replicas.
+        scaled: Whether the value was divided by the number of replicas, as all
+            but weights are.
+        member_of: The kind of the terms that it tells of, where it is one.
     """
 
     key: str
@@ -40,6 +42,7 @@ class LogEntry:
     written: bool = False
     plain: bool = False
     scaled: bool = True
+    member_of: str | None = None
 
 
 class TermTracker(keras.metrics.Metric):
@@ -195,20 +198,27 @@ class TermView(keras.metrics.Metric):
 
     def __init__(self, tracker, key):
         super().__init__(name=key, dtype="float32")
-        # In the instance dictionary, out of reach of Keras' tracking: the state
-        # belongs to the tracker.
-        self.__dict__["_tracker_of_terms"] = tracker
+        # Out of reach of Keras' tracking and of `load_weights`, which would go
+        # from the tracker to its views and back without end.
+        self.__dict__["_held"] = Held(tracker)
 
     def update_state(self, *args, **kwargs):
         """Nothing, as with the tracker."""
 
     def reset_state(self):
         """Reset all the keys of the tracker."""
-        self._tracker_of_terms.reset_state()
+        self._held.tracker.reset_state()
 
     def result(self):
         """The running mean of this key."""
-        return self._tracker_of_terms.means()[self.name]
+        return self._held.tracker.means()[self.name]
+
+
+@dataclasses.dataclass(frozen=True)
+class Held:
+    """What Keras is not to look into."""
+
+    tracker: TermTracker
 
 
 def log_entries(terms, *, kinds, moving, found_later, log, groups):
@@ -231,10 +241,16 @@ def log_entries(terms, *, kinds, moving, found_later, log, groups):
     """
     entries = [LogEntry("loss", lambda terms: terms.total)]
     compiled = [term for term in terms if term.kind == "compiled"]
+    kinds_by_name = {term.name: term.kind for term in terms}
     if log != "kinds":
         detail = _output_entries(compiled)
         detail += [
-            LogEntry(f"{name}_loss", _value_of(members), written=True)
+            LogEntry(
+                f"{name}_loss",
+                _value_of(members),
+                written=True,
+                member_of=kinds_by_name.get(members[0]),
+            )
             for name, members in groups.items()
         ]
         detail += [
@@ -242,13 +258,18 @@ def log_entries(terms, *, kinds, moving, found_later, log, groups):
                 f"{name}_weight",
                 None if found_later else _weight_of(name),
                 scaled=False,
+                member_of=kinds_by_name.get(name),
             )
             for name in moving
         ]
         detail += _label_entries(terms)
         if log == "all":
             detail += [
-                LogEntry(f"{t.name}_contribution", _contribution_of(t.name))
+                LogEntry(
+                    f"{t.name}_contribution",
+                    _contribution_of(t.name),
+                    member_of=t.kind,
+                )
                 for t in terms
             ]
         detail = _unique(detail)
@@ -268,11 +289,22 @@ def _label_entries(terms):
     entries = []
     for label in dict.fromkeys(term.label for term in terms if term.label):
         entries.append(
-            LogEntry(f"{label}_loss", _value_of_label(label), written=True)
+            LogEntry(
+                f"{label}_loss",
+                _value_of_label(label),
+                written=True,
+                member_of="added",
+            )
         )
         if any(t.label == label and moves(t.weight) for t in terms):
-            read = _weight_of_label(label)
-            entries.append(LogEntry(f"{label}_weight", read, scaled=False))
+            entries.append(
+                LogEntry(
+                    f"{label}_weight",
+                    _weight_of_label(label),
+                    scaled=False,
+                    member_of="added",
+                )
+            )
     return entries
 
 
@@ -304,11 +336,20 @@ def _output_entries(compiled):
         if len(outputs) > 1:
             key = f"{output}_loss"
             entries.append(
-                LogEntry(key, _output_of(members), written=True, plain=True)
+                LogEntry(
+                    key,
+                    _output_of(members),
+                    written=True,
+                    plain=True,
+                    member_of="compiled",
+                )
             )
         if len(members) > 1:
             entries += [
-                LogEntry(f"{name}_loss", _value_of([name])) for name in members
+                LogEntry(
+                    f"{name}_loss", _value_of([name]), member_of="compiled"
+                )
+                for name in members
             ]
     return entries
 

@@ -168,6 +168,20 @@ def test_weights_of_a_plain_model_load_into_a_compiled_one(tmp_path):
         np.testing.assert_array_equal(ours, theirs)
 
 
+def test_weights_load_into_a_model_that_has_trained(tmp_path):
+    model = losskit.Sequential([keras.Input((1,)), layers.Dense(1)])
+    model.compile("sgd", loss=["mse"])
+    x = np.ones((4, 1), "float32")
+    model.fit(x, 2 * x, verbose=0)
+    model.save_weights(tmp_path / "of.weights.h5")
+    expected = model.get_weights()
+    model.fit(x, 2 * x, verbose=0)
+    assert model.compiled_loss.metrics
+    model.load_weights(tmp_path / "of.weights.h5")
+    for value, other in zip(model.get_weights(), expected, strict=True):
+        np.testing.assert_array_equal(value, other)
+
+
 def test_a_lambda_trains_and_saving_says_what_to_register(tmp_path):
     model = losskit.wrap(sequential())
     model.compile("sgd", loss=lambda a, b: ops.mean((a - b) ** 2, axis=-1))
