@@ -16,11 +16,12 @@ nox.options.error_on_external_run = True
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 
-# What a leg installs besides its extra: a pin, and reference implementations
-# that tests compare with.
+# What a leg installs besides its extra: a pin, reference implementations that
+# tests compare with, and what brings TensorFlow along (keras-hub) or needs it
+# there (keras-tuner needs tensorboard beside TensorFlow).
 REFERENCES = {
     "jax": ["optax"],
-    "tensorflow": ["tf_keras"],
+    "tensorflow": ["keras-hub", "tensorboard", "tf_keras"],
     "torch": ["torch==2.13.0", "monai", "torchjd"],
 }
 

@@ -12,6 +12,7 @@ from rich.console import Console
 import keras_losskit as losskit
 from keras_losskit import callbacks
 from keras_losskit import weighting
+from keras_losskit.callbacks.gradients import first_batch
 
 rng = np.random.default_rng(2)
 X = rng.normal(size=(12, 3)).astype("float32")
@@ -240,15 +241,15 @@ class Batches(keras.utils.PyDataset):
 
 
 def test_the_callback_takes_a_first_batch_of_any_data():
-    first = callbacks.first_batch((X, Y), 6)
+    first = first_batch((X, Y), 6)
     for data in (Batches(), [Batches()[0], Batches()[1]]):
-        found = callbacks.first_batch(data, 32)
+        found = first_batch(data, 32)
         for ours, theirs in zip(
             keras.tree.flatten(found), keras.tree.flatten(first), strict=True
         ):
             np.testing.assert_array_equal(ours, theirs)
     with pytest.raises(ValueError, match="generator.*Received"):
-        callbacks.first_batch((pair for pair in [(X, Y)]), 6)
+        first_batch((pair for pair in [(X, Y)]), 6)
 
 
 def test_the_callback_without_a_batch_is_refused():

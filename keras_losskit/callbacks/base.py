@@ -1,0 +1,66 @@
+"""What the callbacks share: the model's container, and a batch's own means."""
+
+import numpy as np
+from keras import ops
+
+
+def checked_container(model):
+    """The `LossesContainer` of a model that logs its terms.
+
+    Raises:
+        ValueError: for a model whose terms are not logged.
+    """
+    if getattr(model, "penalty_terms", None) is None:
+        raise ValueError(
+            "Expected a model that logs its terms: a keras_losskit.Model, "
+            f"or keras_losskit.wrap(model). Received: {model!r}"
+        )
+    return model.compiled_loss
+
+
+class BatchMeans:
+    """Values of the batches since the last look, from the running sums.
+
+    What Keras hands to `on_train_batch_end` are means over the epoch so far.
+    `mean = (sum - earlier sum) / (count - earlier count)`, so exact to about
+    1e-7 of the epoch's sum.
+    """
+
+    def __init__(self):
+        self.start_epoch()
+
+    def start_epoch(self):
+        """Keras starts the sums anew."""
+        self._before = 0.0, 0.0
+
+    def read(self, tracker, keys):
+        """Means over the batches since the last call.
+
+        Args:
+            tracker: The `TermTracker`; on JAX the state must be in sync.
+            keys: The keys that are logged.
+
+        Returns:
+            `{key: float}`, without keys that had no value since.
+        """
+        now = [
+            ops.convert_to_numpy(variable.value).astype("float64")
+            for variable in (tracker.sums, tracker.counts)
+        ]
+        sums, counts = (
+            np.subtract(new, old)
+            for new, old in zip(now, self._before, strict=True)
+        )
+        self._before = now
+        return {
+            entry.key: float(total / count)
+            for entry, total, count in zip(
+                tracker.entries, sums, counts, strict=True
+            )
+            if entry.key in keys and count
+        }
+
+
+def as_floats(logs):
+    """The logs of an epoch as Python floats."""
+    return {key: float(value) for key, value in (logs or {}).items()}

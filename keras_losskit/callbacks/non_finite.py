@@ -1,0 +1,107 @@
+"""`TerminateOnNonFiniteTerm`: a stop that names the term."""
+
+import warnings
+
+import keras
+import numpy as np
+
+from keras_losskit.callbacks.base import checked_container
+
+
+@keras.saving.register_keras_serializable("keras_losskit")
+class TerminateOnNonFiniteTerm(keras.callbacks.Callback):
+    """Stop training when a term is not finite, and say which.
+
+    Keras' `TerminateOnNaN` sees that `loss` is NaN; this one names the terms,
+    in the order in which they enter the total, and the batch. Until the first
+    such batch the logs of every term are finite, so it is the first one found.
+
+    Args:
+        restore_weights: Whether to put back the weights that the last epoch
+            without such a term ended with.
+
+    Raises:
+        ValueError: when training begins, for a model whose terms are not
+            logged: use `keras_losskit.Model` or `wrap`.
+
+    Example:
+        >>> callback = TerminateOnNonFiniteTerm(restore_weights=True)
+        >>> callback.non_finite is None
+        True
+    """
+
+    def __init__(self, *, restore_weights=False):
+        super().__init__()
+        self.restore_weights = restore_weights
+        #: `{"batch": ..., "epoch": ..., "terms": [...]}` once it has stopped.
+        self.non_finite = None
+        self._good_weights = None
+        self._epoch = 0
+
+    def on_train_begin(self, logs=None):
+        """Check the model and remember the weights to begin with."""
+        checked_container(self.model)
+        self.non_finite = None
+        self._remember()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Note the epoch."""
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Look at the logs of the batch."""
+        bad = [
+            key
+            for key, value in (logs or {}).items()
+            if not np.isfinite(float(value))
+        ]
+        if not bad:
+            return
+        terms = most_specific(bad, self.model.compiled_loss.tracker)
+        self.non_finite = {"epoch": self._epoch, "batch": batch, "terms": terms}
+        self.model.stop_training = True
+        warnings.warn(
+            f"Training stops in epoch {self._epoch + 1} at batch {batch}. Not "
+            f"finite: {', '.join(terms)}.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Remember good weights, or put them back."""
+        if self.non_finite is None:
+            self._remember()
+        elif self._good_weights is not None:
+            self.model.set_weights(self._good_weights)
+
+    def _remember(self):
+        if self.restore_weights:
+            self._good_weights = self.model.get_weights()
+
+    def get_config(self):
+        """Everything needed to build the callback again."""
+        return {"restore_weights": self.restore_weights}
+
+
+def most_specific(keys, tracker):
+    """Of the logged `keys` those that no other of them explains.
+
+    A term explains its output and its kind, and both explain the total.
+
+    Args:
+        keys: Logged keys, in order.
+        tracker: The `TermTracker` they come from.
+    """
+    kinds = {entry.key for entry in tracker.entries if entry.kind}
+    terms = [key for key in keys if key not in kinds and key != "loss"]
+    terms = [
+        key
+        for key in terms
+        if not any(
+            other != key and other.startswith(key.removesuffix("loss"))
+            for other in terms
+        )
+    ]
+    explained = {"compiled_loss", "total_compiled_loss"} if terms else set()
+    further = [k for k in keys if k in kinds and k not in explained]
+    return terms + further or list(keys)

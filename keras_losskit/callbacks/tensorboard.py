@@ -1,0 +1,243 @@
+"""`TermTensorBoard`: the terms in TensorBoard, a chart for each kind."""
+
+import re
+import time
+from pathlib import Path
+
+import keras
+from keras import ops
+
+from keras_losskit._checks import checked_count
+from keras_losskit.callbacks.base import BatchMeans
+from keras_losskit.callbacks.base import as_floats
+from keras_losskit.callbacks.base import checked_container
+
+#: Subfolders, as Keras' own callback names them: TensorBoard calls them runs.
+TRAIN, VALIDATION = "train", "validation"
+
+#: What is logged of a kind: its contribution, and of its terms three things.
+PARTS = ("kind", "values", "contributions", "weights")
+
+
+@keras.saving.register_keras_serializable("keras_losskit")
+class TermTensorBoard(keras.callbacks.Callback):
+    """Write the terms for TensorBoard: grouped by kind, contributions stacked.
+
+    Keras' `TensorBoard` writes the same logs, but a chart for each key, and
+    needs TensorFlow and TensorBoard to be installed, whatever the backend. This
+    one needs `tensorboardX` alone: `pip install keras_losskit[tensorboard]`.
+
+    Tags are `<kind>/<key>`, so that the time series show one group for each
+    kind. `stacked/<kind>_loss` is the sum of the contributions up to that kind,
+    so the last is `loss`. The tab "Custom scalars" shows the stack in one
+    chart, the values of a kind in one, and all moving weights in one.
+
+    Args:
+        log_dir: Folder, with one of training and one of validation inside. A
+            run that is resumed goes on in it.
+        update_freq: `"epoch"`, or a number of batches after which the values of
+            these batches are written as well, with tags that begin with
+            `batch/`, against the optimizer's steps.
+
+    Raises:
+        ImportError: without tensorboardX.
+        ValueError: for another `update_freq`; or when training begins, for a
+            model whose terms are not logged.
+
+    Example:
+        >>> callback = TermTensorBoard("logs")
+        >>> callback.get_config()
+        {'log_dir': 'logs', 'update_freq': 'epoch'}
+    """
+
+    def __init__(self, log_dir="logs", *, update_freq="epoch"):
+        super().__init__()
+        summary_writer_class()
+        if update_freq != "epoch":
+            checked_count(update_freq, "`update_freq`, unless 'epoch',")
+        self.log_dir = Path(log_dir)
+        self.update_freq = update_freq
+        self._writers = {}
+        self._groups = None
+        self._means = BatchMeans()
+        self._first_step = 0
+        self._pending = 0
+
+    def on_train_begin(self, logs=None):
+        """Check the model."""
+        checked_container(self.model)
+        self._groups = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Note where the steps of the epoch begin."""
+        if self.update_freq == "epoch":
+            return
+        iterations = self.model.optimizer.iterations
+        self._first_step = int(ops.convert_to_numpy(iterations.value))
+        self._means.start_epoch()
+        self._pending = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Write the values of the last batches."""
+        if self.update_freq == "epoch":
+            return
+        self._pending += 1
+        if self._pending < self.update_freq:
+            return
+        self._pending = 0
+        tracker = self.model.compiled_loss.tracker
+        values = self._means.read(tracker, logs or {})
+        self._write(TRAIN, values, self._first_step + batch, "batch/")
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Write the means of the epoch."""
+        logs = as_floats(logs)
+        train = {k: v for k, v in logs.items() if not k.startswith("val_")}
+        validation = {
+            key.removeprefix("val_"): value
+            for key, value in logs.items()
+            if key.startswith("val_")
+        }
+        self._write(TRAIN, train, epoch)
+        if validation:
+            self._write(VALIDATION, validation, epoch)
+
+    def on_train_end(self, logs=None):
+        """Close the files."""
+        for writer in self._writers.values():
+            writer.close()
+        self._writers = {}
+
+    def _write(self, run, values, step, prefix=""):
+        if self._groups is None:
+            self._groups = groups_of(self.model.compiled_loss.tracker)
+        writer = self._writer(run)
+        tagged = tagged_values(values, self._groups)
+        for tag, value in tagged.items():
+            writer.add_scalar(prefix + tag, value, step)
+
+    def _writer(self, run):
+        if run not in self._writers:
+            # Two runs that begin in one second would share a file's name.
+            writer = summary_writer_class()(
+                str(self.log_dir / run), filename_suffix=f".{time.time_ns()}"
+            )
+            writer.add_custom_scalars(layout(self._groups))
+            self._writers[run] = writer
+        return self._writers[run]
+
+    def get_config(self):
+        """Everything needed to build the callback again."""
+        return {"log_dir": str(self.log_dir), "update_freq": self.update_freq}
+
+    @classmethod
+    def from_config(cls, config):
+        """Build the callback from what `get_config` gave."""
+        return cls(**config)
+
+
+def summary_writer_class():
+    """`tensorboardX.SummaryWriter`, or an error that says where it is from."""
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError as error:
+        raise ImportError(
+            "Expected tensorboardX to be installed for TermTensorBoard. "
+            "Received: no module of this name. Run `pip install "
+            "keras_losskit[tensorboard]`."
+        ) from error
+    return SummaryWriter
+
+
+def groups_of(tracker):
+    """The logged keys of each kind, in order, the kind's own among them.
+
+    Args:
+        tracker: `TermTracker`.
+
+    Returns:
+        `{kind: {"kind": [...], "values": [...], "contributions": [...],
+        "weights": [...]}}` of the kinds that there are.
+    """
+    groups = {}
+    for entry in tracker.entries:
+        kind = entry.kind or entry.member_of
+        if kind is None:
+            continue
+        group = groups.setdefault(kind, {name: [] for name in PARTS})
+        if entry.kind:
+            part = "kind"
+        elif not entry.scaled:
+            part = "weights"
+        elif re.search(r"_contribution(_\d+)?$", entry.key):
+            part = "contributions"
+        else:
+            part = "values"
+        group[part].append(entry.key)
+    return groups
+
+
+def tagged_values(values, groups):
+    """`{tag: value}`: keys under their kinds, and the stack.
+
+    Args:
+        values: `{key: float}`.
+        groups: What `groups_of` gave.
+
+    Example:
+        >>> groups = {"compiled": {"kind": ["compiled_loss"],
+        ...                        "values": ["a_loss"]},
+        ...           "activity": {"kind": ["activity_loss"]}}
+        >>> logs = {"loss": 3.0, "compiled_loss": 2.0, "a_loss": 4.0,
+        ...         "activity_loss": 1.0}
+        >>> for tag, value in tagged_values(logs, groups).items():
+        ...     print(tag, value)
+        loss 3.0
+        compiled/compiled_loss 2.0
+        compiled/a_loss 4.0
+        activity/activity_loss 1.0
+        stacked/compiled_loss 2.0
+        stacked/activity_loss 3.0
+    """
+    kind_of = {
+        key: kind
+        for kind, group in groups.items()
+        for keys in group.values()
+        for key in keys
+    }
+    tagged = {
+        f"{kind_of[key]}/{key}" if key in kind_of else key: value
+        for key, value in values.items()
+    }
+    height = 0.0
+    for group in groups.values():
+        for key in group["kind"]:
+            if key in values:
+                height += values[key]
+                tagged[f"stacked/{key}"] = height
+    return tagged
+
+
+def layout(groups):
+    """The charts of the tab "Custom scalars": `{category: {title: chart}}`."""
+
+    def lines(tags):
+        # TensorBoard takes them for patterns.
+        return ["Multiline", [f"^{re.escape(tag)}$" for tag in tags]]
+
+    stack = [f"stacked/{k}" for group in groups.values() for k in group["kind"]]
+    # A kind by itself is not logged: it is the loss.
+    charts = {"contributions, stacked": lines(stack)} if stack[1:] else {}
+    for kind, group in groups.items():
+        for part in ("values", "contributions"):
+            if group[part]:
+                tags = [f"{kind}/{key}" for key in group[part]]
+                charts[f"{kind}: {part}"] = lines(tags)
+    weights = [
+        f"{kind}/{key}"
+        for kind, group in groups.items()
+        for key in group["weights"]
+    ]
+    if weights:
+        charts["weights"] = lines(weights)
+    return {"terms": charts}
