@@ -15,6 +15,9 @@ from keras_losskit.models import Model
 from keras_losskit.models import Sequential
 from keras_losskit.penalties import Penalty
 from keras_losskit.penalties import collect_losses
+from keras_losskit.plotting import plot_gradient_conflicts
+from keras_losskit.plotting import plot_terms
+from keras_losskit.plotting import plot_weights
 from keras_losskit.replicas import data_parallel
 from keras_losskit.reporting import summary
 from keras_losskit.terms import LossTerm
@@ -40,6 +43,9 @@ __all__ = [
     "gradient_report",
     "layers",
     "losses",
+    "plot_gradient_conflicts",
+    "plot_terms",
+    "plot_weights",
     "reductions",
     "schedules",
     "summary",

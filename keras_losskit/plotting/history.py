@@ -1,0 +1,135 @@
+"""`plot_terms` and `plot_weights`: what `fit` returned, over the epochs."""
+
+from keras_losskit.plotting.drawing import WIDTH
+from keras_losskit.plotting.drawing import add_legend
+from keras_losskit.plotting.drawing import draw_lines
+from keras_losskit.plotting.drawing import draw_stack
+from keras_losskit.plotting.drawing import draw_total
+from keras_losskit.plotting.drawing import finish
+from keras_losskit.plotting.drawing import new_axes
+from keras_losskit.plotting.drawing import pyplot
+from keras_losskit.plotting.reading import kind_keys
+from keras_losskit.plotting.reading import separate_runs
+from keras_losskit.plotting.reading import stacked_keys
+
+
+def plot_terms(history, *, stack="kinds", log_scale=False):
+    """Draw what the loss was made of, over the epochs.
+
+    Above, contributions (`weight * value`) as areas whose sum is `loss`, which
+    is drawn as a line; negative ones hang below zero. Below, values of the
+    terms, unweighted, as lines. Training is solid, validation dashed or beside
+    it. The numbers of the epochs are Keras', from 0.
+
+    Args:
+        history: What `fit` returned, a `callbacks.TermHistory`, or a mapping
+            from key to values.
+        stack: Whose contributions: `"kinds"`, or `"terms"`, which needs
+            `LossesContainer(..., log="all")`.
+        log_scale: Whether the vertical axes are logarithmic. Contributions are
+            lines then, since areas do not add up on such an axis. Around zero
+            the axis is linear where there are values that are not positive.
+
+    Returns:
+        The `matplotlib.figure.Figure`.
+
+    Raises:
+        ImportError: without matplotlib.
+        ValueError: for another `stack`, or a history without `loss` or, with
+            `stack="terms"`, without contributions.
+
+    Example:
+        >>> figure = plot_terms({
+        ...     "loss": [3.0, 2.0], "compiled_loss": [2.0, 1.5],
+        ...     "regularization_loss": [1.0, 0.5]})
+        >>> [axes.get_title() for axes in figure.axes]
+        ['Contributions to the loss']
+    """
+    plt = pyplot()
+    runs = separate_runs(history)
+    train = runs[""]
+    if "loss" not in train.values:
+        raise ValueError(
+            "Expected a history of training, with the key 'loss'. Received: "
+            f"keys {sorted(train.values)}"
+        )
+    kinds = kind_keys(train.values)
+    stacked = stacked_keys(train.values, stack, kinds)
+    lines = [
+        key
+        for key in train.values
+        if key.endswith("_loss") and key not in kinds
+    ]
+    validation = runs["val_"]
+    both = "loss" in validation.values
+    mosaic = [["stack", "val_stack" if both else "stack"]]
+    if lines:
+        mosaic.append(["values", "values"])
+    figure, axes = plt.subplot_mosaic(
+        mosaic,
+        figsize=(WIDTH, 3.6 * len(mosaic)),
+        dpi=100,
+        layout="constrained",
+    )
+    draw = draw_lines if log_scale else draw_stack
+    title = "Contributions to the loss"
+    draw(axes["stack"], train, stacked)
+    draw_total(axes["stack"], train)
+    if both:
+        draw(axes["val_stack"], validation, stacked)
+        draw_total(axes["val_stack"], validation)
+        axes["val_stack"].sharey(axes["stack"])
+        axes["val_stack"].set_title("validation")
+        title += ", training"
+    axes["stack"].set_title(title)
+    axes["stack"].set_ylabel("weight × value")
+    add_legend(axes["stack"], figure if both else None)
+    if lines:
+        draw_lines(axes["values"], train, lines)
+        if both:
+            draw_lines(axes["values"], validation, lines, "--")
+        axes["values"].set_title(
+            "Values of the terms" + both * ", validation dashed"
+        )
+        axes["values"].set_ylabel("value, unweighted")
+        add_legend(axes["values"])
+    for ax in axes.values():
+        finish(ax, log_scale)
+    return figure
+
+
+def plot_weights(history, *, ax=None, log_scale=False):
+    """Draw the weights that move, over the epochs.
+
+    Args:
+        history: As for `plot_terms`.
+        ax: The `matplotlib.axes.Axes` to draw into, new ones by default.
+        log_scale: As for `plot_terms`.
+
+    Returns:
+        The `matplotlib.axes.Axes`.
+
+    Raises:
+        ImportError: without matplotlib.
+        ValueError: for a history in which no weight is logged.
+
+    Example:
+        >>> axes = plot_weights({"loss": [2.0, 1.0], "kl_weight": [0.0, 0.5]})
+        >>> [line.get_label() for line in axes.lines]
+        ['kl']
+    """
+    run = separate_runs(history)[""]
+    keys = [key for key in run.values if key.endswith("_weight")]
+    if not keys:
+        raise ValueError(
+            "Expected weights that move: variables, schedules or a weighting, "
+            "logged as '<term>_weight'. Received: a history with the keys "
+            f"{sorted(run.values)}"
+        )
+    ax = ax or new_axes(height=3.6)
+    draw_lines(ax, run, keys)
+    ax.set_title("Weights of the terms")
+    ax.set_ylabel("weight")
+    add_legend(ax)
+    finish(ax, log_scale)
+    return ax

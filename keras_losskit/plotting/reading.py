@@ -1,0 +1,90 @@
+"""What of a history is drawn."""
+
+import itertools
+
+import numpy as np
+
+from keras_losskit.terms import KINDS
+
+
+class Run:
+    """What is known of training, or of validation.
+
+    `values` and `epochs` are `{key: (n,) array}`.
+    """
+
+    def __init__(self):
+        self.values = {}
+        self.epochs = {}
+
+    def of(self, key):
+        """Epochs and values of a key."""
+        return self.epochs[key], self.values[key]
+
+
+def separate_runs(history):
+    """`{"": Run, "val_": Run}` of a history in any of its forms."""
+    if hasattr(history, "rows"):  # a TermHistory
+        epochs = [row["epoch"] for row in history.rows()]
+    else:
+        epochs = getattr(history, "epoch", None)
+    columns = getattr(history, "history", history)
+    longest = max((len(columns[key]) for key in columns.keys()), default=0)
+    if epochs is None or len(epochs) != longest:
+        epochs = range(longest)
+    runs = {"": Run(), "val_": Run()}
+    for key in columns.keys():
+        prefix = "val_" if key.startswith("val_") else ""
+        values = list(columns[key])
+        # With `validation_freq` Keras' history is shorter, ours has gaps.
+        every = max(1, len(epochs) // max(1, len(values)))
+        known = [
+            pair
+            for pair in zip(epochs[every - 1 :: every], values, strict=False)
+            if pair[1] is not None
+        ]
+        run, name = runs[prefix], key.removeprefix(prefix)
+        run.epochs[name] = np.array([epoch for epoch, _ in known])
+        run.values[name] = np.array([value for _, value in known], "float64")
+    return runs
+
+
+def kind_keys(values):
+    """The keys of the kinds' contributions, which sum to `loss`.
+
+    An output may bear the name of a kind, whose key is `total_<kind>_loss`
+    then, if it is logged at all; so the sum decides.
+    """
+    candidates = [
+        key
+        for kind in KINDS
+        for key in (f"{kind}_loss", f"total_{kind}_loss")
+        if key in values
+    ]
+    for count in range(len(candidates), 1, -1):
+        for keys in itertools.combinations(candidates, count):
+            total = sum(values[key] for key in keys)
+            if np.allclose(
+                total, values["loss"], rtol=1e-3, atol=1e-6, equal_nan=True
+            ):
+                return list(keys)
+    return []
+
+
+def stacked_keys(values, stack, kinds):
+    """The keys whose contributions are drawn."""
+    if stack == "kinds":
+        return kinds or ["loss"]
+    if stack != "terms":
+        raise ValueError(
+            "Expected `stack` to be 'kinds' or 'terms'. Received: "
+            f"stack={stack!r}"
+        )
+    keys = [key for key in values if key.endswith("_contribution")]
+    if not keys:
+        raise ValueError(
+            "Expected contributions of terms in the history, which "
+            'LossesContainer(..., log="all") logs. Received: keys '
+            f"{sorted(values)}"
+        )
+    return keys

@@ -1,0 +1,292 @@
+"""What the pictures show, read off the figures."""
+
+import sys
+import types
+
+import keras
+import matplotlib as mpl
+import numpy as np
+import pytest
+from callback_models import compiled_model
+from callback_models import fit
+
+import keras_losskit as losskit
+from keras_losskit.callbacks import TermHistory
+from keras_losskit.plotting import drawing
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def closed_afterwards():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """`(Keras' history, ours)` of a model with three kinds of terms."""
+    keras.utils.set_random_seed(0)
+    beta = losskit.schedules.Linear(0.5, 1.0, epochs=3)
+    model = compiled_model(weight=beta, log="all")
+    terms = TermHistory()
+    return fit(model, [terms], epochs=4, validation_freq=2), terms
+
+
+def axes_of(figure):
+    """`{title: axes}`, after the figure was drawn."""
+    figure.canvas.draw()
+    return {ax.get_title(): ax for ax in figure.axes}
+
+
+def heights(area):
+    """Height of an area over each of its abscissas."""
+    x, y = area.get_paths()[0].vertices.T
+    return np.array([np.ptp(y[x == value]) for value in np.unique(x)])
+
+
+def areas(ax):
+    """`{label: heights}`."""
+    return {a.get_label(): heights(a) for a in ax.collections}
+
+
+def lines(ax):
+    """`{label: (epochs, values)}`."""
+    return {line.get_label(): line.get_data() for line in ax.lines}
+
+
+def legend(ax):
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["History", "TermHistory"])
+def test_kinds_are_stacked_to_the_loss(trained, which):
+    history = trained[0].history
+    axes = axes_of(losskit.plot_terms(trained[which]))
+    kinds = ["compiled", "regularization", "activity"]
+    for title, prefix in (
+        ("Contributions to the loss, training", ""),
+        ("validation", "val_"),
+    ):
+        drawn = areas(axes[title])
+        assert list(drawn) == kinds
+        for kind in kinds:
+            expected = history[f"{prefix}{kind}_loss"]
+            np.testing.assert_allclose(drawn[kind], expected, rtol=1e-5)
+        np.testing.assert_allclose(
+            sum(drawn.values()), history[f"{prefix}loss"], rtol=1e-5
+        )
+        epochs, loss = lines(axes[title])["loss"]
+        # validation in every second epoch
+        assert list(epochs) == ([1, 3] if prefix else [0, 1, 2, 3])
+        np.testing.assert_array_equal(loss, history[f"{prefix}loss"])
+    training = axes["Contributions to the loss, training"]
+    assert legend(training) == [*kinds, "loss"]
+    assert training.get_ylim() == axes["validation"].get_ylim()
+
+
+def test_values_are_lines_dashed_in_validation(trained):
+    history = trained[0].history
+    ax = axes_of(losskit.plot_terms(trained[0]))[
+        "Values of the terms, validation dashed"
+    ]
+    drawn = lines(ax)
+    assert list(drawn) == ["a", "b", "_a", "_b"]
+    for name in ("a", "b"):
+        for label, prefix in ((name, ""), (f"_{name}", "val_")):
+            values = history[f"{prefix}{name}_loss"]
+            np.testing.assert_array_equal(drawn[label][1], values)
+    styles = {line.get_label(): line.get_linestyle() for line in ax.lines}
+    assert styles == {"a": "-", "b": "-", "_a": "--", "_b": "--"}
+    colours = {line.get_label(): line.get_color() for line in ax.lines}
+    assert colours["a"] == colours["_a"] != colours["b"] == colours["_b"]
+    assert legend(ax) == ["a", "b"]
+    assert ax.get_xlabel() == "epoch"
+
+
+def test_terms_are_stacked_to_the_loss(trained):
+    history = trained[0].history
+    axes = axes_of(losskit.plot_terms(trained[0], stack="terms"))
+    drawn = areas(axes["Contributions to the loss, training"])
+    assert set(drawn) == {"a", "b", "a/kernel", "b/activity"}
+    np.testing.assert_allclose(sum(drawn.values()), history["loss"], rtol=1e-5)
+    np.testing.assert_allclose(drawn["b"], history["b_contribution"], rtol=1e-5)
+
+
+def test_on_a_log_scale_contributions_are_lines(trained):
+    axes = axes_of(losskit.plot_terms(trained[0], log_scale=True))
+    ax = axes["Contributions to the loss, training"]
+    assert not ax.collections
+    assert list(lines(ax)) == [
+        "compiled",
+        "regularization",
+        "activity",
+        "loss",
+    ]
+    assert {ax.get_yscale() for ax in axes.values()} == {"log"}
+    history = {"loss": [1.0, -1.0], "a_loss": [2.0, 3.0], "b_loss": [1.0, 1.0]}
+    axes = axes_of(losskit.plot_terms(history, log_scale=True))
+    assert axes["Contributions to the loss"].get_yscale() == "symlog"
+    assert axes["Values of the terms"].get_yscale() == "log"
+
+
+def test_negative_contributions_hang_below_zero():
+    history = {
+        "loss": [1.0, 2.0],
+        "compiled_loss": [3.0, 2.5],
+        "weighting_loss": [-2.0, -0.5],
+    }
+    (ax,) = axes_of(losskit.plot_terms(history)).values()
+    compiled, weighting = ax.collections
+    assert compiled.get_paths()[0].vertices[:, 1].min() == 0.0
+    assert weighting.get_paths()[0].vertices[:, 1].max() == 0.0
+    assert list(areas(ax)["weighting"]) == [2.0, 0.5]
+
+
+def test_an_output_may_bear_the_name_of_a_kind():
+    history = {
+        "loss": [3.0],
+        "total_activity_loss": [1.0],
+        "compiled_loss": [2.0],
+        "activity_loss": [5.0],
+    }
+    axes = axes_of(losskit.plot_terms(history))
+    drawn = areas(axes["Contributions to the loss"])
+    assert {name: h[0] for name, h in drawn.items()} == {
+        "compiled": 2.0,
+        "total_activity": 1.0,
+    }
+    assert list(lines(axes["Values of the terms"])) == ["activity"]
+
+
+def test_one_term_and_one_epoch_can_be_seen():
+    (ax,) = axes_of(losskit.plot_terms({"loss": [2.0]})).values()
+    (area,) = ax.collections
+    assert list(heights(area)) == [2.0, 2.0]
+    assert np.ptp(area.get_paths()[0].vertices[:, 0]) == 1.0
+    (line,) = ax.lines
+    assert line.get_marker() == "o"
+
+
+def test_values_that_are_not_finite_leave_a_gap():
+    history = {
+        "loss": [2.0, np.nan],
+        "compiled_loss": [1.0, np.nan],
+        "activity_loss": [1.0, 1.0],
+    }
+    (ax,) = axes_of(losskit.plot_terms(history)).values()
+    assert list(areas(ax)["compiled"]) == [1.0, 0.0]
+    assert list(areas(ax)["activity"]) == [1.0, 1.0]
+
+
+def test_weights(trained):
+    ax = losskit.plot_weights(trained[0])
+    ax.figure.canvas.draw()
+    epochs, values = lines(ax)["b"]
+    assert list(epochs) == [0, 1, 2, 3]
+    assert values == pytest.approx([0.5, 2 / 3, 5 / 6, 1.0])
+    assert legend(ax) == ["b"]
+    given = plt.subplots()[1]
+    assert losskit.plot_weights(trained[1], ax=given) is given
+    with pytest.raises(ValueError, match="Expected weights.*Received.*'loss'"):
+        losskit.plot_weights({"loss": [1.0]})
+
+
+def test_gradient_conflicts():
+    cosines = np.array([[1.0, 0.25, -1.0], [0.25, 1.0, 0.0], [-1.0, 0.0, 1.0]])
+    report = types.SimpleNamespace(names=["a", "b", "c"], cosines=cosines)
+    ax = losskit.plot_gradient_conflicts(report)
+    ax.figure.canvas.draw()
+    (image,) = ax.images
+    np.testing.assert_array_equal(image.get_array(), cosines)
+    assert image.get_clim() == (-1.0, 1.0)
+    for labels in (ax.get_xticklabels(), ax.get_yticklabels()):
+        assert [label.get_text() for label in labels] == ["a", "b", "c"]
+    texts = {text.get_position(): text.get_text() for text in ax.texts}
+    # (column, row)
+    assert texts[(2, 0)] == "-1.00"
+    assert texts[(1, 0)] == "0.25"
+    # a conflict is red, agreement blue, neither of them white
+    red, white, blue = (image.to_rgba(value) for value in (-1.0, 0.0, 1.0))
+    assert red[0] > red[2]
+    assert blue[2] > blue[0]
+    assert min(white[:3]) > 0.95
+    report.cosines = cosines[:2]
+    with pytest.raises(ValueError, match=r"\(3, 3\).*Received: shape \(2, 3\)"):
+        losskit.plot_gradient_conflicts(report)
+
+
+def test_all_of_it_is_inside_800_pixels(trained):
+    names = ["encoder/some_block/dense/kernel", "decoder/another/dense/kernel"]
+    history = {f"{name}_contribution": [1.0, 1.0] for name in names}
+    history |= {"loss": [2.0, 2.0], "x_loss": [1.0, 1.0]}
+    figures = [
+        losskit.plot_terms(history, stack="terms"),
+        losskit.plot_terms(trained[0]),
+        losskit.plot_weights(trained[0]).figure,
+        losskit.plot_gradient_conflicts(
+            types.SimpleNamespace(names=names, cosines=np.eye(2))
+        ).figure,
+    ]
+    for figure in figures:
+        figure.canvas.draw()
+        assert figure.canvas.get_width_height()[0] == 800
+        box = figure.get_tightbbox()
+        assert 0 <= box.x0
+        assert box.x1 <= drawing.WIDTH
+        assert 0 <= box.y0
+        # text of 8 points at least
+        for ax in figure.axes:
+            texts = [*ax.get_xticklabels(), *ax.get_yticklabels(), ax.title]
+            texts += ax.get_legend().get_texts() if ax.get_legend() else []
+            assert min(text.get_fontsize() for text in texts) >= 8
+
+
+def contrast(one, other):
+    """Contrast of two colours by the formula of the WCAG."""
+
+    def luminance(colour):
+        rgb = np.array(mpl.colors.to_rgb(colour))
+        linear = np.where(
+            rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4
+        )
+        return linear @ [0.2126, 0.7152, 0.0722]
+
+    light, dark = sorted([luminance(one), luminance(other)], reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_series_differ_in_colour_or_else_in_marker_and_hatch():
+    count = 2 * len(drawing.COLOURS)
+    history = {f"{i}_loss": [1.0, 2.0] for i in range(count)}
+    history |= {f"{i}_contribution": [1.0, 2.0] for i in range(count)}
+    history["loss"] = [count, 2 * count]
+    axes = axes_of(losskit.plot_terms(history, stack="terms"))
+    looks = {
+        (line.get_color(), line.get_marker())
+        for line in axes["Values of the terms"].lines
+    }
+    assert len(looks) == count
+    stack = axes["Contributions to the loss"].collections
+    assert len({(*a.get_facecolor()[0], a.get_hatch()) for a in stack}) == count
+    # the first ones stand out from white
+    assert all(contrast(c, "white") > 2 for c in drawing.COLOURS[:5])
+
+
+def test_shows_nothing(monkeypatch):
+    monkeypatch.setattr(plt, "show", lambda: pytest.fail("shown"))
+    losskit.plot_terms({"loss": [1.0]})
+
+
+def test_errors(monkeypatch):
+    with pytest.raises(ValueError, match="key 'loss'.*Received: keys"):
+        losskit.plot_terms({"accuracy": [1.0]})
+    with pytest.raises(ValueError, match="Received: stack='all'"):
+        losskit.plot_terms({"loss": [1.0]}, stack="all")
+    with pytest.raises(ValueError, match='log="all"'):
+        losskit.plot_terms({"loss": [1.0]}, stack="terms")
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    with pytest.raises(ImportError, match=r"pip install keras_losskit\[plot\]"):
+        losskit.plot_terms({"loss": [1.0]})
