@@ -6,6 +6,7 @@ from keras_losskit import layers
 from keras_losskit import losses
 from keras_losskit import reductions
 from keras_losskit import schedules
+from keras_losskit import testing
 from keras_losskit import weighting
 from keras_losskit.container import LossesContainer
 from keras_losskit.gradients import TermGradients
@@ -49,6 +50,7 @@ __all__ = [
     "reductions",
     "schedules",
     "summary",
+    "testing",
     "unwrap",
     "weighting",
     "wrap",

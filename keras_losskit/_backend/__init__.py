@@ -21,6 +21,7 @@ _module = importlib.import_module(f"{__name__}.{_NAME}")
 
 apply_gradients = _module.apply_gradients
 can_read = _module.can_read
+compiled = _module.compiled
 data_parallel = _module.data_parallel
 FUSES_PENALTIES = _module.FUSES_PENALTIES
 input_gradients = _module.input_gradients

@@ -124,3 +124,12 @@ def value_now(variable):
     """See `_backend.jax`."""
     with tf.init_scope():
         return variable.value.numpy()
+
+
+def compiled(function, arguments, batch):
+    """See `_backend.jax`: a graph."""
+    signature = [
+        tf.TensorSpec([None, *x.shape[1:]] if batch else x.shape, x.dtype)
+        for x in arguments
+    ]
+    return tf.function(function, input_signature=signature)

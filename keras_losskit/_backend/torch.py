@@ -180,3 +180,9 @@ class _SumOfPowers(torch.autograd.Function):
 def value_now(variable):
     """See `_backend.jax`."""
     return variable.numpy()
+
+
+def compiled(function, arguments, batch):
+    """See `_backend.jax`: as it is, since TorchInductor takes a minute."""
+    del arguments, batch
+    return function

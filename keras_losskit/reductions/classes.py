@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_losskit.reductions.alignment import wide
 from keras_losskit.reductions.base import Reduction
 from keras_losskit.reductions.standard import mean
 
@@ -13,7 +14,8 @@ def class_weighted(values, sample_weight=None, mask=None, *, y_true, weights):
 
     See `ClassWeighted`; `weights` is a sequence with one entry for each class.
     """
-    values = ops.convert_to_tensor(values)
+    # Before the product, which half precision might not hold.
+    values = wide(values)
     labels = ops.convert_to_tensor(y_true)
     rank = len(values.shape)
     if len(labels.shape) == rank + 1 and labels.shape[-1] == 1:
