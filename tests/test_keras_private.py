@@ -3,6 +3,7 @@
 When a new Keras breaks one, the name of the test says which.
 """
 
+import ast
 import importlib
 import inspect
 
@@ -10,14 +11,20 @@ import keras
 import numpy as np
 import pytest
 
+from keras_losskit import _keras
+
 ATTRIBUTES = [
+    ("keras.src.backend", "rnn"),
+    ("keras.src.backend.common.global_state", "get_global_attribute"),
     ("keras.src.backend.common.masking", "get_keras_mask"),
     ("keras.src.backend.common.stateless_scope", "in_stateless_scope"),
     ("keras.src.backend.common.symbolic_scope", "in_symbolic_scope"),
     ("keras.src.models.functional", "Functional"),
+    ("keras.src.saving.keras_saveable", "KerasSaveable"),
     ("keras.src.trainers.compile_utils", "CompileMetrics"),
     ("keras.src.trainers.trainer", "Trainer"),
     ("keras.src.tree", "register_tree_node_class"),
+    ("keras.src.utils.python_utils", "default"),
     ("keras.src.utils.tracking", "DotNotTrackScope"),
 ]
 LAYER = [
@@ -28,8 +35,57 @@ LAYER = [
     "_losses_override",
     "_seed_generators",
     "_call_has_training_arg",
+    "_maybe_build",
+    "_post_build",
 ]
-TRAINER = ["_compute_loss", "_flatten_metrics_in_order"]
+TRAINER = ["_compute_loss", "_flatten_metrics_in_order", "_unpickle_model"]
+JAX_TRAINER = ["_get_jax_state", "_update_metrics_variables", "jax_state_sync"]
+#: Names that a test of their own below looks at.
+BY_THEMSELVES = [
+    "_compile_config",
+    "_compile_loss",
+    "_fn_kwargs",
+    "_jax_state",
+    "_loss_tracker",
+    "_obj_type",
+    "_value",
+]
+
+
+def names_used():
+    """`(private attributes, modules of keras.src and names)` of `_keras.py`."""
+    tree = ast.parse(inspect.getsource(_keras))
+    attributes, imports = set(), {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith(
+            "keras.src"
+        ):
+            for alias in node.names:
+                imports[alias.name] = node.module
+        elif isinstance(node, ast.Attribute):
+            attributes.add(node.attr)
+        elif isinstance(node, ast.FunctionDef):
+            attributes.add(node.name)
+    private = {
+        name
+        for name in attributes
+        if name.startswith("_") and not name.startswith("__")
+    }
+    return private, imports
+
+
+def test_every_private_attribute_has_a_test_here():
+    private, _ = names_used()
+    tested = {*LAYER, *TRAINER, *JAX_TRAINER, *BY_THEMSELVES}
+    assert private - tested == set()
+
+
+def test_every_import_from_keras_src_has_a_test_here():
+    _, imports = names_used()
+    tested = {(module, name) for module, name in ATTRIBUTES}
+    modules = {module for module, _ in ATTRIBUTES}
+    for name, module in imports.items():
+        assert (module, name) in tested or f"{module}.{name}" in modules
 
 
 @pytest.mark.parametrize(("module", "name"), ATTRIBUTES)
@@ -63,9 +119,71 @@ def test_model_inherits_the_backends_trainer_first():
     assert "train_step" in vars(trainer)
 
 
-@pytest.mark.skipif(
-    keras.config.backend() != "jax", reason="a method of the JAX trainer"
+def test_losses_keep_the_arguments_of_their_function():
+    loss = keras.losses.Huber(delta=2.0)
+    assert loss._fn_kwargs["delta"] == 2.0
+
+
+def test_a_variable_keeps_its_value_in_place():
+    variable = keras.Variable(1.0)
+    assert variable._value is not None
+
+
+def test_what_is_saved_says_of_what_type_it_is():
+    assert keras.losses.MeanSquaredError()._obj_type() == "Loss"
+
+
+def test_a_call_leaves_its_context_where_it_is_looked_for():
+    found = []
+
+    class Looking(keras.layers.Layer):
+        def call(self, x):
+            found.append(_keras.in_call())
+            return x
+
+    assert not _keras.in_call()
+    Looking()(keras.ops.ones((1, 1)))
+    assert found == [True]
+
+
+def test_an_rnn_has_its_loop_in_a_method_of_its_own():
+    assert callable(keras.layers.RNN.inner_loop)
+
+
+def test_a_derived_config_is_marked():
+    def get_config(self):
+        return {}
+
+    assert _keras.derived_config(get_config)._is_default
+
+
+on_jax = pytest.mark.skipif(
+    keras.config.backend() != "jax", reason="the JAX trainer's"
 )
+
+
+@on_jax
+@pytest.mark.parametrize("name", JAX_TRAINER)
+def test_jax_trainer_has(name):
+    assert hasattr(keras.Model, name)
+
+
+@on_jax
+def test_jax_trainer_keeps_its_state_in_place():
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    found = []
+
+    class Looking(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            found.append(self._model._jax_state)
+
+    x = keras.ops.ones((1, 1))
+    model.fit(x, x, verbose=0, callbacks=[Looking()])
+    assert "trainable_variables" in found[0]
+
+
+@on_jax
 def test_jax_trainer_updates_metrics_by_the_same_call():
     parameters = inspect.signature(
         keras.Model._update_metrics_variables
