@@ -13,6 +13,7 @@ from keras_losskit.combining import shared
 from keras_losskit.combining import weighted
 from keras_losskit.compiled import CompiledLosses
 from keras_losskit.extra.context import Context
+from keras_losskit.logged import log_entries
 from keras_losskit.penalties import PENALTY_KINDS
 from keras_losskit.penalties import as_terms
 from keras_losskit.recipe import LossRecipe
@@ -25,7 +26,6 @@ from keras_losskit.terms import add_up
 from keras_losskit.terms import with_unique_names
 from keras_losskit.tracking import TermTracker
 from keras_losskit.tracking import batch_size_of
-from keras_losskit.tracking import log_entries
 from keras_losskit.tracking import trainer_tracks_total
 
 PLAIN_MODEL_HINT = (

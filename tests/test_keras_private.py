@@ -39,11 +39,14 @@ LAYER = [
     "_post_build",
 ]
 TRAINER = ["_compute_loss", "_flatten_metrics_in_order", "_unpickle_model"]
+TF_TRAINER = ["_maybe_symbolic_build", "_symbolic_build", "distribute_strategy"]
 JAX_TRAINER = ["_get_jax_state", "_update_metrics_variables", "jax_state_sync"]
 #: Names that a test of their own below looks at.
 BY_THEMSELVES = [
     "_compile_config",
     "_compile_loss",
+    "_distribute_strategy",
+    "_distributed_dataset",
     "_fn_kwargs",
     "_jax_state",
     "_loss_tracker",
@@ -76,7 +79,7 @@ def names_used():
 
 def test_every_private_attribute_has_a_test_here():
     private, _ = names_used()
-    tested = {*LAYER, *TRAINER, *JAX_TRAINER, *BY_THEMSELVES}
+    tested = {*LAYER, *TRAINER, *TF_TRAINER, *JAX_TRAINER, *BY_THEMSELVES}
     assert private - tested == set()
 
 
@@ -155,6 +158,29 @@ def test_a_derived_config_is_marked():
         return {}
 
     assert _keras.derived_config(get_config)._is_default
+
+
+on_tensorflow = pytest.mark.skipif(
+    keras.config.backend() != "tensorflow", reason="the TensorFlow trainer's"
+)
+
+
+@on_tensorflow
+@pytest.mark.parametrize("name", TF_TRAINER)
+def test_tensorflow_trainer_has(name):
+    assert hasattr(keras.Model, name)
+
+
+@on_tensorflow
+def test_tensorflow_trainer_keeps_strategy_and_data_in_place():
+    from keras.src.backend.tensorflow.trainer import TFEpochIterator
+
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    assert model._distribute_strategy is None
+    x = keras.ops.ones((4, 1))
+    iterator = TFEpochIterator(x=x, y=x, batch_size=3)
+    assert iterator.data_adapter.batch_size == 3
+    assert len(iterator._distributed_dataset.element_spec) == 2
 
 
 on_jax = pytest.mark.skipif(
