@@ -178,7 +178,12 @@ def test_tensorflow_trainer_keeps_strategy_and_data_in_place():
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     assert model._distribute_strategy is None
     x = keras.ops.ones((4, 1))
-    iterator = TFEpochIterator(x=x, y=x, batch_size=3)
+    iterator = TFEpochIterator(
+        x=x,
+        y=x,
+        batch_size=3,
+        distribute_strategy=model.distribute_strategy,
+    )
     assert iterator.data_adapter.batch_size == 3
     assert len(iterator._distributed_dataset.element_spec) == 2
 
