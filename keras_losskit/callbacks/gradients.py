@@ -44,6 +44,7 @@ class GradientReport(keras.callbacks.Callback):
 
     Example:
         >>> import keras_losskit as losskit
+        >>> import numpy as np
         >>> x, y = np.ones((4, 2)), np.ones((4, 1))
         >>> model = losskit.Sequential([
         ...     keras.Input((2,)), keras.layers.Dense(1)])

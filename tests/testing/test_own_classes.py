@@ -156,7 +156,7 @@ def test_named_reduction(name):
     testing.check_reduction(name, RNG.uniform(0.5, 2.0, (8, 2)))
 
 
-@each(classes_of(weighting, "Weighting"))
+@each(classes_of(weighting, "Weighting", "GradientWeighting"))
 def test_weighting(name):
     method = getattr(weighting, name)(**WEIGHTINGS.get(name, {}))
     testing.check_weighting(method)
