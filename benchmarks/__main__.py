@@ -54,9 +54,8 @@ def main():
         facts = report.about(
             backend,
             arguments.device,
-            rounds=arguments.rounds,
-            steps=arguments.steps,
             clock=arguments.clock,
+            milliseconds="per round: median ± half the interquartile range",
         )
         stem = f"steps-{backend}-{arguments.device}"
         report.write(stem, f"Step times on {backend}", facts, rows)
@@ -77,6 +76,7 @@ def compared(case, timings, goal):
             "its ms": f"{reference.median:.3f} ± {reference.spread:.3f}",
             "ratio": round(timing.median / reference.median, 3),
             "goal": "" if goal is None else goal,
+            "rounds": len(timing.rounds),
         }
 
 

@@ -25,6 +25,8 @@ def about(backend, device="cpu", **settings):
 def write(stem, title, facts, rows):
     """Write `results/stem.json` and `results/stem.md`.
 
+    Cases that are not among the rows stay in the files as they are.
+
     Args:
         stem: Name of the files.
         title: Heading of the Markdown file.
@@ -33,6 +35,7 @@ def write(stem, title, facts, rows):
     """
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / stem
+    rows = [*others(path.with_suffix(".json"), rows), *rows]
     path.with_suffix(".json").write_text(
         json.dumps({"about": facts, "rows": rows}, indent=2) + "\n"
     )
@@ -41,6 +44,18 @@ def write(stem, title, facts, rows):
     path.with_suffix(".md").write_text(
         "\n".join([*lines, "", *as_markdown(rows), ""])
     )
+
+
+def others(path, rows):
+    """The rows of an earlier run, of other cases with the same columns."""
+    if not path.exists():
+        return []
+    measured = {row["case"] for row in rows}
+    return [
+        row
+        for row in json.loads(path.read_text())["rows"]
+        if row["case"] not in measured and list(row) == list(rows[0])
+    ]
 
 
 def as_markdown(rows):
