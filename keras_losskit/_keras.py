@@ -98,9 +98,19 @@ class TrainerSeams:
     """Private methods of Keras' trainer that hand over to public ones here.
 
     `Trainer._compute_loss` and `_flatten_metrics_in_order`,
-    `JAXTrainer._get_jax_state` and `TensorFlowTrainer._maybe_symbolic_build`,
-    3.14 to 3.15.
+    `JAXTrainer._get_jax_state` and `_jax_state`,
+    `TensorFlowTrainer._maybe_symbolic_build`, 3.14 to 3.15.
     """
+
+    if keras.config.backend() == "jax":
+
+        def __setattr__(self, name, value):
+            # The trainer sets it in every step, and Keras would look through
+            # all of it for layers and variables, of which it has none.
+            if name == "_jax_state":
+                self.__dict__[name] = value
+            else:
+                super().__setattr__(name, value)
 
     def __reduce__(self):
         return unpickle_model, super().__reduce__()[1]
