@@ -4,49 +4,42 @@ import keras
 
 import keras_losskit as losskit
 from benchmarks.cases import Case
+from benchmarks.cases import heads
 from benchmarks.networks import draws
 from benchmarks.networks import fitting
 from benchmarks.networks import mlp
+from benchmarks.networks import training
 from keras_losskit import weighting
 
 BATCH_SIZE = 256
 
 
-def outputs_of(terms):
-    """An output of its own for each term."""
-    return {f"o{index}": 1 for index in range(terms)}
-
-
-def network(model_class, terms):
-    """A 3 x 256 network."""
-    outputs = outputs_of(terms)
-    return mlp(model_class, depth=3, width=256, outputs=outputs)
+def architecture(terms):
+    """A 3 x 256 network with an output for each term."""
+    return heads(terms) | {"depth": 3, "width": 256}
 
 
 def epoch(model, steps, terms):
     """An epoch of `steps` steps."""
-    data = draws(steps, (32,), outputs_of(terms), BATCH_SIZE)
+    data = draws(steps, (32,), architecture(terms)["outputs"], BATCH_SIZE)
     return fitting(model, *data, BATCH_SIZE)
 
 
 def plain(steps, terms):
     """A builder of an epoch of plain Keras."""
-
-    def build():
-        model = network(keras.Model, terms)
-        model.compile("adam", loss=dict.fromkeys(outputs_of(terms), "mse"))
-        return epoch(model, steps, terms)
-
-    return build
+    return training(
+        keras.Model, steps, batch_size=BATCH_SIZE, **architecture(terms)
+    )
 
 
 def weighed(steps, terms, **options):
     """A builder of an epoch of `PCGrad`; `options` are those it takes."""
 
     def build():
-        model = network(losskit.Model, terms)
+        shape = architecture(terms)
+        model = mlp(losskit.Model, **shape)
         container = losskit.LossesContainer(
-            dict.fromkeys(outputs_of(terms), "mse"),
+            dict.fromkeys(shape["outputs"], "mse"),
             weighting=weighting.PCGrad(seed=0, **options),
         )
         model.compile("adam", loss=container)
@@ -90,9 +83,10 @@ def by_torchjd(steps, terms):
                     metric.update_state(loss.detach(), BATCH_SIZE)
                 return {metric.name: metric.result() for metric in self.means}
 
-        model = network(Model, terms)
+        shape = architecture(terms)
+        model = mlp(Model, **shape)
         model.compile("adam")
-        names = ["loss", *(f"{name}_loss" for name in outputs_of(terms))]
+        names = ["loss", *(f"{name}_loss" for name in shape["outputs"])]
         model.means = [keras.metrics.Mean(name) for name in names]
         return epoch(model, steps, terms)
 

@@ -99,14 +99,15 @@ def fitting(model, x, y, batch_size=BATCH_SIZE):
     )
 
 
-def training(model_class, steps, **architecture):
+def training(model_class, steps, *, batch_size=BATCH_SIZE, **architecture):
     """A builder of an epoch of an `mlp` with a squared error per output."""
 
     def build():
         outputs = architecture["outputs"]
         model = mlp(model_class, **architecture)
         model.compile("adam", loss={name: "mse" for name in outputs})
-        return fitting(model, *draws(steps, (32,), outputs))
+        data = draws(steps, (32,), outputs, batch_size)
+        return fitting(model, *data, batch_size)
 
     return build
 

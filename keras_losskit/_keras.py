@@ -5,7 +5,6 @@ were tried; `tests/test_keras_private.py` says which of them broke.
 """
 
 import contextlib
-import inspect
 import operator
 
 import keras
@@ -25,6 +24,8 @@ from keras.src.trainers.compile_utils import CompileMetrics
 from keras.src.trainers.trainer import Trainer as Trainer
 from keras.src.utils import python_utils
 from keras.src.utils.tracking import DotNotTrackScope
+
+from keras_losskit.origin import overrides
 
 
 def register_tree_node_class(cls):
@@ -48,11 +49,6 @@ def own_losses(layer):
     return list(layer._get_own_losses())
 
 
-def is_keras_class(cls):
-    """Whether Keras itself defines `cls`. Package `keras.src`, 3.14 to 3.15."""
-    return cls.__module__.partition(".")[0] == "keras"
-
-
 def clear_losses_override(model):
     """Drop the losses that the JAX trainer lends to `compute_loss`.
 
@@ -60,16 +56,6 @@ def clear_losses_override(model):
     tracers there, which every later step would add.
     """
     model._losses_override.clear()
-
-
-def overrides(model, method):
-    """Whether the user's class has its own `compute_loss` or `train_step`.
-
-    The trainers' modules in `keras.src`, 3.14 to 3.15.
-    """
-    defined = inspect.unwrap(getattr(type(model), method))
-    package = defined.__module__.partition(".")[0]
-    return package not in ("keras", "keras_losskit")
 
 
 def reset_trainer(model):
@@ -144,6 +130,8 @@ class TrainerSeams:
         if self._distribute_strategy is not None:
             super()._maybe_symbolic_build(iterator, data_batch)
             return
+        if self._compile_loss is not None and self._compile_loss.built:
+            return  # `train_on_batch` comes by here at every step
         if self.run_eagerly or overrides(self, "train_step"):
             return  # what runs there need not be a graph
         if iterator is not None:
@@ -211,13 +199,6 @@ JAX_STATE = {
     "optimizer_variables": "optimizer.variables",
     "metrics_variables": "metrics_variables",
 }
-
-
-#: Names of the arguments after `x` and `y`, in Keras' order.
-FIT_ARGUMENTS, EVALUATE_ARGUMENTS = (
-    tuple(inspect.signature(method).parameters)[3:]
-    for method in (keras.Model.fit, keras.Model.evaluate)
-)
 
 
 @contextlib.contextmanager
@@ -349,12 +330,6 @@ def track_total(model, total, batch_size):
 def takes_training(model):
     """Whether `call` has `training`. `_call_has_training_arg`, 3.14 to 3.15."""
     return model._call_has_training_arg
-
-
-def calls_are_keras_own(layer):
-    """Whether Keras wrote `call`. Package `keras.src`, 3.14 to 3.15."""
-    defined = inspect.unwrap(type(layer).call)
-    return defined.__module__.partition(".")[0] == "keras"
 
 
 def loses_losses_in_loop(layer):

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_losskit import _keras
+from keras_losskit import origin
 from keras_losskit import weights as weights_lib
 from keras_losskit.compiled import CompiledLosses
 from keras_losskit.compiled import is_composite
@@ -53,7 +54,7 @@ def batch_breakdown(model, x, y, sample_weight):
     found = [with_numbers(term) for term in terms.values()]
     compiled = compiled_losses(container, y, y_pred)
     how = reductions(container, compiled, found)
-    if _keras.overrides(model, "compute_loss"):
+    if origin.overrides(model, "compute_loss"):
         found.append(LossTerm("compute_loss", "added", as_float(rest)))
     return Breakdown(
         found,

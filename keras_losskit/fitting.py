@@ -1,9 +1,17 @@
 """`fit`, `evaluate` and `predict`: what they take and keep beyond Keras."""
 
+import inspect
+
 import keras
 
 from keras_losskit import _keras
 from keras_losskit.structures import like_labels
+
+#: Names of the arguments after `x` and `y`, in Keras' order.
+FIT_ARGUMENTS, EVALUATE_ARGUMENTS = (
+    tuple(inspect.signature(method).parameters)[3:]
+    for method in (keras.Model.fit, keras.Model.evaluate)
+)
 
 
 class FitArguments:
@@ -11,7 +19,7 @@ class FitArguments:
 
     def fit(self, x=None, y=None, *args, **kwargs):
         """As Keras; sample weights may be given by name, or in part."""
-        given = named_arguments(_keras.FIT_ARGUMENTS, args, kwargs)
+        given = named_arguments(FIT_ARGUMENTS, args, kwargs)
         given["callbacks"] = with_epoch_end(given.get("callbacks"))
         given["sample_weight"] = self._like_labels(
             given.get("sample_weight"), y
@@ -27,7 +35,7 @@ class FitArguments:
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
         """As Keras; sample weights may be given by name, or in part."""
-        given = named_arguments(_keras.EVALUATE_ARGUMENTS, args, kwargs)
+        given = named_arguments(EVALUATE_ARGUMENTS, args, kwargs)
         given["sample_weight"] = self._like_labels(
             given.get("sample_weight"), y
         )

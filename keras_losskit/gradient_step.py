@@ -6,8 +6,6 @@ contribution, `w` the weighting of the Gramian `G[i, j] = g_i . g_j`, and
 with the user's own weights.
 """
 
-import inspect
-
 import keras
 from keras import ops
 
@@ -15,6 +13,7 @@ from keras_losskit import _backend
 from keras_losskit import _keras
 from keras_losskit import replicas
 from keras_losskit.gradient_weights import combined
+from keras_losskit.origin import overriding_class
 from keras_losskit.terms import add_up
 from keras_losskit.tracking import batch_size_of
 
@@ -47,8 +46,10 @@ def refuse_other_steps(model):
     Raises:
         ValueError: if it is one, and not the pass that builds the model.
     """
+    if is_running(model) or _keras.in_symbolic_scope():
+        return
     own = overriding_class(model, "train_step")
-    if own is None or is_running(model) or _keras.in_symbolic_scope():
+    if own is None:
         return
     raise ValueError(
         f"Expected `train_step` of {own.__name__} to call "
@@ -77,27 +78,6 @@ def refuse_hidden_step(model, mixin):
             "the class from keras_losskit.Model and call "
             "`super().train_step(...)` there, or take a weighting over values."
         )
-
-
-def overriding_class(model, method, after=None):
-    """The user's class that defines `method` of `model`; None if none does.
-
-    Args:
-        model: The model.
-        method: Name of the method.
-        after: Look only behind this class, in the order of resolution.
-    """
-    classes = type(model).__mro__
-    if after is not None:
-        classes = classes[classes.index(after) + 1 :]
-    for cls in classes:
-        defined = vars(cls).get(method)
-        if defined is None:
-            continue
-        package = inspect.unwrap(defined).__module__.partition(".")[0]
-        if package not in ("keras", "keras_losskit"):
-            return cls
-    return None
 
 
 def _stateful_step(model, data):

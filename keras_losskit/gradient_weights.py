@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_losskit import _backend
 from keras_losskit import _keras
+from keras_losskit import replicas
 from keras_losskit.terms import add_up
 
 
@@ -36,9 +37,7 @@ def combined(model, each, weighed, members, rest, scale, batch_size):
     def find():
         count = scalars if chosen is None else len(members)
         rows = each(count, chosen, keep=chosen is not None)
-        rows = _backend.sum_over_replicas(rows)
-        if _backend.num_processes() > 1:
-            rows = [row / _backend.num_processes() for row in rows]
+        rows = replicas.whole_gradients(rows)
         more = {}
         if weighting.takes_values:
             # Parts of what all replicas agree on.
@@ -49,10 +48,10 @@ def combined(model, each, weighed, members, rest, scale, batch_size):
 
     def one_pass(weights):
         gradients = weighed(padded(weights, scalars))
-        processes = _backend.num_processes()
-        if processes == 1:
+        # The trainer adds up over replicas; over processes nobody does.
+        if _backend.num_processes() == 1:
             return gradients
-        return [g / processes for g in _backend.sum_over_replicas(gradients)]
+        return replicas.whole_gradients(gradients)
 
     def sum_up(weights, rows):
         if chosen is not None:
@@ -142,11 +141,16 @@ def picked_variables(model):
     container = model.compiled_loss
     if container.weighting is None or container.weighting.wrt is None:
         return None
-    learned = {id(variable) for variable in container.variables}
-    variables = [v for v in model.trainable_weights if id(v) not in learned]
+    variables = of_model_alone(model.trainable_weights, container)
     return {
         id(variable) for variable in container.weighting.wrt.pick(variables)
     }
+
+
+def of_model_alone(variables, container):
+    """The variables without those that a weighting learns."""
+    learned = {id(variable) for variable in container.variables}
+    return [v for v in variables if id(v) not in learned]
 
 
 def positions(picked, variables):

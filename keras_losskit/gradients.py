@@ -11,10 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from keras_losskit import _backend
-from keras_losskit import _keras
+from keras_losskit import origin
 from keras_losskit.breakdown import as_tensors
 from keras_losskit.breakdown import probe_of
 from keras_losskit.gradient_weights import gramian
+from keras_losskit.gradient_weights import of_model_alone
 from keras_losskit.gradient_weights import positions
 from keras_losskit.terms import LossTerms
 from keras_losskit.terms import numbered
@@ -166,8 +167,7 @@ def gradient_report(model, x, y=None, sample_weight=None, *, wrt=None):
     """
     x, y, sample_weight = map(as_tensors, (x, y, sample_weight))
     probe, container, _, _ = probe_of(model, x, y)
-    learned = {id(variable) for variable in container.variables}
-    variables = [v for v in probe.trainable_variables if id(v) not in learned]
+    variables = of_model_alone(probe.trainable_variables, container)
     names = []
 
     def contributions(values):
@@ -187,11 +187,8 @@ def gradient_report(model, x, y=None, sample_weight=None, *, wrt=None):
         contributions, lambda: [variable.value for variable in variables]
     )
     rows = each(len(names))
-    chosen = None
-    if wrt is not None:
-        picked = {id(v) for v in Selection(wrt).pick(variables)}
-        chosen = positions(picked, variables)
-    matrix = gramian(rows if chosen is None else [rows[i] for i in chosen])
+    selection = None if wrt is None else Selection(wrt)
+    matrix = gramian(picked_rows(rows, selection, variables))
     weights = np.ones(len(names))
     if container.weighs_gradients:
         members = container.weighted_names()
@@ -215,7 +212,7 @@ def rows_of(probe, total):
     ]
     kinds = terms.by_kind()
     rows += [(kind, kinds[kind]) for kind in ONE_ROW if kind in kinds]
-    if _keras.overrides(probe, "compute_loss"):
+    if origin.overrides(probe, "compute_loss"):
         rows.append(("compute_loss", total - terms.total))
     return rows
 
@@ -231,10 +228,16 @@ def found_weights(container, rows, at, variables):
     """
     weighting = container.weighting
     rows = [ops.take(row, ops.array(at), axis=0) for row in rows]
-    if weighting.wrt is not None:
-        picked = {id(v) for v in weighting.wrt.pick(variables)}
-        rows = [rows[i] for i in positions(picked, variables)]
+    rows = picked_rows(rows, weighting.wrt, variables)
     return as_float64(weighting.weights(gramian(rows), training=False))
+
+
+def picked_rows(rows, selection, variables):
+    """The rows of the variables that a `Selection` picks; None picks all."""
+    if selection is None:
+        return rows
+    picked = {id(variable) for variable in selection.pick(variables)}
+    return [rows[index] for index in positions(picked, variables)]
 
 
 def as_float64(tensor):

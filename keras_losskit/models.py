@@ -8,6 +8,7 @@ import keras
 from keras_losskit import _keras
 from keras_losskit import gradient_step
 from keras_losskit import gradient_weights
+from keras_losskit import origin
 from keras_losskit.container import LossesContainer
 from keras_losskit.container import is_bare_trace
 from keras_losskit.extra.context import Context
@@ -258,8 +259,8 @@ class LossTermsMixin(RecordedLosses, FitArguments, _keras.TrainerSeams):
     def _has_own_step(self):
         # Then a total of 0 here is no sign that nothing is minimised.
         return _keras.in_symbolic_scope() and (
-            _keras.overrides(self, "train_step")
-            or _keras.overrides(self, "compute_loss")
+            origin.overrides(self, "train_step")
+            or origin.overrides(self, "compute_loss")
         )
 
     def _possible_kinds(self):
@@ -273,7 +274,7 @@ class LossTermsMixin(RecordedLosses, FitArguments, _keras.TrainerSeams):
             ),
             "activity": any(layer.activity_regularizer for layer in layers),
             "added": bool(container and container.extra_terms)
-            or not all(_keras.is_keras_class(type(layer)) for layer in layers),
+            or not all(origin.is_keras_class(type(layer)) for layer in layers),
             "weighting": bool(container and container.weighting),
         }
         return [kind for kind, may_be in possible.items() if may_be]

@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_losskit import _backend
 from keras_losskit import _keras
+from keras_losskit import origin
 from keras_losskit import weights as weights_lib
 from keras_losskit.paths import path_matches
 from keras_losskit.recording import Recorded
@@ -150,7 +151,7 @@ def held_losses(layer):
     losses = _keras.own_losses(layer)
     if layer.activity_regularizer is None:
         return [Recorded(layer, "added", value) for value in losses]
-    if len(losses) > 1 and not _keras.is_keras_class(type(layer)):
+    if len(losses) > 1 and not origin.is_keras_class(type(layer)):
         raise ValueError(
             f"Expected layer '{layer_path(layer)}' either to have an "
             "activity regularizer or to call `add_loss`: afterwards the two "

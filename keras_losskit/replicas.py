@@ -137,6 +137,13 @@ def samples(size):
     return size if _backend.num_processes() == 1 else total_of(size)
 
 
+def whole_gradients(gradients):
+    """Gradients of the whole batch, from those of this replica's part."""
+    sums = _backend.sum_over_replicas(gradients)
+    processes = _backend.num_processes()
+    return sums if processes == 1 else [each / processes for each in sums]
+
+
 def agreed(terms):
     """Terms whose values are those of the whole batch on every replica.
 

@@ -49,6 +49,20 @@ def passing(features=1, outputs=("out",), **kwargs):
     return losskit.Model(inputs, results[0] if len(results) == 1 else results)
 
 
+def out_names(count):
+    """Names of the outputs of a random model."""
+    return tuple(f"out{index}" for index in range(count))
+
+
+def packed(structure, values):
+    """A value per output, laid out as a model with that structure has them."""
+    if structure == "single":
+        return values[0]
+    if structure == "list":
+        return list(values)
+    return dict(zip(out_names(len(values)), values, strict=True))
+
+
 class Listed(losskit.Model):
     """A subclassed model that returns its input `count` times, in a list."""
 

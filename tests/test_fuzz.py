@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 from keras import ops
+from models import out_names
+from models import packed
 from results import record
 
 import keras_losskit as losskit
@@ -69,15 +71,11 @@ class Case:
 
     @property
     def names(self):
-        return tuple(f"out{index}" for index in range(len(self.outputs)))
+        return out_names(len(self.outputs))
 
     def packed(self, values):
         """Values in the structure of the outputs."""
-        if self.structure == "single":
-            return values[0]
-        if self.structure == "list":
-            return list(values)
-        return dict(zip(self.names, values, strict=True))
+        return packed(self.structure, values)
 
 
 @st.composite

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from keras import ops
 from models import fit_logs
 from models import ones_dense
+from models import out_names
+from models import packed
 from models import still
 
 import keras_losskit as losskit
@@ -49,15 +51,11 @@ class Case:
 
     @property
     def names(self):
-        return tuple(f"out{index}" for index in range(len(self.losses)))
+        return out_names(len(self.losses))
 
     def packed(self, values):
         """Values in the structure of the outputs."""
-        if self.structure == "single":
-            return values[0]
-        if self.structure == "list":
-            return list(values)
-        return dict(zip(self.names, values, strict=True))
+        return packed(self.structure, values)
 
 
 @st.composite

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from models import ones_dense
 
 import keras_losskit as losskit
 
@@ -180,7 +181,7 @@ def test_a_model_without_call_trains_by_its_own_step():
 
         def __init__(self):
             super().__init__()
-            self.part = keras.Sequential([keras.Input((3,)), DenseOnes(2)])
+            self.part = keras.Sequential([keras.Input((3,)), ones_dense(2)])
             self.mean = keras.metrics.Mean(name="part_loss")
             self.built = True
 
@@ -197,10 +198,6 @@ def test_a_model_without_call_trains_by_its_own_step():
     assert logs == {"part_loss": [pytest.approx(want, rel=1e-5)]}
 
 
-def DenseOnes(units):
-    return keras.layers.Dense(units, kernel_initializer="ones")
-
-
 class OwnLoss(losskit.Model):
     def compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
@@ -211,7 +208,7 @@ class OwnLoss(losskit.Model):
 
 def test_what_an_own_compute_loss_adds_is_the_kind_added():
     inputs = keras.Input((3,))
-    model = OwnLoss(inputs, DenseOnes(2)(inputs))
+    model = OwnLoss(inputs, ones_dense(2)(inputs))
     model.compile(keras.optimizers.SGD(0.0), "mse")
     logs = model.fit(X, Y, batch_size=8, verbose=0).history
     y_pred = np.repeat(X.sum(-1, keepdims=True), 2, -1)

@@ -18,6 +18,15 @@ def checked_container(model):
     return model.compiled_loss
 
 
+def steps_taken(model):
+    """How often the optimizer has stepped, which a restored run goes on with.
+
+    To be asked when an epoch begins, not when training does: `BackupAndRestore`
+    may restore the number in between.
+    """
+    return int(ops.convert_to_numpy(model.optimizer.iterations.value))
+
+
 class BatchMeans:
     """Values of the batches since the last look, from the running sums.
 

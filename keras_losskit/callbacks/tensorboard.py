@@ -5,12 +5,12 @@ import time
 from pathlib import Path
 
 import keras
-from keras import ops
 
 from keras_losskit._checks import checked_count
 from keras_losskit.callbacks.base import BatchMeans
 from keras_losskit.callbacks.base import as_floats
 from keras_losskit.callbacks.base import checked_container
+from keras_losskit.callbacks.base import steps_taken
 
 #: Subfolders, as Keras' own callback names them: TensorBoard calls them runs.
 TRAIN, VALIDATION = "train", "validation"
@@ -72,8 +72,7 @@ class TermTensorBoard(keras.callbacks.Callback):
         """Note where the steps of the epoch begin."""
         if self.update_freq == "epoch":
             return
-        iterations = self.model.optimizer.iterations
-        self._first_step = int(ops.convert_to_numpy(iterations.value))
+        self._first_step = steps_taken(self.model)
         self._means.start_epoch()
         self._pending = 0
 

@@ -6,6 +6,7 @@ from keras import ops
 from keras_losskit import weights as weights_lib
 from keras_losskit._checks import checked_number
 from keras_losskit.callbacks.base import checked_container
+from keras_losskit.callbacks.base import steps_taken
 from keras_losskit.losses.composition import parts_of
 from keras_losskit.structures import map_leaves
 
@@ -82,10 +83,7 @@ class SetLossWeight(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         """Set the weight, if it goes by the epoch."""
         self._epoch = epoch
-        # Not when training begins: `BackupAndRestore` may restore it then.
-        self._first_step = int(
-            ops.convert_to_numpy(self.model.optimizer.iterations.value)
-        )
+        self._first_step = steps_taken(self.model)
         if self.by == "epoch":
             self._set(self._first_step, epoch)
 

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_losskit import _keras
+from keras_losskit import origin
 from keras_losskit.adding import emit
 from keras_losskit.layers.base import LossLayer
 from keras_losskit.recording import Aside
@@ -105,7 +106,7 @@ def may_add_losses(layer):
     """Whether a layer inside a cell may add to the loss."""
     return (
         layer.activity_regularizer is not None
-        or not _keras.calls_are_keras_own(layer)
+        or not origin.calls_are_keras_own(layer)
     )
 
 

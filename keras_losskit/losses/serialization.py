@@ -3,6 +3,7 @@
 import keras
 
 from keras_losskit import _keras
+from keras_losskit import origin
 
 
 def serialized_loss(loss):
@@ -23,7 +24,7 @@ def serialized_loss(loss):
         3.0
     """
     config = keras.saving.serialize_keras_object(loss)
-    if isinstance(config, dict) and _keras.is_keras_class(type(loss)):
+    if isinstance(config, dict) and origin.is_keras_class(type(loss)):
         arguments = _keras.function_arguments(loss)
         config["config"] = {
             **config["config"],
