@@ -7,6 +7,7 @@ from keras_losskit.losses.base import LossMixin
 from keras_losskit.losses.function import same_rank
 from keras_losskit.losses.labels import check_labels
 from keras_losskit.losses.logits import Logits
+from keras_losskit.losses.logits import resolution
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
@@ -89,8 +90,13 @@ class CategoricalCrossentropy(LossMixin, keras.losses.CategoricalCrossentropy):
         return self._crossentropy(y_true, logits.log_probabilities(self.axis))
 
     def _crossentropy(self, y_true, log_probabilities):
-        y_true = self._smooth(y_true, log_probabilities)
-        return -ops.sum(y_true * log_probabilities, axis=self.axis)
+        y_true = ops.cast(y_true, log_probabilities.dtype)
+        loss = -ops.sum(y_true * log_probabilities, axis=self.axis)
+        if not self.label_smoothing:
+            return loss
+        # Smoothed labels would be kept for the gradient; their sum is linear.
+        even = -ops.mean(log_probabilities, axis=self.axis)
+        return (1.0 - self.label_smoothing) * loss + self.label_smoothing * even
 
     def _smooth(self, y_true, y_pred):
         if not self.label_smoothing:
@@ -197,10 +203,10 @@ class CategoricalFocalCrossentropy(
                 self.label_smoothing / log_p.shape[self.axis]
             )
         # As in Keras, no power of 0: its gradient is not finite below gamma 1.
-        others = ops.maximum(
-            1.0 - logits.probabilities(self.axis), keras.config.epsilon()
-        )
-        focus = ops.power(others, self.gamma)
+        highest = 1.0 - max(keras.config.epsilon(), resolution(log_p.dtype))
+        others = 1.0 - ops.minimum(logits.probabilities(self.axis), highest)
+        # No `ops.power`, which on PyTorch keeps its result for the gradient.
+        focus = others**self.gamma
         alpha = ops.convert_to_tensor(self.alpha, dtype=log_p.dtype)
         return -ops.sum(alpha * focus * y_true * log_p, axis=self.axis)
 

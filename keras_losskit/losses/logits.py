@@ -71,3 +71,9 @@ def predicted(y_pred, from_logits):
     """`y_pred` as `Logits` or `Probabilities`, of float32 at least."""
     y_pred = wide(y_pred)
     return Logits(y_pred) if from_logits else Probabilities(y_pred)
+
+
+def resolution(dtype):
+    """The distance from 1 to the next number below it, in a float dtype."""
+    bits = {"bfloat16": 8, "float16": 11, "float32": 24, "float64": 53}
+    return 2.0 ** -bits[keras.backend.standardize_dtype(dtype)]
