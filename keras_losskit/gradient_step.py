@@ -195,10 +195,15 @@ def split(model, total):
 
 
 def loss_scale(optimizer):
-    """The factor of a loss-scaling optimizer; 1 for any other."""
-    return optimizer.scale_loss(ops.ones(()))
+    """The factor of a loss-scaling optimizer, a scalar; 1.0 for any other."""
+    one = ops.ones(())
+    scale = optimizer.scale_loss(one)
+    return 1.0 if scale is one else scale
 
 
 def scaled(scalars, scale):
     """The scalars in float32, times the scale of the loss."""
-    return [ops.cast(scalar, "float32") * scale for scalar in scalars]
+    scalars = [ops.cast(scalar, "float32") for scalar in scalars]
+    if isinstance(scale, float):
+        return scalars
+    return [scalar * scale for scalar in scalars]

@@ -31,20 +31,24 @@ def combined(model, each, weighed, members, rest, scale, batch_size):
     """
     container = model.compiled_loss
     weighting = container.weighting
-    chosen = positions(container.picked, model.trainable_weights)
+    chosen = None
+    if container.picked is not None:
+        chosen = positions(container.picked, model.trainable_weights)
     scalars = len(members) + len(rest)
 
     def find():
         count = scalars if chosen is None else len(members)
-        rows = each(count, chosen, keep=chosen is not None)
-        rows = replicas.whole_gradients(rows)
+        blocks, unpacked = each(count, chosen, keep=chosen is not None)
+        blocks = replicas.whole_gradients(blocks)
         more = {}
         if weighting.takes_values:
             # Parts of what all replicas agree on.
             more["values"] = ops.stack(members) * _backend.num_replicas()
-        matrix = gramian([row[: len(members)] / scale for row in rows])
+        matrix = gramian(
+            unscaled(block[: len(members)], scale) for block in blocks
+        )
         weights = weighting.weights(if_finite(matrix), training=True, **more)
-        return weights, rows
+        return weights, (blocks, unpacked)
 
     def one_pass(weights):
         gradients = weighed(padded(weights, scalars))
@@ -53,19 +57,24 @@ def combined(model, each, weighed, members, rest, scale, batch_size):
             return gradients
         return replicas.whole_gradients(gradients)
 
-    def sum_up(weights, rows):
+    def sum_up(weights, jacobian):
         if chosen is not None:
             return one_pass(weights)
-        # The trainer adds up over replicas what is already summed here.
-        weights = padded(weights, scalars) / _backend.num_replicas()
-        return [
-            ops.cast(ops.tensordot(weights, row, axes=1), row.dtype)
-            for row in rows
-        ]
+        weights = padded(weights, scalars)
+        if _backend.num_replicas() > 1:
+            # The trainer adds up over them what is already summed here.
+            weights = weights / _backend.num_replicas()
+        blocks, unpacked = jacobian
+        return unpacked(
+            [
+                ops.cast(ops.matmul(weights, block), block.dtype)
+                for block in blocks
+            ]
+        )
 
     if weighting.update_every == 1:
-        weights, rows = find()
-        gradients = sum_up(weights, rows)
+        weights, jacobian = find()
+        gradients = sum_up(weights, jacobian)
     else:
         # The forward pass has counted this step.
         step = container.clock.now()[0] - 1
@@ -81,8 +90,8 @@ def find_if(due, weighting, find, sum_up, one_pass):
     Args:
         due: A boolean scalar.
         weighting: The weighting, whose state moves where `due`.
-        find: `() -> (weights, rows)`, which costs K gradients.
-        sum_up: `(weights, rows) -> gradients`.
+        find: `() -> (weights, jacobian)`, which costs K gradients.
+        sum_up: `(weights, jacobian) -> gradients`.
         one_pass: `weights -> gradients`, which costs one.
     """
 
@@ -91,9 +100,9 @@ def find_if(due, weighting, find, sum_up, one_pass):
         return 1.0 * ops.convert_to_tensor(weighting.found)
 
     def renewed():
-        weights, rows = find()
+        weights, jacobian = find()
         weighting.found.assign(weights)
-        return kept(), sum_up(weights, rows)
+        return kept(), sum_up(weights, jacobian)
 
     if _backend.num_replicas() == 1:
         variables = weighting.variables
@@ -102,11 +111,11 @@ def find_if(due, weighting, find, sum_up, one_pass):
         )
     # No sum over replicas may stand in a branch.
     before = [ops.copy(variable) for variable in weighting.variables]
-    weights, rows = find()
+    weights, jacobian = find()
     weighting.found.assign(weights)
     for variable, value in zip(weighting.variables, before, strict=True):
         variable.assign(ops.where(due, variable.value, value))
-    return kept(), sum_up(kept(), rows)
+    return kept(), sum_up(kept(), jacobian)
 
 
 def branched(condition, if_true, if_false, variables):
@@ -154,9 +163,7 @@ def of_model_alone(variables, container):
 
 
 def positions(picked, variables):
-    """Where the picked of the variables stand; None where all are."""
-    if picked is None:
-        return None
+    """Where the variables stand whose ids are picked."""
     return [i for i, v in enumerate(variables) if id(v) in picked]
 
 
@@ -178,17 +185,21 @@ def if_finite(matrix):
     return ops.where(finite, matrix, ops.zeros_like(matrix))
 
 
-def gramian(rows):
-    """`J J^T` of a Jacobian that is given per variable.
+def unscaled(block, scale):
+    """Gradients without the scale of the loss, which is 1 for most."""
+    return block if isinstance(scale, float) else block / scale
+
+
+def gramian(blocks):
+    """`J J^T` of a Jacobian of K rows.
 
     Args:
-        rows: List of `(K, *shape)`.
+        blocks: Its columns, several at a time: matrices `(K, n)`.
 
     Returns:
         `(K, K)`, float32 at least.
     """
-    flat = [ops.reshape(row, (row.shape[0], -1)) for row in rows]
-    return add_up(ops.matmul(row, ops.transpose(row)) for row in flat)
+    return add_up(ops.matmul(block, ops.transpose(block)) for block in blocks)
 
 
 def track_weights(container, weights, batch_size):

@@ -186,14 +186,21 @@ def gradient_report(model, x, y=None, sample_weight=None, *, wrt=None):
     each, _, _ = _backend.term_gradients(
         contributions, lambda: [variable.value for variable in variables]
     )
-    rows = each(len(names))
-    selection = None if wrt is None else Selection(wrt)
-    matrix = gramian(picked_rows(rows, selection, variables))
+
+    def jacobian(selection):
+        """Of the variables that a `Selection` picks; None picks all."""
+        chosen = None
+        if selection is not None:
+            picked = {id(variable) for variable in selection.pick(variables)}
+            chosen = positions(picked, variables)
+        return each(len(names), chosen, keep=True)[0]
+
+    matrix = gramian(jacobian(None if wrt is None else Selection(wrt)))
     weights = np.ones(len(names))
     if container.weighs_gradients:
         members = container.weighted_names()
         at = [names.index(name) for name in members]
-        weights[at] = found_weights(container, rows, at, variables)
+        weights[at] = found_weights(container.weighting, jacobian, at)
     return TermGradients(names, as_float64(matrix), weights)
 
 
@@ -217,27 +224,17 @@ def rows_of(probe, total):
     return rows
 
 
-def found_weights(container, rows, at, variables):
+def found_weights(weighting, jacobian, at):
     """The weights that a weighting over gradients gives the terms.
 
     Args:
-        container: The container of the model.
-        rows: Per variable the gradients of all terms, `(terms, *shape)`.
+        weighting: The weighting.
+        jacobian: `Selection or None -> blocks` of the gradients of all terms.
         at: Positions of the terms that are weighed.
-        variables: The variables.
     """
-    weighting = container.weighting
-    rows = [ops.take(row, ops.array(at), axis=0) for row in rows]
-    rows = picked_rows(rows, weighting.wrt, variables)
-    return as_float64(weighting.weights(gramian(rows), training=False))
-
-
-def picked_rows(rows, selection, variables):
-    """The rows of the variables that a `Selection` picks; None picks all."""
-    if selection is None:
-        return rows
-    picked = {id(variable) for variable in selection.pick(variables)}
-    return [rows[index] for index in positions(picked, variables)]
+    matrix = as_float64(gramian(jacobian(weighting.wrt)))[np.ix_(at, at)]
+    matrix = ops.convert_to_tensor(matrix, dtype="float32")
+    return as_float64(weighting.weights(matrix, training=False))
 
 
 def as_float64(tensor):

@@ -5,6 +5,7 @@ import contextvars
 import dataclasses
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_losskit import _backend
@@ -28,9 +29,9 @@ class TermTracker(keras.metrics.Metric):
     def __init__(self, entries, name="loss_terms"):
         super().__init__(name=name, dtype="float32")
         self.entries = tuple(entries)
-        shape = (len(self.entries),)
-        self.sums = self.add_variable(shape, "zeros", name="sums")
-        self.counts = self.add_variable(shape, "zeros", name="counts")
+        # Sums and counts in one: an assignment costs as much as the rest.
+        shape = (2, len(self.entries))
+        self.totals = self.add_variable(shape, "zeros", name="totals")
         # What training and validation turned out to produce. It grows while
         # steps are traced or run: no set, which Keras would wrap and track.
         self._seen = {True: frozenset({"loss"}), False: frozenset({"loss"})}
@@ -59,11 +60,7 @@ class TermTracker(keras.metrics.Metric):
             value is not None or entry.kind is not None
             for entry, value in zip(self.entries, values, strict=True)
         ]
-        size = ops.cast(replicas.samples(batch_size), "float32")
-        self.sums.assign_add(self._vector(values) * size)
-        if not all(present):
-            size = size * ops.cast(present, "float32")
-        self.counts.assign_add(ops.broadcast_to(size, self.counts.shape))
+        self._count(values, present, batch_size)
 
     def add(self, amounts, batch_size):
         """Add to single keys of the training batch that was last counted.
@@ -81,10 +78,13 @@ class TermTracker(keras.metrics.Metric):
             value is not None and entry.kind is None
             for entry, value in zip(self.entries, values, strict=True)
         ]
-        size = ops.cast(replicas.samples(batch_size), "float32")
-        self.sums.assign_add(self._vector(values) * size)
-        if any(new):
-            self.counts.assign_add(size * ops.cast(new, "float32"))
+        self._count(values, new, batch_size)
+
+    def _count(self, values, counted, batch_size):
+        size = replicas.samples(batch_size)
+        if not isinstance(size, int | float):
+            size = ops.cast(size, "float32")
+        self.totals.assign_add(self._rows(values, counted) * size)
 
     def _note(self, values, training):
         self._training = training
@@ -94,21 +94,22 @@ class TermTracker(keras.metrics.Metric):
             if value is not None
         }
 
-    def _vector(self, values):
-        vector = ops.stack(
-            [
-                ops.cast(0.0 if value is None else value, "float32")
-                for value in values
-            ]
-        )
-        vector = ops.stop_gradient(vector)
+    def _rows(self, values, counted):
+        """What one sample adds to the sums, and to the counts."""
+        zero, one = ops.zeros(()), ops.ones(())
+        scalars = [
+            zero if v is None else ops.cast(v, "float32") for v in values
+        ]
+        scalars += [one if each else zero for each in counted]
+        rows = ops.reshape(_backend.stacked(scalars), self.totals.shape)
+        rows = ops.stop_gradient(rows)
         # Losses are divided by the number of replicas, whose gradients are
         # added up; means over the replicas are what is logged.
         replicas = _backend.num_replicas()
         if replicas == 1:
-            return vector
+            return rows
         factors = [replicas if entry.scaled else 1 for entry in self.entries]
-        return vector * ops.cast(factors, "float32")
+        return rows * np.asarray([factors, np.ones(len(factors))], "float32")
 
     def result(self):
         """`{key: mean}` of everything seen so far but the total itself."""
@@ -121,9 +122,15 @@ class TermTracker(keras.metrics.Metric):
 
     def means(self):
         """`{key: mean}` of every entry."""
-        means = ops.unstack(
-            ops.divide_no_nan(self.sums.value, self.counts.value)
-        )
+        totals = self.totals.value
+        if _backend.can_read(totals):
+            # At once: one by one each would wait for the device.
+            sums, counts = ops.convert_to_numpy(totals)
+            means = np.divide(
+                sums, counts, out=np.zeros_like(sums), where=counts != 0
+            )
+        else:
+            means = ops.unstack(ops.divide_no_nan(totals[0], totals[1]))
         return {
             entry.key: mean
             for entry, mean in zip(self.entries, means, strict=True)

@@ -30,6 +30,7 @@ num_processes = _module.num_processes
 num_replicas = _module.num_replicas
 random_state_kept = _module.random_state_kept
 register_pytree = _module.register_pytree
+stacked = _module.stacked
 sum_of_powers = _module.sum_of_powers
 sum_over_replicas = _module.sum_over_replicas
 term_gradients = _module.term_gradients

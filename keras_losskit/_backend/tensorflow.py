@@ -40,9 +40,16 @@ def is_tracer(tensor):
     return False
 
 
+def stacked(scalars):
+    """See `_backend.jax`."""
+    return tf.stack(scalars)
+
+
 def can_read(tensor):
     """See `_backend.jax`."""
-    return hasattr(tensor, "numpy") and "CPU" in tensor.device
+    # A variable can always be asked, and in a graph raises.
+    near = hasattr(tensor, "numpy") and "CPU" in tensor.device
+    return near and tf.executing_eagerly()
 
 
 def term_gradients(function, variables):
@@ -65,7 +72,16 @@ def term_gradients(function, variables):
         del keep
         sources = [variables[i] for i in chosen or range(len(variables))]
         per_scalar = [gradients(scalar, sources) for scalar in scalars[:count]]
-        return [tf.stack(rows) for rows in zip(*per_scalar, strict=True)]
+        blocks = [
+            tf.reshape(tf.stack(rows), (count, -1))
+            for rows in zip(*per_scalar, strict=True)
+        ]
+
+        def unpacked(vectors):
+            pairs = zip(vectors, sources, strict=True)
+            return [tf.reshape(vector, like.shape) for vector, like in pairs]
+
+        return blocks, unpacked
 
     def weighed(weights):
         weights = tf.unstack(weights, num=len(scalars))

@@ -65,6 +65,11 @@ def is_tracer(tensor):
     return False
 
 
+def stacked(scalars):
+    """See `_backend.jax`."""
+    return torch.stack(scalars)
+
+
 def can_read(tensor):
     """See `_backend.jax`. `torch.func` wraps what it transforms."""
     return (
@@ -103,13 +108,38 @@ def term_gradients(function, variables):
             gradients([(scalar, None)], sources, keep or index < count - 1)
             for index, scalar in enumerate(scalars[:count])
         ]
-        return [torch.stack(rows) for rows in zip(*per_scalar, strict=True)]
+        return side_by_side(per_scalar)
 
     def weighed(weights):
         pairs = list(zip(scalars, weights.unbind(), strict=True))
         return list(gradients(pairs, variables, keep=False))
 
     return each, weighed, aux
+
+
+def side_by_side(per_scalar):
+    """One matrix of all gradients, or one per variable where they differ.
+
+    Few operations on a large matrix cost less than many on small ones.
+    """
+    first = per_scalar[0]
+    count = len(per_scalar)
+    if len({(gradient.dtype, gradient.device) for gradient in first}) == 1:
+        flat = [g.reshape(-1) for gradients in per_scalar for g in gradients]
+        blocks = [torch.cat(flat).view(count, -1)]
+    else:
+        blocks = [
+            torch.stack(rows).view(count, -1)
+            for rows in zip(*per_scalar, strict=True)
+        ]
+
+    def unpacked(vectors):
+        if len(vectors) < len(first):
+            vectors = vectors[0].split([like.numel() for like in first])
+        pairs = zip(vectors, first, strict=True)
+        return [vector.view(like.shape) for vector, like in pairs]
+
+    return blocks, unpacked
 
 
 def sum_over_replicas(tensors):

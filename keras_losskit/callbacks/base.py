@@ -1,6 +1,5 @@
 """What the callbacks share: the model's container, and a batch's own means."""
 
-import numpy as np
 from keras import ops
 
 
@@ -40,7 +39,7 @@ class BatchMeans:
 
     def start_epoch(self):
         """Keras starts the sums anew."""
-        self._before = 0.0, 0.0
+        self._before = 0.0
 
     def read(self, tracker, keys):
         """Means over the batches since the last call.
@@ -52,14 +51,8 @@ class BatchMeans:
         Returns:
             `{key: float}`, without keys that had no value since.
         """
-        now = [
-            ops.convert_to_numpy(variable.value).astype("float64")
-            for variable in (tracker.sums, tracker.counts)
-        ]
-        sums, counts = (
-            np.subtract(new, old)
-            for new, old in zip(now, self._before, strict=True)
-        )
+        now = ops.convert_to_numpy(tracker.totals.value).astype("float64")
+        sums, counts = now - self._before
         self._before = now
         return {
             entry.key: float(total / count)

@@ -96,9 +96,8 @@ def cosines_and_norms(gramian):
     present = squares > smallest
     norms = ops.sqrt(ops.where(present, squares, ops.ones_like(squares)))
     cosines = gramian / norms[:, None] / norms[None, :]
-    both = ops.logical_and(present[:, None], present[None, :])
     identity = ops.eye(gramian.shape[0], dtype=gramian.dtype)
-    off_diagonal = ops.logical_and(both, identity == 0)
+    off_diagonal = present[:, None] & present[None, :] & (identity == 0)
     cosines = ops.where(off_diagonal, ops.clip(cosines, -1.0, 1.0), identity)
     return cosines, norms, present
 

@@ -30,14 +30,16 @@ def pcgrad(gramian, order):
     terms = gramian.shape[0]
     cosines, norms, present = cosines_and_norms(gramian)
     identity = ops.eye(terms, dtype=gramian.dtype)
+    # [i, place]: the gradient that the i-th meets there, none if it is its own.
+    met = order[:, :, None] == ops.arange(terms, dtype=order.dtype)
+    met = ops.cast(met, gramian.dtype) * (1.0 - identity)[:, None, :]
+    met_cosines = product(met, cosines)
     # Row i: the projected unit gradient i, in terms of the unit gradients.
     units = identity
     for place in range(terms):
-        other = ops.one_hot(order[:, place], terms, dtype=gramian.dtype)
-        other = other * (1.0 - identity)
-        conflict = ops.sum(product(units, cosines) * other, axis=-1)
+        conflict = ops.sum(units * met_cosines[:, place], axis=-1)
         conflict = at_most(conflict, 0.0)
-        units = units - conflict[:, None] * other
+        units = units - conflict[:, None] * met[:, place]
     return ops.sum(units * (norms[:, None] / norms[None, :]), axis=0)
 
 
@@ -73,7 +75,8 @@ class PCGrad(RandomWeighting, GradientWeighting):
 
     def weigh(self, gramian, training):
         shape = (self.num_terms, self.num_terms)
-        if training:
+        # Of two terms, either meets the other only.
+        if training and self.num_terms > 2:
             draws = keras.random.uniform(shape, seed=self.seed_generator)
             order = ops.argsort(draws, axis=-1)
         else:
