@@ -11,7 +11,6 @@ from keras_losskit import replicas
 from keras_losskit import weights as weights_lib
 from keras_losskit.combining import shared
 from keras_losskit.combining import weighted
-from keras_losskit.compiled import CompiledLosses
 from keras_losskit.extra.context import Context
 from keras_losskit.logged import log_entries
 from keras_losskit.penalties import PENALTY_KINDS
@@ -80,22 +79,12 @@ class LossesContainer(MovingState, LossRecipe):
         {'loss': 2.0, 'a_loss': 1.0, 'b_loss': 2.0}
     """
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.tracker = None
-        self.built = False
-        # What a model logs as `loss`: a user's `train_step` that calls this
-        # container leaves that to it, as in tf.keras.
-        self.loss_tracker = None
-        # Weights that layers gave to `add_loss`.
-        self._added_weights = []
-        # Ids of the variables that a Gramian is taken over; None for all.
-        self.picked = None
-        # Variables that a loss function of the user's turned out to read.
-        self.adopted = ()
-        self._compiled = CompiledLosses(
-            self.losses, self.loss_weights, self.output_names
-        )
+    built = False
+    # What a model logs as `loss`: a user's `train_step` that calls this
+    # container leaves that to it, as in tf.keras.
+    loss_tracker = None
+    # Ids of the variables that a Gramian is taken over; None for all.
+    picked = None
 
     # ------------------------------------------------------------- structure
 
@@ -355,24 +344,6 @@ class LossesContainer(MovingState, LossRecipe):
                     ),
                 )
         return terms.total
-
-    # ----------------------------------------------------------------- state
-
-    @property
-    def metrics(self):
-        """Views of the running means, `loss` first; `[]` before a call."""
-        if self.tracker is None:
-            return []
-        views = self.tracker.views()
-        if self.total_loss_mean is not None:
-            views[0] = self.total_loss_mean
-        return views
-
-    def reset_state(self):
-        """Start the running means anew."""
-        for metric in (self.tracker, self.total_loss_mean):
-            if metric is not None:
-                metric.reset_state()
 
 
 def refuse_tracers(tensors):

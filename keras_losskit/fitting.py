@@ -6,6 +6,7 @@ import keras
 
 from keras_losskit import _keras
 from keras_losskit.structures import like_labels
+from keras_losskit.tracking import TermTracker
 
 #: Names of the arguments after `x` and `y`, in Keras' order.
 FIT_ARGUMENTS, EVALUATE_ARGUMENTS = (
@@ -46,6 +47,31 @@ class FitArguments:
         """As Keras; the model stays usable after an exception."""
         with _keras.variables_kept(self):
             return super().predict(*args, **kwargs)
+
+    @property
+    def metrics_names(self):
+        """As Keras; the metric of all terms stands for the names it logs."""
+        names = []
+        for metric in self.metrics:
+            names += self.names_in_list(metric)
+        return names + self.names_after_list()
+
+    def names_in_list(self, metric):
+        """The names a metric has in `evaluate()`'s list, as in Keras."""
+        if isinstance(metric, TermTracker):
+            plain = {e.key for e in metric.entries if e.plain}
+            return [key for key in metric.result_keys() if key in plain]
+        return [metric.name]
+
+    def names_after_list(self):
+        """The names that follow all those that Keras has."""
+        return [
+            key
+            for metric in self.metrics
+            if isinstance(metric, TermTracker)
+            for key in metric.result_keys()
+            if key not in self.names_in_list(metric)
+        ]
 
     def _like_labels(self, sample_weight, y):
         names = getattr(self, "output_names", None)

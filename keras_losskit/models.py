@@ -19,7 +19,6 @@ from keras_losskit.fused import fuses
 from keras_losskit.penalties import regularized_variables
 from keras_losskit.recording import VariableReads
 from keras_losskit.seeds import SeedState
-from keras_losskit.tracking import TermTracker
 from keras_losskit.tracking import batch_size_of
 from keras_losskit.tracking import total_tracked_by_trainer
 from keras_losskit.twins import become_functional
@@ -278,33 +277,6 @@ class LossTermsMixin(RecordedLosses, FitArguments, _keras.TrainerSeams):
             "weighting": bool(container and container.weighting),
         }
         return [kind for kind, may_be in possible.items() if may_be]
-
-    # ------------------------------------------------------------------- logs
-
-    @property
-    def metrics_names(self):
-        """As Keras; the metric of all terms stands for the names it logs."""
-        names = []
-        for metric in self.metrics:
-            names += self.names_in_list(metric)
-        return names + self.names_after_list()
-
-    def names_in_list(self, metric):
-        """The names a metric has in `evaluate()`'s list, as in Keras."""
-        if isinstance(metric, TermTracker):
-            plain = {e.key for e in metric.entries if e.plain}
-            return [key for key in metric.result_keys() if key in plain]
-        return [metric.name]
-
-    def names_after_list(self):
-        """The names that follow all those that Keras has."""
-        return [
-            key
-            for metric in self.metrics
-            if isinstance(metric, TermTracker)
-            for key in metric.result_keys()
-            if key not in self.names_in_list(metric)
-        ]
 
     # ------------------------------------------------------------------ state
 

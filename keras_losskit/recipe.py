@@ -5,6 +5,7 @@ import keras
 from keras_losskit import losses as losses_lib
 from keras_losskit import weights as weights_lib
 from keras_losskit.clock import Clock
+from keras_losskit.compiled import CompiledLosses
 from keras_losskit.penalties import PENALTY_KINDS
 from keras_losskit.penalties import Penalty
 from keras_losskit.structures import map_leaves
@@ -53,6 +54,7 @@ class LossRecipe(keras.losses.Loss):
         self.weighting = weighting
         self.log = log
         self.clock = Clock()
+        self._compiled = CompiledLosses(losses, loss_weights, output_names)
 
     def __repr__(self):
         parts = [f"losses={self.losses!r}"]

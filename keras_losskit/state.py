@@ -1,10 +1,17 @@
-"""What of a loss moves during training: weights, schedules, weightings."""
+"""What of a loss moves: weights, schedules, weightings, running means."""
 
 from keras_losskit import weights as weights_lib
 
 
 class MovingState:
     """Mixin of `LossesContainer`: its variables, and what depends on them."""
+
+    # Weights that layers gave to `add_loss`.
+    _added_weights = ()
+    # Variables that a loss function of the user's turned out to read.
+    adopted = ()
+    # Its `TermTracker`, once it is built.
+    tracker = None
 
     @property
     def weighs_gradients(self):
@@ -66,6 +73,22 @@ class MovingState:
     def variables(self):
         """All of the state that moves during training."""
         return self.trainable_variables + self.non_trainable_variables
+
+    @property
+    def metrics(self):
+        """Views of the running means, `loss` first; `[]` before a call."""
+        if self.tracker is None:
+            return []
+        views = self.tracker.views()
+        if self.total_loss_mean is not None:
+            views[0] = self.total_loss_mean
+        return views
+
+    def reset_state(self):
+        """Start the running means anew."""
+        for metric in (self.tracker, self.total_loss_mean):
+            if metric is not None:
+                metric.reset_state()
 
     def _user_weights(self):
         weights = list(self._compiled.weights.values())
