@@ -1,6 +1,8 @@
 """`LossesContainer`: losses, penalties and extra terms become `LossTerms`."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -26,6 +28,8 @@ from keras_losskit.terms import with_unique_names
 from keras_losskit.tracking import TermTracker
 from keras_losskit.tracking import batch_size_of
 from keras_losskit.tracking import trainer_tracks_total
+from keras_losskit.typing import Structure
+from keras_losskit.typing import Tensor
 
 PLAIN_MODEL_HINT = (
     "A container over several outputs trains a `keras_losskit.Model`, or any "
@@ -82,13 +86,20 @@ class LossesContainer(MovingState, LossRecipe):
     built = False
     # What a model logs as `loss`: a user's `train_step` that calls this
     # container leaves that to it, as in tf.keras.
-    loss_tracker = None
+    loss_tracker: Any = None
     # Ids of the variables that a Gramian is taken over; None for all.
-    picked = None
+    picked: Any = None
 
     # ------------------------------------------------------------- structure
 
-    def build(self, y_true, y_pred, terms=None, kinds=KINDS, separator="_"):
+    def build(
+        self,
+        y_true: Structure,
+        y_pred: Structure,
+        terms: list[LossTerm] | None = None,
+        kinds: Sequence[str] = KINDS,
+        separator: str = "_",
+    ) -> None:
         """Resolve losses against outputs and make the metrics.
 
         Args:
@@ -140,7 +151,7 @@ class LossesContainer(MovingState, LossRecipe):
             if name in weighted_names or weights_lib.moves(weight)
         ]
 
-    def weighted_names(self):
+    def weighted_names(self) -> list[str]:
         """The terms that a weighting weighs; penalties keep their own."""
         names = [*self._compiled.weights, *self.extra_terms]
         return self.weighting.members(names) if self.weighting else names
@@ -149,15 +160,15 @@ class LossesContainer(MovingState, LossRecipe):
 
     def compute(
         self,
-        y_true,
-        y_pred,
-        sample_weight=None,
-        regularization_losses=None,
+        y_true: Structure,
+        y_pred: Structure,
+        sample_weight: Structure | None = None,
+        regularization_losses: Structure | None = None,
         *,
-        activity_losses=None,
-        added_losses=None,
-        context=None,
-    ):
+        activity_losses: Structure | None = None,
+        added_losses: Structure | None = None,
+        context: Context | None = None,
+    ) -> LossTerms:
         """The terms of one batch, without effects.
 
         Args:
@@ -187,8 +198,14 @@ class LossesContainer(MovingState, LossRecipe):
         )
 
     def step_terms(
-        self, y_true, y_pred, sample_weight, penalties, context, moves
-    ):
+        self,
+        y_true: Structure,
+        y_pred: Structure,
+        sample_weight: Structure | None,
+        penalties: list[LossTerm],
+        context: Context | None,
+        moves: bool,
+    ) -> LossTerms:
         """The terms of one batch; in training the state moves on.
 
         Args:
@@ -240,15 +257,15 @@ class LossesContainer(MovingState, LossRecipe):
 
     def stateless_compute(
         self,
-        variables,
-        y_true,
-        y_pred,
-        sample_weight=None,
-        penalties=None,
+        variables: Sequence[Tensor],
+        y_true: Structure,
+        y_pred: Structure,
+        sample_weight: Structure | None = None,
+        penalties: Structure | None = None,
         *,
-        context=None,
-        training=True,
-    ):
+        context: Context | None = None,
+        training: bool = True,
+    ) -> tuple[LossTerms, list[Tensor]]:
         """The terms of one batch, with the state handed in and out.
 
         Args:
@@ -275,21 +292,21 @@ class LossesContainer(MovingState, LossRecipe):
             )
         return terms, [scope.get_current_value(v) for v in self.variables]
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Structure, y_pred: Structure) -> Tensor:
         """The total of the compiled losses; see `compute`."""
         return self.compute(y_true, y_pred).total
 
     def __call__(
         self,
-        y_true,
-        y_pred,
-        sample_weight=None,
-        regularization_losses=None,
+        y_true: Structure,
+        y_pred: Structure,
+        sample_weight: Structure | None = None,
+        regularization_losses: Structure | None = None,
         *,
-        activity_losses=None,
-        added_losses=None,
-        training=True,
-    ):
+        activity_losses: Structure | None = None,
+        added_losses: Structure | None = None,
+        training: bool = True,
+    ) -> Tensor:
         """The total, after updating the metrics and, in training, the state.
 
         Args:
