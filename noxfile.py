@@ -112,11 +112,12 @@ def docs(session):
 
 @nox.session
 def lint(session):
-    """Check style, formatting and the direction of imports."""
+    """Check style, formatting, the direction of imports and types."""
     session.install(*group("lint"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("lint-imports", "--no-logo")
+    session.run("mypy")
 
 
 @nox.session

@@ -31,6 +31,8 @@ autodoc_default_options = {"members": True, "show-inheritance": True}
 autoclass_content = "class"
 # What Keras wrote is documented there.
 autodoc_inherit_docstrings = False
+# What each argument takes is in its `Args`, in words.
+autodoc_typehints = "none"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False

@@ -16,17 +16,26 @@ from keras_losskit.recording import Recorded
 from keras_losskit.recording import Recorder
 from keras_losskit.recording import at_least_float32
 from keras_losskit.terms import weigh
+from keras_losskit.typing import MixesIntoLayer
+from keras_losskit.typing import ReductionLike
+from keras_losskit.typing import Structure
+from keras_losskit.typing import Tensor
+from keras_losskit.typing import Weight
 
 
-class AddsLosses:
+class AddsLosses(MixesIntoLayer):
     """Mixin for Keras layers and models: losses that know name and kind."""
 
     #: Tells a `Recorder` that `add_loss` reports to it by itself.
     reports_losses = True
 
     def add_loss(
-        self, loss, name=None, weight=1.0, reduction="sum_over_batch_size"
-    ):
+        self,
+        loss: Structure,
+        name: str | None = None,
+        weight: Weight = 1.0,
+        reduction: ReductionLike = "sum_over_batch_size",
+    ) -> None:
         """Add a term to the loss, from inside `call`.
 
         `total += weight * reduction(loss)`. In a plain `keras.Model` the
@@ -64,17 +73,17 @@ class AddsLosses:
             emit(Recorded(self, "added", value, name, weight))
 
     @property
-    def regularization_losses(self):
+    def regularization_losses(self) -> list[Tensor]:
         """Penalties of the weight regularizers here and below."""
         return self._losses_of_kind("regularization")
 
     @property
-    def activity_losses(self):
+    def activity_losses(self) -> list[Tensor]:
         """Penalties of the activity regularizers in the last pass."""
         return self._losses_of_kind("activity")
 
     @property
-    def added_losses(self):
+    def added_losses(self) -> list[Tensor]:
         """What `add_loss` added in the last pass, weights applied."""
         return self._losses_of_kind("added")
 
@@ -82,7 +91,7 @@ class AddsLosses:
         terms = collect_losses(self)
         return list(PenaltyList(term for term in terms if term.kind == kind))
 
-    def held_losses(self):
+    def held_losses(self) -> list[Recorded]:
         """What this layer itself added in the last pass: `Recorded`s."""
         held = self.__dict__.get("_reported", ())
         own = {id(value) for value in _keras.own_losses(self)}

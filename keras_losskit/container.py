@@ -1,6 +1,8 @@
 """`LossesContainer`: losses, penalties and extra terms become `LossTerms`."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -11,7 +13,6 @@ from keras_losskit import replicas
 from keras_losskit import weights as weights_lib
 from keras_losskit.combining import shared
 from keras_losskit.combining import weighted
-from keras_losskit.compiled import CompiledLosses
 from keras_losskit.extra.context import Context
 from keras_losskit.logged import log_entries
 from keras_losskit.penalties import PENALTY_KINDS
@@ -27,6 +28,8 @@ from keras_losskit.terms import with_unique_names
 from keras_losskit.tracking import TermTracker
 from keras_losskit.tracking import batch_size_of
 from keras_losskit.tracking import trainer_tracks_total
+from keras_losskit.typing import Structure
+from keras_losskit.typing import Tensor
 
 PLAIN_MODEL_HINT = (
     "A container over several outputs trains a `keras_losskit.Model`, or any "
@@ -80,26 +83,23 @@ class LossesContainer(MovingState, LossRecipe):
         {'loss': 2.0, 'a_loss': 1.0, 'b_loss': 2.0}
     """
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.tracker = None
-        self.built = False
-        # What a model logs as `loss`: a user's `train_step` that calls this
-        # container leaves that to it, as in tf.keras.
-        self.loss_tracker = None
-        # Weights that layers gave to `add_loss`.
-        self._added_weights = []
-        # Ids of the variables that a Gramian is taken over; None for all.
-        self.picked = None
-        # Variables that a loss function of the user's turned out to read.
-        self.adopted = ()
-        self._compiled = CompiledLosses(
-            self.losses, self.loss_weights, self.output_names
-        )
+    built = False
+    # What a model logs as `loss`: a user's `train_step` that calls this
+    # container leaves that to it, as in tf.keras.
+    loss_tracker: Any = None
+    # Ids of the variables that a Gramian is taken over; None for all.
+    picked: Any = None
 
     # ------------------------------------------------------------- structure
 
-    def build(self, y_true, y_pred, terms=None, kinds=KINDS, separator="_"):
+    def build(
+        self,
+        y_true: Structure,
+        y_pred: Structure,
+        terms: list[LossTerm] | None = None,
+        kinds: Sequence[str] = KINDS,
+        separator: str = "_",
+    ) -> None:
         """Resolve losses against outputs and make the metrics.
 
         Args:
@@ -151,7 +151,7 @@ class LossesContainer(MovingState, LossRecipe):
             if name in weighted_names or weights_lib.moves(weight)
         ]
 
-    def weighted_names(self):
+    def weighted_names(self) -> list[str]:
         """The terms that a weighting weighs; penalties keep their own."""
         names = [*self._compiled.weights, *self.extra_terms]
         return self.weighting.members(names) if self.weighting else names
@@ -160,15 +160,15 @@ class LossesContainer(MovingState, LossRecipe):
 
     def compute(
         self,
-        y_true,
-        y_pred,
-        sample_weight=None,
-        regularization_losses=None,
+        y_true: Structure,
+        y_pred: Structure,
+        sample_weight: Structure | None = None,
+        regularization_losses: Structure | None = None,
         *,
-        activity_losses=None,
-        added_losses=None,
-        context=None,
-    ):
+        activity_losses: Structure | None = None,
+        added_losses: Structure | None = None,
+        context: Context | None = None,
+    ) -> LossTerms:
         """The terms of one batch, without effects.
 
         Args:
@@ -198,8 +198,14 @@ class LossesContainer(MovingState, LossRecipe):
         )
 
     def step_terms(
-        self, y_true, y_pred, sample_weight, penalties, context, moves
-    ):
+        self,
+        y_true: Structure,
+        y_pred: Structure,
+        sample_weight: Structure | None,
+        penalties: list[LossTerm],
+        context: Context | None,
+        moves: bool,
+    ) -> LossTerms:
         """The terms of one batch; in training the state moves on.
 
         Args:
@@ -251,15 +257,15 @@ class LossesContainer(MovingState, LossRecipe):
 
     def stateless_compute(
         self,
-        variables,
-        y_true,
-        y_pred,
-        sample_weight=None,
-        penalties=None,
+        variables: Sequence[Tensor],
+        y_true: Structure,
+        y_pred: Structure,
+        sample_weight: Structure | None = None,
+        penalties: Structure | None = None,
         *,
-        context=None,
-        training=True,
-    ):
+        context: Context | None = None,
+        training: bool = True,
+    ) -> tuple[LossTerms, list[Tensor]]:
         """The terms of one batch, with the state handed in and out.
 
         Args:
@@ -286,21 +292,21 @@ class LossesContainer(MovingState, LossRecipe):
             )
         return terms, [scope.get_current_value(v) for v in self.variables]
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Structure, y_pred: Structure) -> Tensor:
         """The total of the compiled losses; see `compute`."""
         return self.compute(y_true, y_pred).total
 
     def __call__(
         self,
-        y_true,
-        y_pred,
-        sample_weight=None,
-        regularization_losses=None,
+        y_true: Structure,
+        y_pred: Structure,
+        sample_weight: Structure | None = None,
+        regularization_losses: Structure | None = None,
         *,
-        activity_losses=None,
-        added_losses=None,
-        training=True,
-    ):
+        activity_losses: Structure | None = None,
+        added_losses: Structure | None = None,
+        training: bool = True,
+    ) -> Tensor:
         """The total, after updating the metrics and, in training, the state.
 
         Args:
@@ -355,24 +361,6 @@ class LossesContainer(MovingState, LossRecipe):
                     ),
                 )
         return terms.total
-
-    # ----------------------------------------------------------------- state
-
-    @property
-    def metrics(self):
-        """Views of the running means, `loss` first; `[]` before a call."""
-        if self.tracker is None:
-            return []
-        views = self.tracker.views()
-        if self.total_loss_mean is not None:
-            views[0] = self.total_loss_mean
-        return views
-
-    def reset_state(self):
-        """Start the running means anew."""
-        for metric in (self.tracker, self.total_loss_mean):
-            if metric is not None:
-                metric.reset_state()
 
 
 def refuse_tracers(tensors):

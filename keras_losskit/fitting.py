@@ -1,11 +1,15 @@
 """`fit`, `evaluate` and `predict`: what they take and keep beyond Keras."""
 
 import inspect
+from typing import Any
 
 import keras
 
 from keras_losskit import _keras
 from keras_losskit.structures import like_labels
+from keras_losskit.tracking import TermTracker
+from keras_losskit.typing import MixesIntoModel
+from keras_losskit.typing import Structure
 
 #: Names of the arguments after `x` and `y`, in Keras' order.
 FIT_ARGUMENTS, EVALUATE_ARGUMENTS = (
@@ -14,10 +18,16 @@ FIT_ARGUMENTS, EVALUATE_ARGUMENTS = (
 )
 
 
-class FitArguments:
+class FitArguments(MixesIntoModel):
     """Mixin for a Keras model: partial weights, epochs told, state kept."""
 
-    def fit(self, x=None, y=None, *args, **kwargs):
+    def fit(
+        self,
+        x: Structure | None = None,
+        y: Structure | None = None,
+        *args,
+        **kwargs,
+    ) -> keras.callbacks.History:
         """As Keras; sample weights may be given by name, or in part."""
         given = named_arguments(FIT_ARGUMENTS, args, kwargs)
         given["callbacks"] = with_epoch_end(given.get("callbacks"))
@@ -33,7 +43,13 @@ class FitArguments:
         with _keras.variables_kept(self):
             return super().fit(x, y, **given)
 
-    def evaluate(self, x=None, y=None, *args, **kwargs):
+    def evaluate(
+        self,
+        x: Structure | None = None,
+        y: Structure | None = None,
+        *args,
+        **kwargs,
+    ) -> Any:
         """As Keras; sample weights may be given by name, or in part."""
         given = named_arguments(EVALUATE_ARGUMENTS, args, kwargs)
         given["sample_weight"] = self._like_labels(
@@ -42,10 +58,35 @@ class FitArguments:
         with _keras.variables_kept(self):
             return super().evaluate(x, y, **given)
 
-    def predict(self, *args, **kwargs):
+    def predict(self, *args, **kwargs) -> Structure:
         """As Keras; the model stays usable after an exception."""
         with _keras.variables_kept(self):
             return super().predict(*args, **kwargs)
+
+    @property
+    def metrics_names(self) -> list[str]:
+        """As Keras; the metric of all terms stands for the names it logs."""
+        names = []
+        for metric in self.metrics:
+            names += self.names_in_list(metric)
+        return names + self.names_after_list()
+
+    def names_in_list(self, metric: keras.metrics.Metric) -> list[str]:
+        """The names a metric has in `evaluate()`'s list, as in Keras."""
+        if isinstance(metric, TermTracker):
+            plain = {e.key for e in metric.entries if e.plain}
+            return [key for key in metric.result_keys() if key in plain]
+        return [metric.name]
+
+    def names_after_list(self) -> list[str]:
+        """The names that follow all those that Keras has."""
+        return [
+            key
+            for metric in self.metrics
+            if isinstance(metric, TermTracker)
+            for key in metric.result_keys()
+            if key not in self.names_in_list(metric)
+        ]
 
     def _like_labels(self, sample_weight, y):
         names = getattr(self, "output_names", None)

@@ -1,5 +1,8 @@
 """Models that record, as they are called, which layer adds which loss."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 
 from keras_losskit import _backend
@@ -12,14 +15,23 @@ from keras_losskit.penalties import variable_terms
 from keras_losskit.recording import Aside
 from keras_losskit.recording import Recorder
 from keras_losskit.replicas import PerThread
+from keras_losskit.terms import LossTerm
+from keras_losskit.typing import ReductionLike
+from keras_losskit.typing import Structure
+from keras_losskit.typing import Tensor
+from keras_losskit.typing import Weight
 
 
 class RecordedLosses(AddsLosses):
     """Mixin for a Keras model: losses that know their kind and owner."""
 
     def add_loss(
-        self, loss, name=None, weight=1.0, reduction="sum_over_batch_size"
-    ):
+        self,
+        loss: Structure,
+        name: str | None = None,
+        weight: Weight = 1.0,
+        reduction: ReductionLike = "sum_over_batch_size",
+    ) -> None:
         """Add a term to the loss, from inside `call`; see `layers.Layer`.
 
         Raises:
@@ -35,7 +47,7 @@ class RecordedLosses(AddsLosses):
             )
         super().add_loss(loss, name=name, weight=weight, reduction=reduction)
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, *args, **kwargs) -> Structure:
         """Call the model, recording which layer adds which loss."""
         if Recorder.current() is not None or any(
             isinstance(x, keras.KerasTensor)
@@ -48,16 +60,16 @@ class RecordedLosses(AddsLosses):
         self._remember(recorder)
         return outputs
 
-    def layers_to_keep(self):
+    def layers_to_keep(self) -> list[keras.layers.Layer]:
         """The layers whose outputs are kept during a pass; for subclasses."""
         return []
 
-    def kept_outputs(self, layer):
+    def kept_outputs(self, layer: keras.layers.Layer) -> list[Structure]:
         """The outputs of `layer` in the last pass, one per call."""
         recorded = self._last_recorded()
         return recorded.outputs[layer] if recorded is not None else []
 
-    def call_aside(self, x, training):
+    def call_aside(self, x: Structure, training: bool) -> Structure:
         """Call the model once more, leaving no trace.
 
         What the pass before it recorded stays, and neither assignments nor
@@ -86,12 +98,12 @@ class RecordedLosses(AddsLosses):
 
     def stateless_call(
         self,
-        trainable_variables,
-        non_trainable_variables,
+        trainable_variables: Sequence[Tensor],
+        non_trainable_variables: Sequence[Tensor],
         *args,
-        return_losses=False,
+        return_losses: bool = False,
         **kwargs,
-    ):
+    ) -> tuple[Any, ...]:
         """As Keras; with `return_losses` the losses know their terms.
 
         The model is entered through `self(...)`, not `self.call(...)`: with one
@@ -125,7 +137,7 @@ class RecordedLosses(AddsLosses):
         ]
         return outputs, updated, losses
 
-    def compute_loss_and_updates(self, *args, **kwargs):
+    def compute_loss_and_updates(self, *args, **kwargs) -> Any:
         """As Keras' JAX trainer; what was recorded lasts as long as the step.
 
         An exception leaves no dead tracers behind: the model stays usable.
@@ -152,7 +164,7 @@ class RecordedLosses(AddsLosses):
 
     # ----------------------------------------------------------------- losses
 
-    def penalty_terms(self):
+    def penalty_terms(self) -> list[LossTerm]:
         """The terms beyond the compiled ones after a forward pass.
 
         Returns:
@@ -162,29 +174,29 @@ class RecordedLosses(AddsLosses):
             regularized_variables(self)
         )
 
-    def recorded_terms(self):
+    def recorded_terms(self) -> list[LossTerm]:
         """The terms that layers added in the last forward pass."""
         return layer_terms(self, self._last_recorded())
 
     @property
-    def losses(self):
+    def losses(self) -> list[Tensor]:
         """As Keras: scalars from `add_loss`, regularizers and sublayers."""
         if self._last_recorded() is None:
             return super().losses
         return PenaltyList(self.penalty_terms())
 
     @property
-    def regularization_losses(self):
+    def regularization_losses(self) -> list[Tensor]:
         """The penalties of the weight regularizers."""
         return self._of_kind("regularization")
 
     @property
-    def activity_losses(self):
+    def activity_losses(self) -> list[Tensor]:
         """The penalties of the activity regularizers in the last pass."""
         return self._of_kind("activity")
 
     @property
-    def added_losses(self):
+    def added_losses(self) -> list[Tensor]:
         """What `add_loss` added in the last pass."""
         return self._of_kind("added")
 

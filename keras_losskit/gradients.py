@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+from typing import Any
 
 import keras
 import numpy as np
@@ -19,6 +20,8 @@ from keras_losskit.gradient_weights import of_model_alone
 from keras_losskit.gradient_weights import positions
 from keras_losskit.terms import LossTerms
 from keras_losskit.terms import numbered
+from keras_losskit.typing import Structure
+from keras_losskit.typing import Wrt
 from keras_losskit.weighting.selection import Selection
 
 #: Kinds that are one row each, whatever the number of their penalties.
@@ -41,23 +44,23 @@ class TermGradients:
             the update, `(K,)`; 1 without one.
     """
 
-    names: list
+    names: list[str]
     gramian: np.ndarray
     weights: np.ndarray
 
     @property
-    def norms(self):
+    def norms(self) -> np.ndarray:
         """`||g_k||`, `(K,)`."""
         return np.sqrt(np.diag(self.gramian))
 
     @property
-    def cosines(self):
+    def cosines(self) -> np.ndarray:
         """`g_i . g_j / (||g_i|| ||g_j||)`, `(K, K)`; 0 for a zero gradient."""
         norms = np.where(self.norms > 0, self.norms, 1.0)
         return np.clip(self.gramian / np.outer(norms, norms), -1.0, 1.0)
 
     @property
-    def shares(self):
+    def shares(self) -> np.ndarray:
         """Share of each term in the update `u = sum(w_k g_k)`, `(K,)`.
 
         `w_k g_k . u / ||u||^2`; they sum to 1, and one under 0 is a term that
@@ -68,7 +71,7 @@ class TermGradients:
         return along / total if total > 0 else np.full_like(along, np.nan)
 
     @property
-    def conflict_rate(self):
+    def conflict_rate(self) -> float:
         """Fraction of the pairs of terms whose cosine is negative; 0 for one.
 
         Pairs with a zero gradient do not count.
@@ -78,7 +81,7 @@ class TermGradients:
         cosines = self.cosines[first, second][present]
         return float(np.mean(cosines < -ROUNDING)) if len(cosines) else 0.0
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """All of it in lists and floats, for JSON."""
         return {
             "names": list(self.names),
@@ -116,13 +119,20 @@ class TermGradients:
             table.add_row(name, *cells)
         return table
 
-    def __str__(self):
+    def __str__(self) -> str:
         file = io.StringIO()
         Console(file=file, width=200).print(self)
         return file.getvalue().rstrip("\n")
 
 
-def gradient_report(model, x, y=None, sample_weight=None, *, wrt=None):
+def gradient_report(
+    model: keras.Model,
+    x: Structure,
+    y: Structure | None = None,
+    sample_weight: Structure | None = None,
+    *,
+    wrt: Wrt | None = None,
+) -> TermGradients:
     """The gradients of the terms of a model's loss on one batch.
 
     Which terms pull, how hard, and which pull against each other. Compiled
@@ -168,7 +178,7 @@ def gradient_report(model, x, y=None, sample_weight=None, *, wrt=None):
     x, y, sample_weight = map(as_tensors, (x, y, sample_weight))
     probe, container, _, _ = probe_of(model, x, y)
     variables = of_model_alone(probe.trainable_variables, container)
-    names = []
+    names: list[str] = []
 
     def contributions(values):
         mapping = []

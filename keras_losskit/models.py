@@ -2,6 +2,8 @@
 
 import contextlib
 import warnings
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 
@@ -18,12 +20,18 @@ from keras_losskit.fused import FusedPenalties
 from keras_losskit.fused import fuses
 from keras_losskit.penalties import regularized_variables
 from keras_losskit.recording import VariableReads
+from keras_losskit.replicas import PerThread
 from keras_losskit.seeds import SeedState
-from keras_losskit.tracking import TermTracker
+from keras_losskit.terms import LossTerms
 from keras_losskit.tracking import batch_size_of
 from keras_losskit.tracking import total_tracked_by_trainer
 from keras_losskit.twins import become_functional
 from keras_losskit.twins import is_functional_call
+from keras_losskit.typing import Config
+from keras_losskit.typing import Losses
+from keras_losskit.typing import LossWeights
+from keras_losskit.typing import Structure
+from keras_losskit.typing import Tensor
 
 
 class LossTermsMixin(RecordedLosses, FitArguments, _keras.TrainerSeams):
@@ -54,8 +62,12 @@ class LossTermsMixin(RecordedLosses, FitArguments, _keras.TrainerSeams):
     # -------------------------------------------------------------- compiling
 
     def compile(
-        self, optimizer="rmsprop", loss=None, loss_weights=None, **kwargs
-    ):
+        self,
+        optimizer: str | keras.optimizers.Optimizer = "rmsprop",
+        loss: Losses = None,
+        loss_weights: LossWeights = None,
+        **kwargs,
+    ) -> None:
         """As `keras.Model.compile`, with a loss made of terms.
 
         Args:
@@ -84,18 +96,18 @@ class LossTermsMixin(RecordedLosses, FitArguments, _keras.TrainerSeams):
             )
         return loss.copy(getattr(self, "output_names", None))
 
-    def layers_to_keep(self):
+    def layers_to_keep(self) -> list[keras.layers.Layer]:
         """The layers whose outputs an extra term reads."""
         container = self.compiled_loss
         terms = container.extra_terms.values() if container else ()
         return [layer for term in terms for layer in term.kept_layers(self)]
 
     @property
-    def compiled_loss(self):
+    def compiled_loss(self) -> LossesContainer | None:
         """The `LossesContainer` of `compile`, as in tf.keras; else None."""
         return _keras.compiled_loss(self)
 
-    def get_compile_config(self):
+    def get_compile_config(self) -> Config:
         """The arguments of `compile`, serialized."""
         container = self.compiled_loss
         if container is None:
@@ -112,7 +124,7 @@ class LossTermsMixin(RecordedLosses, FitArguments, _keras.TrainerSeams):
             )
             return {}
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config: Config) -> None:
         """Compile with what `get_compile_config` returned."""
         config = keras.saving.deserialize_keras_object(config)
         self.compile(**config)
@@ -122,8 +134,13 @@ class LossTermsMixin(RecordedLosses, FitArguments, _keras.TrainerSeams):
     # ------------------------------------------------------------------- loss
 
     def compute_loss(
-        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
-    ):
+        self,
+        x: Structure | None = None,
+        y: Structure | None = None,
+        y_pred: Structure | None = None,
+        sample_weight: Structure | None = None,
+        training: bool = True,
+    ) -> Tensor:
         """The total of all terms, after updating what `fit` logs of them.
 
         Args:
@@ -211,7 +228,7 @@ class LossTermsMixin(RecordedLosses, FitArguments, _keras.TrainerSeams):
         )
 
     @contextlib.contextmanager
-    def total_tracked_by_trainer(self):
+    def total_tracked_by_trainer(self) -> Iterator[None]:
         """Around a `compute_loss` whose result Keras' trainer logs itself."""
         container = self.compiled_loss
         if container is None:
@@ -220,15 +237,15 @@ class LossTermsMixin(RecordedLosses, FitArguments, _keras.TrainerSeams):
         with total_tracked_by_trainer(container):
             yield
 
-    def last_terms(self):
+    def last_terms(self) -> LossTerms | None:
         """The `LossTerms` of the `compute_loss` that just ran, once."""
         return self._pass.__dict__.pop("computed", None)
 
-    def kept_of_pass(self):
+    def kept_of_pass(self) -> PerThread:
         """What is noted during a step, of each thread its own."""
         return self._pass
 
-    def train_step(self, *args, **kwargs):
+    def train_step(self, *args, **kwargs) -> Any:
         """As Keras; with a weighting of gradients a step of its own."""
         container = self.compiled_loss
         if container is None or not container.weighs_gradients:
@@ -236,7 +253,7 @@ class LossTermsMixin(RecordedLosses, FitArguments, _keras.TrainerSeams):
         gradient_step.refuse_hidden_step(self, LossTermsMixin)
         return gradient_step.train_step(self, *args, **kwargs)
 
-    def account_for(self, total, batch):
+    def account_for(self, total: Tensor, batch: Structure) -> None:
         """Book what a `compute_loss` of the user's own adds to the terms.
 
         It is the kind `added`, so that the kinds still sum to `loss`.
@@ -249,7 +266,9 @@ class LossTermsMixin(RecordedLosses, FitArguments, _keras.TrainerSeams):
         if gradient_step.is_running(self):
             self._pass.computed = terms  # it takes them apart
         container = self.compiled_loss
-        if terms is None or total is terms.total or container.tracker is None:
+        if container is None or container.tracker is None:
+            return
+        if terms is None or total is terms.total:
             return
         tracker = container.tracker
         tracker.add(
@@ -279,47 +298,20 @@ class LossTermsMixin(RecordedLosses, FitArguments, _keras.TrainerSeams):
         }
         return [kind for kind, may_be in possible.items() if may_be]
 
-    # ------------------------------------------------------------------- logs
-
-    @property
-    def metrics_names(self):
-        """As Keras; the metric of all terms stands for the names it logs."""
-        names = []
-        for metric in self.metrics:
-            names += self.names_in_list(metric)
-        return names + self.names_after_list()
-
-    def names_in_list(self, metric):
-        """The names a metric has in `evaluate()`'s list, as in Keras."""
-        if isinstance(metric, TermTracker):
-            plain = {e.key for e in metric.entries if e.plain}
-            return [key for key in metric.result_keys() if key in plain]
-        return [metric.name]
-
-    def names_after_list(self):
-        """The names that follow all those that Keras has."""
-        return [
-            key
-            for metric in self.metrics
-            if isinstance(metric, TermTracker)
-            for key in metric.result_keys()
-            if key not in self.names_in_list(metric)
-        ]
-
     # ------------------------------------------------------------------ state
 
     @property
-    def trainable_variables(self):
+    def trainable_variables(self) -> list[keras.Variable]:
         """As Keras, and what a weighting learns."""
         return self._with_those_of_loss("trainable_variables")
 
     @property
-    def trainable_weights(self):
+    def trainable_weights(self) -> list[keras.Variable]:
         """As Keras, and what a weighting learns."""
         return self._with_those_of_loss("trainable_weights")
 
     @property
-    def non_trainable_variables(self):
+    def non_trainable_variables(self) -> list[keras.Variable]:
         """As Keras, and what moves in the loss, so that JAX carries it on."""
         return self._with_those_of_loss("non_trainable_variables")
 
@@ -337,7 +329,7 @@ class LossTermsMixin(RecordedLosses, FitArguments, _keras.TrainerSeams):
         known = {id(variable) for variable in self.variables}
         return own + [v for v in further if id(v) not in known]
 
-    def zero_grad(self, *args, **kwargs):
+    def zero_grad(self, *args, **kwargs) -> None:
         """As PyTorch's, for what a weighting learns as well.
 
         Those variables are not the module's own, so its method misses them and
@@ -350,7 +342,7 @@ class LossTermsMixin(RecordedLosses, FitArguments, _keras.TrainerSeams):
             variable.value.grad = None
 
     @property
-    def seed_state(self):
+    def seed_state(self) -> SeedState:
         """The seeds of the model, in a form that `save` writes to the file."""
         if "_seed_state" not in self.__dict__:
             self.__dict__["_seed_state"] = SeedState(self)

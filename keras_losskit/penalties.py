@@ -2,6 +2,10 @@
 
 import dataclasses
 import re
+from collections.abc import Mapping
+from typing import Any
+from typing import Literal
+from typing import Self
 
 import keras
 from keras import ops
@@ -16,6 +20,8 @@ from keras_losskit.recording import at_least_float32
 from keras_losskit.terms import LossTerm
 from keras_losskit.terms import numbered
 from keras_losskit.terms import weigh
+from keras_losskit.typing import Config
+from keras_losskit.typing import Weight
 
 #: The kinds that a forward pass and the variables of a model produce.
 PENALTY_KINDS = ("regularization", "activity", "added")
@@ -75,7 +81,7 @@ _backend.register_pytree(PenaltyList)
 _keras.register_tree_node_class(PenaltyList)
 
 
-def collect_losses(model):
+def collect_losses(model: keras.layers.Layer) -> list[LossTerm]:
     """The terms beyond the compiled ones of any Keras model.
 
     Call it after a forward pass. The terms come in the order and with the
@@ -249,7 +255,12 @@ class Penalty:
         [2.0]
     """
 
-    def __init__(self, weight=1.0, reduction="sum", groups=None):
+    def __init__(
+        self,
+        weight: Weight = 1.0,
+        reduction: Literal["sum", "mean"] = "sum",
+        groups: Mapping[str, tuple[str, Weight]] | None = None,
+    ):
         self.weight = weights_lib.check_weight(weight, name="Penalty")
         if reduction not in ("sum", "mean"):
             raise ValueError(
@@ -262,7 +273,7 @@ class Penalty:
             for name, group in (groups or {}).items()
         }
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         arguments = [f"weight={self.weight!r}"]
         if self.reduction != "sum":
             arguments.append(f"reduction={self.reduction!r}")
@@ -270,7 +281,9 @@ class Penalty:
             arguments.append(f"groups={self.groups!r}")
         return f"Penalty({', '.join(arguments)})"
 
-    def apply(self, terms, clock=(0, 0)):
+    def apply(
+        self, terms: list[LossTerm], clock: tuple[Any, Any] = (0, 0)
+    ) -> list[LossTerm]:
         """The terms with the weight at which they enter the total.
 
         Args:
@@ -294,7 +307,7 @@ class Penalty:
             weighted.append(dataclasses.replace(term, weight=weight * own))
         return weighted
 
-    def members(self, terms):
+    def members(self, terms: list[LossTerm]) -> dict[str, str]:
         """`{term name: group name}` of the terms that a group matches."""
         found = {}
         for term in terms:
@@ -312,7 +325,7 @@ class Penalty:
                 found[term.name] = names[0]
         return found
 
-    def check_patterns(self, terms):
+    def check_patterns(self, terms: list[LossTerm]) -> None:
         """Refuse a pattern that matches no term.
 
         Args:
@@ -328,11 +341,11 @@ class Penalty:
             )
 
     @property
-    def weights(self):
+    def weights(self) -> list[Weight]:
         """All weights of the penalty, the groups' by name."""
         return [self.weight, *(weight for _, weight in self.groups.values())]
 
-    def get_config(self):
+    def get_config(self) -> Config:
         """Everything needed to build the penalty again."""
         return {
             "weight": weights_lib.serialize_weight(self.weight),
@@ -344,7 +357,7 @@ class Penalty:
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         """The penalty of a config."""
         config = dict(config)
         config["groups"] = {

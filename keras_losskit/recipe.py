@@ -1,19 +1,31 @@
 """What the loss of a model is made of, before it has met a model."""
 
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Literal
+from typing import Self
+
 import keras
 
 from keras_losskit import losses as losses_lib
 from keras_losskit import weights as weights_lib
 from keras_losskit.clock import Clock
+from keras_losskit.compiled import CompiledLosses
+from keras_losskit.extra import ExtraTerm
 from keras_losskit.penalties import PENALTY_KINDS
 from keras_losskit.penalties import Penalty
 from keras_losskit.structures import map_leaves
+from keras_losskit.typing import Config
+from keras_losskit.typing import KerasLoss
+from keras_losskit.typing import Losses
+from keras_losskit.typing import LossWeights
+from keras_losskit.weighting import Weighting
 
 CONFIG_VERSION = 1
 LOGS = ("kinds", "terms", "all")
 
 
-class LossRecipe(keras.losses.Loss):
+class LossRecipe(KerasLoss[keras.losses.Loss]):
     """The arguments of a `LossesContainer`: checked, copied and saved.
 
     See there for what each means.
@@ -21,18 +33,18 @@ class LossRecipe(keras.losses.Loss):
 
     def __init__(
         self,
-        losses=None,
-        loss_weights=None,
-        output_names=None,
-        total_loss_mean=None,
+        losses: Losses = None,
+        loss_weights: LossWeights = None,
+        output_names: Sequence[str] | None = None,
+        total_loss_mean: keras.metrics.Metric | None = None,
         *,
-        regularization=Penalty(),
-        activity=Penalty(),
-        added=Penalty(),
-        extra_terms=None,
-        weighting=None,
-        log="terms",
-        name="losses_container",
+        regularization: Penalty | None = Penalty(),
+        activity: Penalty | None = Penalty(),
+        added: Penalty | None = Penalty(),
+        extra_terms: Mapping[str, ExtraTerm] | None = None,
+        weighting: Weighting | None = None,
+        log: Literal["kinds", "terms", "all"] = "terms",
+        name: str = "losses_container",
     ):
         super().__init__(name=name)
         if log not in LOGS:
@@ -53,8 +65,9 @@ class LossRecipe(keras.losses.Loss):
         self.weighting = weighting
         self.log = log
         self.clock = Clock()
+        self._compiled = CompiledLosses(losses, loss_weights, output_names)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         parts = [f"losses={self.losses!r}"]
         if self.loss_weights is not None:
             parts.append(f"loss_weights={self.loss_weights!r}")
@@ -66,7 +79,7 @@ class LossRecipe(keras.losses.Loss):
             parts.append(f"weighting={self.weighting!r}")
         return f"LossesContainer({', '.join(parts)})"
 
-    def copy(self, output_names=None):
+    def copy(self, output_names: Sequence[str] | None = None) -> Self:
         """The same recipe with a state of its own.
 
         Args:
@@ -84,7 +97,7 @@ class LossRecipe(keras.losses.Loss):
             name=self.name,
         )
 
-    def get_config(self):
+    def get_config(self) -> Config:
         """Everything needed to build the container again."""
         serialize = keras.saving.serialize_keras_object
         return {
@@ -103,7 +116,7 @@ class LossRecipe(keras.losses.Loss):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         """The container of a config.
 
         Raises:

@@ -11,6 +11,8 @@ batches, they change nothing.
 import contextlib
 import dataclasses
 import threading
+from contextlib import AbstractContextManager
+from typing import Any
 
 import keras
 from keras import ops
@@ -32,7 +34,7 @@ class PerThread(threading.local):
 _apart = PerThread()
 
 
-def data_parallel(group=None):
+def data_parallel(group: Any = None) -> AbstractContextManager[None]:
     """Context manager for the loss of a batch that PyTorch processes share.
 
     Inside, every process gets the terms of the whole batch: they exchange

@@ -1,5 +1,6 @@
 """`summary`: a table of what the loss of a model is made of."""
 
+import keras
 from rich import box
 from rich.console import Console
 from rich.measure import Measurement
@@ -8,9 +9,17 @@ from rich.table import Table
 from keras_losskit.breakdown import batch_breakdown
 from keras_losskit.breakdown import listed_breakdown
 from keras_losskit.terms import KINDS
+from keras_losskit.typing import Structure
 
 
-def summary(model, x=None, y=None, sample_weight=None, *, console=None):
+def summary(
+    model: keras.Model,
+    x: Structure | None = None,
+    y: Structure | None = None,
+    sample_weight: Structure | None = None,
+    *,
+    console: Console | None = None,
+) -> Table:
     """Print where the loss of a model comes from, one row per term.
 
     `contribution = weight * value`, and the contributions sum to `loss`, which

@@ -1,19 +1,44 @@
-"""What of a loss moves during training: weights, schedules, weightings."""
+"""What of a loss moves: weights, schedules, weightings, running means."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
 
 from keras_losskit import weights as weights_lib
+from keras_losskit.clock import Clock
+from keras_losskit.compiled import CompiledLosses
+from keras_losskit.extra import ExtraTerm
+from keras_losskit.penalties import Penalty
+from keras_losskit.typing import MixesIntoLoss
+from keras_losskit.typing import Weight
+from keras_losskit.weighting import Weighting
 
 
-class MovingState:
+class MovingState(MixesIntoLoss):
     """Mixin of `LossesContainer`: its variables, and what depends on them."""
 
+    # Weights that layers gave to `add_loss`.
+    _added_weights: Sequence[Weight] = ()
+    _compiled: CompiledLosses
+    # Variables that a loss function of the user's turned out to read.
+    adopted: tuple[keras.Variable, ...] = ()
+    clock: Clock
+    extra_terms: dict[str, ExtraTerm]
+    penalties: dict[str, Penalty | None]
+    total_loss_mean: keras.metrics.Metric | None
+    # Its `TermTracker`, once it is built.
+    tracker: Any = None
+    weighting: Weighting | None
+
     @property
-    def weighs_gradients(self):
+    def weighs_gradients(self) -> bool:
         """Whether the weights come from the gradients of the terms."""
         return (
             self.weighting is not None and self.weighting.statistic == "gramian"
         )
 
-    def refuse_gradient_weighting(self):
+    def refuse_gradient_weighting(self) -> None:
         """Refuse a training step that knows nothing of a gradient weighting.
 
         Raises:
@@ -30,14 +55,14 @@ class MovingState:
                 "`container.compute(...)` and ask `weighting.weights(gramian)`."
             )
 
-    def on_epoch_end(self):
+    def on_epoch_end(self) -> None:
         """Tell schedules by epoch, and the weighting, that one is over."""
         self.clock.on_epoch_end()
         if self.weighting is not None:
             self.weighting.on_epoch_end()
 
     @property
-    def counts_steps(self):
+    def counts_steps(self) -> bool:
         """Whether anything depends on the step or the epoch."""
         return self.weighting is not None or any(
             getattr(weight, "is_schedule", False)
@@ -45,14 +70,14 @@ class MovingState:
         )
 
     @property
-    def trainable_variables(self):
+    def trainable_variables(self) -> list[keras.Variable]:
         """What the weighting learns."""
         if self.weighting is None:
             return []
         return self.weighting.trainable_variables
 
     @property
-    def non_trainable_variables(self):
+    def non_trainable_variables(self) -> list[keras.Variable]:
         """What else moves during training, in a fixed order."""
         found = list(self.clock.variables) if self.counts_steps else []
         for weight in self._user_weights():
@@ -63,9 +88,25 @@ class MovingState:
         return list({id(variable): variable for variable in found}.values())
 
     @property
-    def variables(self):
+    def variables(self) -> list[keras.Variable]:
         """All of the state that moves during training."""
         return self.trainable_variables + self.non_trainable_variables
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """Views of the running means, `loss` first; `[]` before a call."""
+        if self.tracker is None:
+            return []
+        views = self.tracker.views()
+        if self.total_loss_mean is not None:
+            views[0] = self.total_loss_mean
+        return views
+
+    def reset_state(self) -> None:
+        """Start the running means anew."""
+        for metric in (self.tracker, self.total_loss_mean):
+            if metric is not None:
+                metric.reset_state()
 
     def _user_weights(self):
         weights = list(self._compiled.weights.values())

@@ -1,13 +1,18 @@
 """`LossTerm` and `LossTerms`: what a loss is made of."""
 
 import dataclasses
+from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 from typing import Any
+from typing import Self
 
 from keras import ops
 
 from keras_losskit import _backend
 from keras_losskit import _keras
+from keras_losskit.typing import Tensor
 
 #: Where a term comes from, in the order in which the kinds are logged.
 KINDS = ("compiled", "regularization", "activity", "added", "weighting")
@@ -58,12 +63,20 @@ class LossTerm:
             )
 
     @property
-    def contribution(self):
+    def contribution(self) -> Tensor:
         """What the term adds to the total: `weight * value`."""
         return weigh(self.value, self.weight)
 
 
-class LossTerms:
+# A mapping in all but its bases: of a `Mapping`, TensorFlow would make plain
+# pairs on the way out of a `tf.function`.
+if TYPE_CHECKING:
+    Terms = Mapping[str, LossTerm]
+else:
+    Terms = object
+
+
+class LossTerms(Terms):
     """The terms of one batch: an ordered mapping from name to `LossTerm`.
 
     `total = sum(term.contribution)`. Registered as a pytree whose leaves are
@@ -87,7 +100,7 @@ class LossTerms:
         {'compiled': 1.0, 'regularization': 0.25}
     """
 
-    def __init__(self, terms=()):
+    def __init__(self, terms: Iterable[LossTerm] = ()):
         terms = tuple(terms)
         self._terms = {term.name: term for term in terms}
         if len(self._terms) != len(terms):
@@ -96,45 +109,44 @@ class LossTerms:
                 "Expected every term to have a name of its own. Received "
                 f"twice: {repeated}"
             )
-        self._by_kind = None
-        self._total = None
+        self._by_kind: dict[str, Tensor] | None = None
+        self._total: Tensor | None = None
 
-    def __getitem__(self, name):
+    def __getitem__(self, name: str) -> LossTerm:
         return self._terms[name]
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(self._terms)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._terms)
 
-    # A mapping in all but its bases: of a `Mapping`, TensorFlow would make
-    # plain pairs on the way out of a `tf.function`.
-    __contains__ = Mapping.__contains__
-    get = Mapping.get
-    items = Mapping.items
-    keys = Mapping.keys
-    values = Mapping.values
+    if not TYPE_CHECKING:
+        __contains__ = Mapping.__contains__
+        get = Mapping.get
+        items = Mapping.items
+        keys = Mapping.keys
+        values = Mapping.values
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"LossTerms({list(self._terms.values())!r})"
 
     @property
-    def total(self):
+    def total(self) -> Tensor:
         """The sum of all contributions: a scalar tensor, 0 without terms."""
         if self._total is None:
             self._total = add_up(self.by_kind().values())
         return self._total
 
-    def summed(self):
+    def summed(self) -> Self:
         """These terms, added up now: a `tf.GradientTape` may be listening."""
         self._total = add_up(self.by_kind().values())
         return self
 
-    def by_kind(self):
+    def by_kind(self) -> dict[str, Tensor]:
         """Contributions summed by kind: `{kind: scalar}`, kinds with terms."""
         if self._by_kind is None:
-            parts = {kind: [] for kind in KINDS}
+            parts: dict[str, list[Tensor]] = {kind: [] for kind in KINDS}
             for term in self._terms.values():
                 parts[term.kind].append(term.contribution)
             self._by_kind = {
@@ -142,11 +154,11 @@ class LossTerms:
             }
         return dict(self._by_kind)
 
-    def as_dict(self):
+    def as_dict(self) -> dict[str, Tensor]:
         """Values by name: plain scalars, safe as `has_aux` of `jax.grad`."""
         return {name: term.value for name, term in self._terms.items()}
 
-    def tree_flatten(self):
+    def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """Children and static part of the pytree."""
         terms = tuple(self._terms.values())
         children = tuple(
@@ -158,7 +170,9 @@ class LossTerms:
         return children, static
 
     @classmethod
-    def tree_unflatten(cls, static, children):
+    def tree_unflatten(
+        cls, static: Iterable[Any], children: Iterable[Any]
+    ) -> Self:
         """Inverse of `tree_flatten`."""
         leaves = iter(children)
         return cls(

@@ -1,6 +1,7 @@
 """`wrap` and `unwrap`: the same layers under another model class."""
 
 import functools
+from typing import Any
 
 import keras
 
@@ -12,7 +13,7 @@ from keras_losskit.twins import functional_twin
 from keras_losskit.twins import twin
 
 
-def wrap(model):
+def wrap(model: keras.Model) -> LossTermsMixin:
     """A new, uncompiled model over the same layers, with separated terms.
 
     The given model is left as it is; the two share layers and weights. A
@@ -46,10 +47,11 @@ def wrap(model):
         return same_state(functional_twin(Model), model)
     if type(model) is keras.Sequential:
         return same_state(Sequential, model)
-    return same_state(wrapped_class(type(model)), model)
+    plain_class: Any = type(model)  # no Hashable to a checker
+    return same_state(wrapped_class(plain_class), model)
 
 
-def unwrap(model):
+def unwrap(model: keras.Model) -> keras.Model:
     """A new, uncompiled plain Keras model over the same layers.
 
     What it saves loads without this package where its layers are Keras' own.

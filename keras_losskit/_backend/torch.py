@@ -13,7 +13,7 @@ def num_replicas():
 
 
 #: The process group of `data_parallel`, innermost last.
-_groups = []
+_groups: list = []
 
 
 @contextlib.contextmanager

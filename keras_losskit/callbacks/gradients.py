@@ -1,12 +1,17 @@
 """`GradientReport`: what the terms do to each other's gradients, in `fit`."""
 
 import typing
+from typing import Any
+from typing import Literal
 
 import keras
 
 from keras_losskit._checks import checked_count
 from keras_losskit.gradients import TermGradients
 from keras_losskit.gradients import gradient_report
+from keras_losskit.typing import Logs
+from keras_losskit.typing import Structure
+from keras_losskit.typing import Wrt
 
 
 class RecordedReport(typing.NamedTuple):
@@ -60,14 +65,14 @@ class GradientReport(keras.callbacks.Callback):
 
     def __init__(
         self,
-        x=None,
-        y=None,
-        sample_weight=None,
+        x: Structure | None = None,
+        y: Structure | None = None,
+        sample_weight: Structure | None = None,
         *,
-        every=1,
-        unit="epoch",
-        wrt=None,
-        verbose=False,
+        every: int = 1,
+        unit: Literal["epoch", "step"] = "epoch",
+        wrt: Wrt | None = None,
+        verbose: bool = False,
     ):
         super().__init__()
         if unit not in ("epoch", "step"):
@@ -81,15 +86,15 @@ class GradientReport(keras.callbacks.Callback):
         self.wrt = wrt
         self.verbose = verbose
         #: A list of `RecordedReport`, of all calls of `fit`.
-        self.history = []
-        self._validation = None
+        self.history: list[RecordedReport] = []
+        self._validation: tuple[Any, int] | None = None
         self._epoch = self._step = 0
 
-    def take_validation_data(self, data, batch_size):
+    def take_validation_data(self, data: Any, batch_size: int) -> None:
         """Called by `fit`: the data of which the first batch may be used."""
         self._validation = None if data is None else (data, batch_size)
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs = None) -> None:
         """Settle which batch the reports are of."""
         self._step = 0
         if self.batch is None:
@@ -101,17 +106,17 @@ class GradientReport(keras.callbacks.Callback):
                 )
             self.batch = first_batch(*self._validation)
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         """Note the epoch."""
         self._epoch = epoch
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         """Count a step, and report if it is one to report."""
         self._step += 1
         if self.unit == "step" and self._step % self.every == 0:
             self._record()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Report if the epoch is one to report."""
         if self.unit == "epoch" and (epoch + 1) % self.every == 0:
             self._record()

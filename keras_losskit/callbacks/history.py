@@ -2,13 +2,19 @@
 
 import csv
 import json
+from os import PathLike
 from pathlib import Path
+from typing import Any
+from typing import Literal
+from typing import Self
 
 import keras
 
 from keras_losskit.callbacks.base import BatchMeans
 from keras_losskit.callbacks.base import as_floats
 from keras_losskit.callbacks.base import checked_container
+from keras_losskit.typing import Config
+from keras_losskit.typing import Logs
 
 #: What counts the rows.
 INDICES = ("epoch", "batch")
@@ -64,23 +70,23 @@ class TermHistory(keras.callbacks.Callback):
     def __init__(
         self,
         *,
-        batches=False,
-        epochs_file=None,
-        batches_file=None,
-        append=False,
+        batches: bool = False,
+        epochs_file: str | PathLike[str] | None = None,
+        batches_file: str | PathLike[str] | None = None,
+        append: bool = False,
     ):
         super().__init__()
         self.keeps_batches = batches or batches_file is not None
         self.epochs_file = checked_file(epochs_file, "epochs_file")
         self.batches_file = checked_file(batches_file, "batches_file")
         self.append = append
-        self.epochs = []
-        self.batches = []
-        self._epoch = None
+        self.epochs: list[dict[str, Any]] = []
+        self.batches: list[dict[str, Any]] = []
+        self._epoch: int | None = None
         self._means = BatchMeans()
 
     @property
-    def history(self):
+    def history(self) -> dict[str, list[Any]]:
         """The epochs as `{key: [value, ...]}`, as Keras' `History` has them.
 
         None where an epoch lacks a key, such as one without validation.
@@ -91,7 +97,7 @@ class TermHistory(keras.callbacks.Callback):
 
     # --------------------------------------------------------------- training
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs = None) -> None:
         """Start anew, or from what the files hold."""
         checked_container(self.model)
         self.epochs, self.batches = [], []
@@ -100,7 +106,7 @@ class TermHistory(keras.callbacks.Callback):
             self.epochs = read_rows(self.epochs_file)
             self.batches = read_rows(self.batches_file)
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         """Note the epoch; rows of an earlier run that reach into it go."""
         if self._epoch is None:
             self.epochs = [r for r in self.epochs if r["epoch"] < epoch]
@@ -108,7 +114,7 @@ class TermHistory(keras.callbacks.Callback):
         self._epoch = epoch
         self._means.start_epoch()
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         """Keep the values of the batch."""
         if not self.keeps_batches:
             return
@@ -118,7 +124,7 @@ class TermHistory(keras.callbacks.Callback):
         row = {"epoch": self._epoch, "batch": batch, **values}
         self.batches.append(row)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Keep the means of the epoch and write the files."""
         self.epochs.append({"epoch": epoch, **as_floats(logs)})
         write_rows(self.epochs, self.epochs_file)
@@ -126,7 +132,9 @@ class TermHistory(keras.callbacks.Callback):
 
     # ----------------------------------------------------------------- output
 
-    def rows(self, per="epoch"):
+    def rows(
+        self, per: Literal["epoch", "batch"] = "epoch"
+    ) -> list[dict[str, Any]]:
         """The rows per `"epoch"` or per `"batch"`.
 
         Raises:
@@ -138,7 +146,7 @@ class TermHistory(keras.callbacks.Callback):
             )
         return self.epochs if per == "epoch" else self.batches
 
-    def to_frame(self, per="epoch"):
+    def to_frame(self, per: Literal["epoch", "batch"] = "epoch") -> Any:
         """A `pandas.DataFrame`, one column per key.
 
         Args:
@@ -164,7 +172,11 @@ class TermHistory(keras.callbacks.Callback):
         frame = pd.DataFrame(rows, columns=columns(rows) or index)
         return frame.set_index(index)
 
-    def save(self, path, per="epoch"):
+    def save(
+        self,
+        path: str | PathLike[str],
+        per: Literal["epoch", "batch"] = "epoch",
+    ) -> None:
         """Write the rows to a `.csv` or `.json` file.
 
         Args:
@@ -176,7 +188,7 @@ class TermHistory(keras.callbacks.Callback):
         """
         write_rows(self.rows(per), checked_file(path, "path"))
 
-    def get_config(self):
+    def get_config(self) -> Config:
         """Everything needed to build the callback again."""
         return {
             "batches": self.keeps_batches,
@@ -186,7 +198,7 @@ class TermHistory(keras.callbacks.Callback):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         """Build the callback from what `get_config` gave."""
         return cls(**config)
 

@@ -1,11 +1,14 @@
 """`TerminateOnNonFiniteTerm`: a stop that names the term."""
 
 import warnings
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_losskit.callbacks.base import checked_container
+from keras_losskit.typing import Config
+from keras_losskit.typing import Logs
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
@@ -30,25 +33,25 @@ class TerminateOnNonFiniteTerm(keras.callbacks.Callback):
         True
     """
 
-    def __init__(self, *, restore_weights=False):
+    def __init__(self, *, restore_weights: bool = False):
         super().__init__()
         self.restore_weights = restore_weights
         #: `{"batch": ..., "epoch": ..., "terms": [...]}` once it has stopped.
-        self.non_finite = None
-        self._good_weights = None
+        self.non_finite: dict[str, Any] | None = None
+        self._good_weights: list | None = None
         self._epoch = 0
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs = None) -> None:
         """Check the model and remember the weights to begin with."""
         checked_container(self.model)
         self.non_finite = None
         self._remember()
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         """Note the epoch."""
         self._epoch = epoch
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         """Look at the logs of the batch."""
         bad = [
             key
@@ -67,7 +70,7 @@ class TerminateOnNonFiniteTerm(keras.callbacks.Callback):
             stacklevel=2,
         )
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Remember good weights, or put them back."""
         if self.non_finite is None:
             self._remember()
@@ -78,7 +81,7 @@ class TerminateOnNonFiniteTerm(keras.callbacks.Callback):
         if self.restore_weights:
             self._good_weights = self.model.get_weights()
 
-    def get_config(self):
+    def get_config(self) -> Config:
         """Everything needed to build the callback again."""
         return {"restore_weights": self.restore_weights}
 

@@ -2,7 +2,11 @@
 
 import re
 import time
+from os import PathLike
 from pathlib import Path
+from typing import Any
+from typing import Literal
+from typing import Self
 
 import keras
 
@@ -11,6 +15,8 @@ from keras_losskit.callbacks.base import BatchMeans
 from keras_losskit.callbacks.base import as_floats
 from keras_losskit.callbacks.base import checked_container
 from keras_losskit.callbacks.base import steps_taken
+from keras_losskit.typing import Config
+from keras_losskit.typing import Logs
 
 #: Subfolders, as Keras' own callback names them: TensorBoard calls them runs.
 TRAIN, VALIDATION = "train", "validation"
@@ -50,25 +56,30 @@ class TermTensorBoard(keras.callbacks.Callback):
         {'log_dir': 'logs', 'update_freq': 'epoch'}
     """
 
-    def __init__(self, log_dir="logs", *, update_freq="epoch"):
+    def __init__(
+        self,
+        log_dir: str | PathLike[str] = "logs",
+        *,
+        update_freq: Literal["epoch"] | int = "epoch",
+    ):
         super().__init__()
         summary_writer_class()
         if update_freq != "epoch":
             checked_count(update_freq, "`update_freq`, unless 'epoch',")
         self.log_dir = Path(log_dir)
         self.update_freq = update_freq
-        self._writers = {}
+        self._writers: dict[str, Any] = {}
         self._groups = None
         self._means = BatchMeans()
         self._first_step = 0
         self._pending = 0
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs = None) -> None:
         """Check the model."""
         checked_container(self.model)
         self._groups = None
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         """Note where the steps of the epoch begin."""
         if self.update_freq == "epoch":
             return
@@ -76,7 +87,7 @@ class TermTensorBoard(keras.callbacks.Callback):
         self._means.start_epoch()
         self._pending = 0
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         """Write the values of the last batches."""
         if self.update_freq == "epoch":
             return
@@ -88,7 +99,7 @@ class TermTensorBoard(keras.callbacks.Callback):
         values = self._means.read(tracker, logs or {})
         self._write(TRAIN, values, self._first_step + batch, "batch/")
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Write the means of the epoch."""
         logs = as_floats(logs)
         train = {k: v for k, v in logs.items() if not k.startswith("val_")}
@@ -101,7 +112,7 @@ class TermTensorBoard(keras.callbacks.Callback):
         if validation:
             self._write(VALIDATION, validation, epoch)
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Logs = None) -> None:
         """Close the files."""
         for writer in self._writers.values():
             writer.close()
@@ -125,12 +136,12 @@ class TermTensorBoard(keras.callbacks.Callback):
             self._writers[run] = writer
         return self._writers[run]
 
-    def get_config(self):
+    def get_config(self) -> Config:
         """Everything needed to build the callback again."""
         return {"log_dir": str(self.log_dir), "update_freq": self.update_freq}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         """Build the callback from what `get_config` gave."""
         return cls(**config)
 

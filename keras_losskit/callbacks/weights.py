@@ -1,5 +1,10 @@
 """`SetLossWeight`: a weight that a callback sets."""
 
+from collections.abc import Callable
+from typing import Any
+from typing import Literal
+from typing import Self
+
 import keras
 from keras import ops
 
@@ -9,6 +14,9 @@ from keras_losskit.callbacks.base import checked_container
 from keras_losskit.callbacks.base import steps_taken
 from keras_losskit.losses.composition import parts_of
 from keras_losskit.structures import map_leaves
+from keras_losskit.typing import Config
+from keras_losskit.typing import Logs
+from keras_losskit.typing import Variable
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
@@ -51,7 +59,13 @@ class SetLossWeight(keras.callbacks.Callback):
         [0.0, 0.5, 1.0]
     """
 
-    def __init__(self, variable, schedule, *, by="epoch"):
+    def __init__(
+        self,
+        variable: Variable | str,
+        schedule: Callable[..., Any],
+        *,
+        by: Literal["epoch", "step"] = "epoch",
+    ):
         super().__init__()
         if not isinstance(variable, keras.Variable | str):
             raise TypeError(
@@ -75,19 +89,19 @@ class SetLossWeight(keras.callbacks.Callback):
         self._first_step = 0
 
     @property
-    def variable_name(self):
+    def variable_name(self) -> str:
         """The name of the variable."""
         variable = self.variable
         return variable if isinstance(variable, str) else variable.name
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         """Set the weight, if it goes by the epoch."""
         self._epoch = epoch
         self._first_step = steps_taken(self.model)
         if self.by == "epoch":
             self._set(self._first_step, epoch)
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
         """Set the weight, if it goes by the step."""
         if self.by == "step":
             self._set(self._first_step + batch, self._epoch)
@@ -104,11 +118,11 @@ class SetLossWeight(keras.callbacks.Callback):
         # next step then takes them from there.
         read_variable(self.model, self.variable).assign(number)
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs = None) -> None:
         """Look for the variable, so that a wrong one is told at once."""
         read_variable(self.model, self.variable)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         """Everything needed to build the callback again; a variable's name."""
         return {
             "variable": self.variable_name,
@@ -117,7 +131,7 @@ class SetLossWeight(keras.callbacks.Callback):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         """Build the callback from what `get_config` gave."""
         config = dict(config)
         schedule = keras.saving.deserialize_keras_object(config.pop("schedule"))

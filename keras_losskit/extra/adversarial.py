@@ -1,6 +1,9 @@
 """Adversarial terms: the supervised loss where it hurts most nearby."""
 
 import math
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Literal
 
 import keras
 from keras import ops
@@ -8,6 +11,11 @@ from keras import ops
 from keras_losskit import _backend
 from keras_losskit.extra.base import ExtraTerm
 from keras_losskit.extra.base import registered
+from keras_losskit.extra.context import Context
+from keras_losskit.typing import Config
+from keras_losskit.typing import Structure
+from keras_losskit.typing import Tensor
+from keras_losskit.typing import Weight
 
 
 class Adversarial(ExtraTerm):
@@ -27,7 +35,14 @@ class Adversarial(ExtraTerm):
         ValueError: for a norm, an epsilon or a range that is none.
     """
 
-    def __init__(self, *, epsilon, weight=1.0, norm="linf", clip=None):
+    def __init__(
+        self,
+        *,
+        epsilon: float,
+        weight: Weight = 1.0,
+        norm: Literal["linf", "l2"] = "linf",
+        clip: Sequence[float] | None = None,
+    ):
         super().__init__(weight=weight)
         if norm not in ("linf", "l2"):
             raise ValueError(
@@ -46,10 +61,10 @@ class Adversarial(ExtraTerm):
         self.norm = norm
         self.clip = None if clip is None else tuple(map(float, clip))
 
-    def value(self, context):
+    def value(self, context: Context) -> Tensor:
         return context.loss_at(self.perturbed(context))
 
-    def perturbed(self, context):
+    def perturbed(self, context: Context) -> Structure:
         """The inputs with `delta` added, of the structure of `context.x`."""
         leaves = [
             ops.convert_to_tensor(x) for x in keras.tree.flatten(context.x)
@@ -83,7 +98,11 @@ class Adversarial(ExtraTerm):
         moved = [ops.stop_gradient(x) for x in self.attack(start, gradients)]
         return packed(moved)
 
-    def attack(self, start, gradients):
+    def attack(
+        self,
+        start: list[Tensor],
+        gradients: Callable[[list[Tensor]], list[Tensor]],
+    ) -> list[Tensor]:
         """The perturbed inputs; for subclasses.
 
         Args:
@@ -92,26 +111,28 @@ class Adversarial(ExtraTerm):
         """
         raise NotImplementedError
 
-    def stepped(self, inputs, gradients, size):
+    def stepped(
+        self, inputs: list[Tensor], gradients: list[Tensor], size: float
+    ) -> list[Tensor]:
         """Inputs after a step of a given norm up the gradients."""
         return [
             x + ops.cast(size * self.direction(g), x.dtype)
             for x, g in zip(inputs, gradients, strict=True)
         ]
 
-    def direction(self, gradient):
+    def direction(self, gradient: Tensor) -> Tensor:
         """The steepest direction of norm 1, per sample."""
         if self.norm == "linf":
             return ops.sign(gradient)
         return gradient * ops.rsqrt(ops.maximum(squared_norm(gradient), 1e-24))
 
-    def clipped(self, inputs):
+    def clipped(self, inputs: list[Tensor]) -> list[Tensor]:
         """Inputs inside the valid range."""
         if self.clip is None:
             return inputs
         return [ops.clip(x, *self.clip) for x in inputs]
 
-    def get_config(self):
+    def get_config(self) -> Config:
         config = super().get_config()
         del config["reduction"]
         return {
@@ -121,7 +142,7 @@ class Adversarial(ExtraTerm):
             "clip": self.clip,
         }
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return (
             f"{type(self).__name__}(epsilon={self.epsilon:g}, "
             f"norm={self.norm!r}, weight={self.weight!r})"
@@ -150,7 +171,11 @@ class FGSM(Adversarial):
         FGSM(epsilon=0.1, norm='linf', weight=0.5)
     """
 
-    def attack(self, start, gradients):
+    def attack(
+        self,
+        start: list[Tensor],
+        gradients: Callable[[list[Tensor]], list[Tensor]],
+    ) -> list[Tensor]:
         return self.clipped(self.stepped(start, gradients(start), self.epsilon))
 
 
@@ -178,7 +203,14 @@ class PGD(Adversarial):
         0.05
     """
 
-    def __init__(self, *, epsilon, steps, step_size=None, **kwargs):
+    def __init__(
+        self,
+        *,
+        epsilon: float,
+        steps: int,
+        step_size: float | None = None,
+        **kwargs,
+    ):
         super().__init__(epsilon=epsilon, **kwargs)
         if not (isinstance(steps, int) and steps > 0):
             raise ValueError(
@@ -190,7 +222,11 @@ class PGD(Adversarial):
             step_size = 2.5 * self.epsilon / steps
         self.step_size = float(step_size)
 
-    def attack(self, start, gradients):
+    def attack(
+        self,
+        start: list[Tensor],
+        gradients: Callable[[list[Tensor]], list[Tensor]],
+    ) -> list[Tensor]:
         moved = start
         for _ in range(self.steps):
             moved = self.stepped(moved, gradients(moved), self.step_size)
@@ -203,14 +239,14 @@ class PGD(Adversarial):
             moved = [ops.stop_gradient(m) for m in moved]
         return moved
 
-    def projected(self, delta):
+    def projected(self, delta: Tensor) -> Tensor:
         """A perturbation no larger than epsilon, per sample."""
         if self.norm == "linf":
             return ops.clip(delta, -self.epsilon, self.epsilon)
         norm = ops.sqrt(ops.maximum(squared_norm(delta), 1e-24))
         return delta * ops.minimum(1.0, self.epsilon / norm)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "steps": self.steps,

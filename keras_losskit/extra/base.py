@@ -1,11 +1,19 @@
 """What all terms over the inside of a model share."""
 
+from typing import Self
+
 import keras
 from keras import ops
 
 from keras_losskit import _keras
 from keras_losskit import weights as weights_lib
 from keras_losskit.adding import reduced
+from keras_losskit.extra.context import Context
+from keras_losskit.typing import Config
+from keras_losskit.typing import ReductionLike
+from keras_losskit.typing import Tensor
+from keras_losskit.typing import TensorLike
+from keras_losskit.typing import Weight
 
 #: Class decorator: saved as a class of this package.
 registered = keras.saving.register_keras_serializable("keras_losskit")
@@ -31,11 +39,16 @@ class ExtraTerm(_keras.Saveable):
         0.5
     """
 
-    def __init__(self, *, weight=1.0, reduction="sum_over_batch_size"):
+    def __init__(
+        self,
+        *,
+        weight: Weight = 1.0,
+        reduction: ReductionLike = "sum_over_batch_size",
+    ):
         self.weight = weights_lib.check_weight(weight, name=type(self).__name__)
         self.reduction = reduction
 
-    def __call__(self, context):
+    def __call__(self, context: Context | None) -> Tensor:
         """The term's value, unweighted.
 
         Args:
@@ -60,39 +73,41 @@ class ExtraTerm(_keras.Saveable):
             return ops.zeros(())  # the inside has no values yet
         return self.value(context)
 
-    def value(self, context):
+    def value(self, context: Context) -> Tensor:
         """The unweighted value, a scalar; for subclasses."""
         raise NotImplementedError(
             f"Expected {type(self).__name__} to define `value(self, context)`."
         )
 
-    def prepare(self, model):
+    def prepare(self, model: keras.Model) -> None:
         """Refuse a model that lacks what the term reads; for subclasses."""
 
-    def kept_layers(self, model):
+    def kept_layers(self, model: keras.Model) -> list[keras.layers.Layer]:
         """The layers whose outputs the forward pass has to keep."""
         return []
 
-    def copy(self):
+    def copy(self) -> Self:
         """The same term with a state of its own."""
         # Not `copy.copy`, for which Keras would save and load a teacher.
         made = object.__new__(type(self))
         made.__dict__.update(self.__dict__)
         return made
 
-    def reduce(self, values, mask=None):
+    def reduce(
+        self, values: TensorLike, mask: TensorLike | None = None
+    ) -> Tensor:
         """Values of a user's function as a scalar."""
         values = ops.convert_to_tensor(values)
         return reduced(values, self.reduction, type(self).__name__, mask)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             "weight": weights_lib.serialize_weight(self.weight),
             "reduction": keras.saving.serialize_keras_object(self.reduction),
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         config = dict(config)
         deserialize = keras.saving.deserialize_keras_object
         config["weight"] = weights_lib.deserialize_weight(config["weight"])
@@ -100,5 +115,5 @@ class ExtraTerm(_keras.Saveable):
             config[key] = deserialize(config[key])
         return cls(**config)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"{type(self).__name__}(weight={self.weight!r})"

@@ -4,6 +4,11 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import keras
+
+from keras_losskit.typing import Structure
+from keras_losskit.typing import Tensor
+
 
 @dataclasses.dataclass(frozen=True)
 class Context:
@@ -28,7 +33,7 @@ class Context:
     training: bool = True
     compiled: Callable | None = None
 
-    def outputs_of(self, layer):
+    def outputs_of(self, layer: keras.layers.Layer) -> list[Structure]:
         """The outputs of `layer` in the forward pass, one per call.
 
         Raises:
@@ -43,9 +48,10 @@ class Context:
             )
         return kept(layer)
 
-    def loss_at(self, x):
+    def loss_at(self, x: Structure) -> Tensor:
         """The compiled losses where the inputs are `x`.
 
         The model's state, seeds and penalties are left as they are.
         """
-        return self.compiled(self.model.call_aside(x, self.training))
+        y_pred = self.model.call_aside(x, self.training)
+        return self.compiled(y_pred)  # type: ignore[misc]  # it is filled in

@@ -1,12 +1,20 @@
 """A term over the output of a layer in the middle of the model."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 
 from keras_losskit import _keras
 from keras_losskit.extra.base import ExtraTerm
 from keras_losskit.extra.base import registered
+from keras_losskit.extra.context import Context
 from keras_losskit.penalties import layer_path
 from keras_losskit.recording import at_least_float32
+from keras_losskit.typing import Config
+from keras_losskit.typing import ReductionLike
+from keras_losskit.typing import Tensor
+from keras_losskit.typing import Weight
 
 
 @registered
@@ -36,13 +44,18 @@ class FromLayer(ExtraTerm):
     """
 
     def __init__(
-        self, layer, fn, *, weight=1.0, reduction="sum_over_batch_size"
+        self,
+        layer: str,
+        fn: Callable[..., Any],
+        *,
+        weight: Weight = 1.0,
+        reduction: ReductionLike = "sum_over_batch_size",
     ):
         super().__init__(weight=weight, reduction=reduction)
         self.layer = layer
         self.fn = fn
 
-    def value(self, context):
+    def value(self, context: Context) -> Tensor:
         outputs = context.outputs_of(self._layer(context.model))
         values = [self._value_of(output) for output in outputs]
         if not values:
@@ -61,10 +74,10 @@ class FromLayer(ExtraTerm):
             mask = None
         return self.reduce(values, mask)
 
-    def prepare(self, model):
+    def prepare(self, model: keras.Model) -> None:
         self._layer(model)
 
-    def kept_layers(self, model):
+    def kept_layers(self, model: keras.Model) -> list[keras.layers.Layer]:
         return self._candidates(model)
 
     def _layer(self, model):
@@ -88,14 +101,14 @@ class FromLayer(ExtraTerm):
             if layer.name == self.layer or path.endswith(f"/{self.layer}")
         ]
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "layer": self.layer,
             "fn": keras.saving.serialize_keras_object(self.fn),
         }
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"FromLayer({self.layer!r}, {named(self.fn)}, " + (
             f"weight={self.weight!r})"
         )

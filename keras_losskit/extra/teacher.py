@@ -7,6 +7,12 @@ from keras_losskit import losses as losses_lib
 from keras_losskit import replicas
 from keras_losskit.extra.base import ExtraTerm
 from keras_losskit.extra.base import registered
+from keras_losskit.extra.context import Context
+from keras_losskit.typing import Config
+from keras_losskit.typing import LossLike
+from keras_losskit.typing import Structure
+from keras_losskit.typing import Tensor
+from keras_losskit.typing import Weight
 
 
 @registered
@@ -37,7 +43,9 @@ class FromTeacher(ExtraTerm):
         0.5
     """
 
-    def __init__(self, teacher, loss, *, weight=1.0):
+    def __init__(
+        self, teacher: keras.Model, loss: LossLike, *, weight: Weight = 1.0
+    ):
         super().__init__(weight=weight)
         if not teacher.built:
             raise ValueError(
@@ -47,7 +55,7 @@ class FromTeacher(ExtraTerm):
         self.teacher = teacher
         self.loss = losses_lib.get(loss)
 
-    def value(self, context):
+    def value(self, context: Context) -> Tensor:
         targets = keras.tree.flatten(self.targets(context.x))
         predictions = keras.tree.flatten(context.y_pred)
         if len(targets) != len(predictions):
@@ -63,7 +71,7 @@ class FromTeacher(ExtraTerm):
         share = replicas.batch_share(context.y_pred)
         return replicas.before_share(sum(values[1:], values[0]), share)
 
-    def targets(self, x):
+    def targets(self, x: Structure) -> Structure:
         """The teacher's predictions, through which no gradient flows."""
         kwargs = {}
         if "training" in self.teacher.call_signature_parameters:
@@ -77,7 +85,7 @@ class FromTeacher(ExtraTerm):
         )
         return keras.tree.map_structure(ops.stop_gradient, outputs)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         config = super().get_config()
         del config["reduction"]
         return {
@@ -86,7 +94,7 @@ class FromTeacher(ExtraTerm):
             "loss": losses_lib.serialize(self.loss),
         }
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return (
             f"FromTeacher({self.teacher.name!r}, {self.loss.name}, "
             f"weight={self.weight!r})"

@@ -1,5 +1,9 @@
 """Terms over the weights, and functions of a weight for them."""
 
+from collections.abc import Callable
+from typing import Any
+from typing import Self
+
 import keras
 import numpy as np
 from keras import ops
@@ -7,8 +11,14 @@ from keras import ops
 from keras_losskit import _backend
 from keras_losskit.extra.base import ExtraTerm
 from keras_losskit.extra.base import registered
+from keras_losskit.extra.context import Context
 from keras_losskit.paths import path_matches
 from keras_losskit.recording import at_least_float32
+from keras_losskit.typing import Config
+from keras_losskit.typing import ReductionLike
+from keras_losskit.typing import Tensor
+from keras_losskit.typing import TensorLike
+from keras_losskit.typing import Weight
 
 
 @registered
@@ -38,15 +48,21 @@ class FromWeights(ExtraTerm):
     """
 
     def __init__(
-        self, pattern, fn, *, weight=1.0, reduction="sum", from_start=False
+        self,
+        pattern: str,
+        fn: str | Callable[..., Any],
+        *,
+        weight: Weight = 1.0,
+        reduction: ReductionLike = "sum",
+        from_start: bool = False,
     ):
         super().__init__(weight=weight, reduction=reduction)
         self.pattern = pattern
         self.fn = keras.regularizers.get(fn)
         self.from_start = from_start
-        self._start = {}
+        self._start: dict[str, np.ndarray] = {}
 
-    def value(self, context):
+    def value(self, context: Context) -> Tensor:
         values = [
             self.reduce(self.fn(self._argument(variable)))
             for variable in self._variables(context.model)
@@ -59,7 +75,7 @@ class FromWeights(ExtraTerm):
             return weight
         return weight - ops.cast(self._start[variable.path], weight.dtype)
 
-    def prepare(self, model):
+    def prepare(self, model: keras.Model) -> None:
         for variable in self._variables(model):
             if self.from_start and variable.path not in self._start:
                 self._start[variable.path] = np.array(
@@ -80,24 +96,24 @@ class FromWeights(ExtraTerm):
             )
         return found
 
-    def copy(self):
+    def copy(self) -> Self:
         made = super().copy()
         made._start = {}
         return made
 
-    def save_own_variables(self, store):
+    def save_own_variables(self, store: Any) -> None:
         """Write the starting weights."""
         for path, value in self._start.items():
             store[path.replace("/", "|")] = value
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Any) -> None:
         """Read them; a file that has none leaves them to be taken anew."""
         self._start = {
             path.replace("|", "/"): np.array(store[path])
             for path in store.keys()
         }
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "pattern": self.pattern,
@@ -105,7 +121,7 @@ class FromWeights(ExtraTerm):
             "from_start": self.from_start,
         }
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         name = getattr(self.fn, "__name__", None) or type(self.fn).__name__
         end = ", from_start=True)" if self.from_start else ")"
         return f"FromWeights({self.pattern!r}, {name}, " + (
@@ -119,7 +135,7 @@ def as_columns(weight):
 
 
 @registered
-def orthogonality(weight):
+def orthogonality(weight: TensorLike) -> Tensor:
     """How far the columns of a weight are from being orthonormal.
 
     `||W^T W - I||_F ** 2`, with `W` the weight as `(inputs, units)`; with more
@@ -147,7 +163,7 @@ def orthogonality(weight):
 
 
 @registered
-def spectral_norm(weight):
+def spectral_norm(weight: TensorLike) -> Tensor:
     """The largest singular value of a weight as `(inputs, units)`.
 
     `max(svd(W))`.
@@ -171,7 +187,7 @@ def spectral_norm(weight):
 
 
 @registered
-def group_lasso(weight):
+def group_lasso(weight: TensorLike) -> Tensor:
     """The sum of the norms of the columns, each scaled by its size.
 
     `sqrt(inputs) * sum(||W[:, j]||)` over the units `j`: whole units go to 0.

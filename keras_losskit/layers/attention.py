@@ -15,7 +15,7 @@ class AttentionLosses(LossLayer):
     key, value and output.
     """
 
-    def after_build(self):
+    def after_build(self) -> None:
         """Make drop-in layers of the projections, once they are there."""
         for layer in _keras.flatten_layers(self):
             if type(layer) is keras.layers.EinsumDense:

@@ -1,5 +1,8 @@
 """What all drop-in layers share: how their penalties are reduced and told."""
 
+from typing import Any
+from typing import Literal
+
 import keras
 from keras import ops
 
@@ -9,6 +12,8 @@ from keras_losskit.adding import AddsLosses
 from keras_losskit.adding import emit
 from keras_losskit.recording import Recorded
 from keras_losskit.recording import at_least_float32
+from keras_losskit.typing import Config
+from keras_losskit.typing import Structure
 
 ACTIVITY_REDUCTIONS = ("sum_over_batch_size", "mean_over_elements", "sum")
 REGULARIZATION_REDUCTIONS = ("sum", "mean_over_parameters")
@@ -46,8 +51,12 @@ class LossLayer(AddsLosses, _keras.LayerSeams):
     def __init__(
         self,
         *args,
-        activity_reduction="sum_over_batch_size",
-        regularization_reduction="sum",
+        activity_reduction: Literal[
+            "sum_over_batch_size", "mean_over_elements", "sum"
+        ] = "sum_over_batch_size",
+        regularization_reduction: Literal[
+            "sum", "mean_over_parameters"
+        ] = "sum",
         **kwargs,
     ):
         checked_choice(
@@ -65,7 +74,7 @@ class LossLayer(AddsLosses, _keras.LayerSeams):
         if self.built:  # by the constructor, before this was known
             self.after_build()
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "activity_reduction": self.activity_reduction,
@@ -74,13 +83,15 @@ class LossLayer(AddsLosses, _keras.LayerSeams):
 
     # ---------------------------------------------------------------- weights
 
-    def add_weight(self, *args, regularizer=None, **kwargs):
+    def add_weight(
+        self, *args, regularizer: Any = None, **kwargs
+    ) -> keras.Variable:
         """As Keras; the regularizer reduced as the layer says."""
         variable = super().add_weight(*args, regularizer=regularizer, **kwargs)
         self._reduce_regularizer(variable)
         return variable
 
-    def after_build(self):
+    def after_build(self) -> None:
         """Reduce the regularizers of weights that sublayers made."""
         for variable in self.weights:
             self._reduce_regularizer(variable)
@@ -96,7 +107,7 @@ class LossLayer(AddsLosses, _keras.LayerSeams):
 
     # --------------------------------------------------------------- activity
 
-    def before_call(self):
+    def before_call(self) -> None:
         """Keep the activity regularizer from Keras, which cannot reduce it.
 
         Once the layer is built: a layer may hand its regularizer to sublayers.
@@ -104,7 +115,7 @@ class LossLayer(AddsLosses, _keras.LayerSeams):
         # Past `__setattr__`, which would look for something to track.
         self.__dict__["activity_regularizer"] = None
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, *args, **kwargs) -> Structure:
         regularizer = self.activity_regularizer
         if regularizer is None:
             return super().__call__(*args, **kwargs)

@@ -1,6 +1,7 @@
 """Carrying what a cell adds to the loss out of the loop over time."""
 
 import dataclasses
+from typing import Any
 
 import keras
 from keras import ops
@@ -11,6 +12,9 @@ from keras_losskit.adding import emit
 from keras_losskit.layers.base import LossLayer
 from keras_losskit.recording import Aside
 from keras_losskit.recording import Recorder
+from keras_losskit.typing import Structure
+from keras_losskit.typing import Tensor
+from keras_losskit.typing import TensorLike
 
 
 class CarriesCellLosses(LossLayer):
@@ -26,7 +30,13 @@ class CarriesCellLosses(LossLayer):
     #: Tells a `Recorder` that losses in the loop are not lost.
     carries_losses = True
 
-    def call(self, sequences, initial_state=None, mask=None, training=False):
+    def call(
+        self,
+        sequences: Tensor,
+        initial_state: Structure | None = None,
+        mask: TensorLike | None = None,
+        training: bool = False,
+    ) -> Structure:
         if not any(may_add_losses(x) for x in _keras.flatten_layers(self.cell)):
             return super().call(
                 sequences, initial_state, mask=mask, training=training
@@ -42,7 +52,13 @@ class CarriesCellLosses(LossLayer):
             emit(loss)
         return outputs
 
-    def inner_loop(self, sequences, initial_state, mask, training=False):
+    def inner_loop(
+        self,
+        sequences: Tensor,
+        initial_state: Structure,
+        mask: TensorLike | None,
+        training: bool = False,
+    ) -> tuple[Any, ...]:
         """As Keras, with the losses carried along where there are some."""
         found = []
         if "_carried" in self.__dict__:

@@ -1,5 +1,9 @@
 """Layers that are there for their loss, and bases for layers of one's own."""
 
+from collections.abc import Callable
+from typing import Any
+from typing import Self
+
 import keras
 
 from keras_losskit import _keras
@@ -7,6 +11,10 @@ from keras_losskit import weights as weights_lib
 from keras_losskit.layers.base import LossLayer
 from keras_losskit.layers.base import registered
 from keras_losskit.recording import at_least_float32
+from keras_losskit.typing import Config
+from keras_losskit.typing import ReductionLike
+from keras_losskit.typing import Structure
+from keras_losskit.typing import Weight
 
 
 @registered
@@ -30,7 +38,7 @@ class Layer(LossLayer, keras.layers.Layer):
     """
 
     @_keras.derived_config
-    def get_config(self):
+    def get_config(self) -> Config:
         return super().get_config()
 
 
@@ -108,10 +116,10 @@ class AddLoss(LossLayer, keras.layers.Layer):
 
     def __init__(
         self,
-        fn,
-        name=None,
-        weight=1.0,
-        reduction="sum_over_batch_size",
+        fn: Callable[..., Any],
+        name: str | None = None,
+        weight: Weight = 1.0,
+        reduction: ReductionLike = "sum_over_batch_size",
         **kwargs,
     ):
         if not callable(fn):
@@ -126,7 +134,7 @@ class AddLoss(LossLayer, keras.layers.Layer):
         self.reduction = reduction
         self.supports_masking = True
 
-    def call(self, inputs):
+    def call(self, inputs: Structure) -> Structure:
         values = keras.tree.map_structure(widened, inputs)
         if isinstance(values, dict):
             loss = self.fn(**values)
@@ -139,12 +147,12 @@ class AddLoss(LossLayer, keras.layers.Layer):
         )
         return inputs
 
-    def compute_output_spec(self, inputs):
+    def compute_output_spec(self, inputs: Structure) -> Structure:
         return keras.tree.map_structure(
             lambda x: keras.KerasTensor(x.shape, x.dtype), inputs
         )
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "fn": keras.saving.serialize_keras_object(self.fn),
@@ -153,7 +161,7 @@ class AddLoss(LossLayer, keras.layers.Layer):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         config = dict(config)
         deserialize = keras.saving.deserialize_keras_object
         config["fn"] = deserialize(config["fn"])

@@ -1,6 +1,9 @@
 """What every single loss of this package has: settings, config, operators."""
 
 import inspect
+from collections.abc import Callable
+from typing import Any
+from typing import Self
 
 import keras
 from keras import ops
@@ -12,6 +15,13 @@ from keras_losskit.losses.evaluation import own_value
 from keras_losskit.losses.evaluation import weighted_total
 from keras_losskit.losses.logits import predicted
 from keras_losskit.reductions.base import without_version
+from keras_losskit.typing import Config
+from keras_losskit.typing import DType
+from keras_losskit.typing import KerasLoss
+from keras_losskit.typing import ReductionLike
+from keras_losskit.typing import Tensor
+from keras_losskit.typing import TensorLike
+from keras_losskit.typing import Weight
 
 
 class LossMixin(Composable):
@@ -26,26 +36,35 @@ class LossMixin(Composable):
     version = 1
 
     def __init__(
-        self, *args, reduction="sum_over_batch_size", weight=1.0, **kwargs
+        self,
+        *args,
+        reduction: ReductionLike = "sum_over_batch_size",
+        weight: Weight = 1.0,
+        **kwargs,
     ):
         reductions.get(reduction)
         super().__init__(*args, **kwargs)
         self.reduction = reduction
         self.weight = weights_lib.check_weight(weight, name=self.name)
 
-    def __call__(self, y_true, y_pred, sample_weight=None):
+    def __call__(
+        self,
+        y_true: TensorLike,
+        y_pred: TensorLike,
+        sample_weight: TensorLike | None = None,
+    ) -> Tensor:
         """The weighted, reduced loss, in the loss' dtype."""
         value = own_value(self, y_true, y_pred, sample_weight)
         return ops.cast(weighted_total([value], [self.weight]), self.dtype)
 
     #: `evaluate` may take the steps of this `__call__` by itself.
-    __call__.is_evaluation = True
+    __call__.is_evaluation = True  # type: ignore[attr-defined]  # a function
 
-    def settings(self):
+    def settings(self) -> Config:
         """The arguments besides `reduction`, `name`, `dtype` and `weight`."""
         return {}
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **self.settings(),
             "name": self.name,
@@ -56,7 +75,7 @@ class LossMixin(Composable):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         config = without_version(cls, config)
         if "reduction" in config:
             config["reduction"] = _revived_reduction(config["reduction"])
@@ -64,7 +83,7 @@ class LossMixin(Composable):
             config["weight"] = weights_lib.deserialize_weight(config["weight"])
         return cls(**config)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         given = [f"name={self.name!r}"]
         defaults = inspect.signature(type(self).__init__).parameters
         values = {
@@ -78,7 +97,7 @@ class LossMixin(Composable):
         return f"{type(self).__name__}({', '.join(given)})"
 
 
-class Loss(LossMixin, keras.losses.Loss):
+class Loss(LossMixin, KerasLoss[keras.losses.Loss]):
     """Base of the losses that Keras does not have, and of your own.
 
     `loss = weight * reduction(call(y_true, y_pred))`. A subclass implements
@@ -102,11 +121,11 @@ class Loss(LossMixin, keras.losses.Loss):
 
     def __init__(
         self,
-        reduction="sum_over_batch_size",
-        name=None,
-        dtype=None,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = None,
+        dtype: DType | None = None,
         *,
-        weight=1.0,
+        weight: Weight = 1.0,
     ):
         super().__init__(
             reduction=reduction, name=name, dtype=dtype, weight=weight
@@ -129,25 +148,27 @@ class ClassLoss(Loss):
 
     def __init__(
         self,
-        reduction="sum_over_batch_size",
-        name=None,
-        dtype=None,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = None,
+        dtype: DType | None = None,
         *,
-        from_logits=False,
-        weight=1.0,
+        from_logits: bool = False,
+        weight: Weight = 1.0,
     ):
         super().__init__(reduction, name, dtype, weight=weight)
         self.from_logits = from_logits
 
-    def call(self, y_true, y_pred):
+    call_on_logits: Callable[[TensorLike, Any], Tensor]
+
+    def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
         return self.call_on_logits(y_true, predicted(y_pred, self.from_logits))
 
     @property
-    def shares_logits(self):
+    def shares_logits(self) -> bool:
         """Whether a composite may hand over its softmax."""
         return self.from_logits
 
-    def settings(self):
+    def settings(self) -> Config:
         return {"from_logits": self.from_logits}
 
 

@@ -1,5 +1,7 @@
 """Keras' crossentropies over classes, stable and sharing a softmax."""
 
+from collections.abc import Sequence
+
 import keras
 from keras import ops
 
@@ -7,11 +9,21 @@ from keras_losskit.losses.base import LossMixin
 from keras_losskit.losses.function import same_rank
 from keras_losskit.losses.labels import check_labels
 from keras_losskit.losses.logits import Logits
+from keras_losskit.losses.logits import Probabilities
 from keras_losskit.losses.logits import resolution
+from keras_losskit.typing import Config
+from keras_losskit.typing import DType
+from keras_losskit.typing import KerasLoss
+from keras_losskit.typing import ReductionLike
+from keras_losskit.typing import Tensor
+from keras_losskit.typing import TensorLike
+from keras_losskit.typing import Weight
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
-class CategoricalCrossentropy(LossMixin, keras.losses.CategoricalCrossentropy):
+class CategoricalCrossentropy(
+    LossMixin, KerasLoss[keras.losses.CategoricalCrossentropy]
+):
     """Crossentropy between one-hot labels and predictions.
 
     `loss = -sum(y_true * log(p), axis)`.
@@ -39,15 +51,15 @@ class CategoricalCrossentropy(LossMixin, keras.losses.CategoricalCrossentropy):
 
     def __init__(
         self,
-        from_logits=False,
-        label_smoothing=0.0,
-        axis=-1,
-        reduction="sum_over_batch_size",
-        name="categorical_crossentropy",
-        dtype=None,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: int = -1,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "categorical_crossentropy",
+        dtype: DType | None = None,
         *,
-        normalize=True,
-        weight=1.0,
+        normalize: bool = True,
+        weight: Weight = 1.0,
     ):
         super().__init__(
             from_logits=from_logits,
@@ -63,7 +75,7 @@ class CategoricalCrossentropy(LossMixin, keras.losses.CategoricalCrossentropy):
         self.axis = axis
         self.normalize = normalize
 
-    def settings(self):
+    def settings(self) -> Config:
         return {
             "from_logits": self.from_logits,
             "label_smoothing": self.label_smoothing,
@@ -71,7 +83,7 @@ class CategoricalCrossentropy(LossMixin, keras.losses.CategoricalCrossentropy):
             "normalize": self.normalize,
         }
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
         y_true, y_pred = same_rank(y_true, y_pred)
         if self.from_logits or self.normalize:
             return keras.losses.categorical_crossentropy(
@@ -84,7 +96,9 @@ class CategoricalCrossentropy(LossMixin, keras.losses.CategoricalCrossentropy):
         log_probabilities = ops.log(ops.clip(y_pred, epsilon, 1.0))
         return self._crossentropy(y_true, log_probabilities)
 
-    def call_on_logits(self, y_true, logits):
+    def call_on_logits(
+        self, y_true: TensorLike, logits: Logits | Probabilities
+    ) -> Tensor:
         """`call`, from what other losses derived from the same logits."""
         y_true, _ = same_rank(y_true, logits.tensor)
         return self._crossentropy(y_true, logits.log_probabilities(self.axis))
@@ -110,19 +124,19 @@ class CategoricalCrossentropy(LossMixin, keras.losses.CategoricalCrossentropy):
         )
 
     @property
-    def values_follow_batch(self):
+    def values_follow_batch(self) -> bool:
         """Whether the values have the batch in front."""
         return self.axis != 0
 
     @property
-    def shares_logits(self):
+    def shares_logits(self) -> bool:
         """Whether a composite may hand over its softmax."""
         return self.from_logits
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
 class CategoricalFocalCrossentropy(
-    LossMixin, keras.losses.CategoricalFocalCrossentropy
+    LossMixin, KerasLoss[keras.losses.CategoricalFocalCrossentropy]
 ):
     """Categorical crossentropy that makes little of easy examples.
 
@@ -151,16 +165,16 @@ class CategoricalFocalCrossentropy(
 
     def __init__(
         self,
-        alpha=0.25,
-        gamma=2.0,
-        from_logits=False,
-        label_smoothing=0.0,
-        axis=-1,
-        reduction="sum_over_batch_size",
-        name="categorical_focal_crossentropy",
-        dtype=None,
+        alpha: float | Sequence[float] = 0.25,
+        gamma: float = 2.0,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: int = -1,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "categorical_focal_crossentropy",
+        dtype: DType | None = None,
         *,
-        weight=1.0,
+        weight: Weight = 1.0,
     ):
         super().__init__(
             alpha=alpha,
@@ -179,7 +193,7 @@ class CategoricalFocalCrossentropy(
         self.label_smoothing = label_smoothing
         self.axis = axis
 
-    def settings(self):
+    def settings(self) -> Config:
         return {
             "alpha": self.alpha,
             "gamma": self.gamma,
@@ -188,12 +202,14 @@ class CategoricalFocalCrossentropy(
             "axis": self.axis,
         }
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
         if self.from_logits:
             return self.call_on_logits(y_true, Logits(y_pred))
         return super().call(y_true, y_pred)
 
-    def call_on_logits(self, y_true, logits):
+    def call_on_logits(
+        self, y_true: TensorLike, logits: Logits | Probabilities
+    ) -> Tensor:
         """`call`, from what other losses derived from the same logits."""
         y_true, _ = same_rank(y_true, logits.tensor)
         log_p = logits.log_probabilities(self.axis)
@@ -211,19 +227,19 @@ class CategoricalFocalCrossentropy(
         return -ops.sum(alpha * focus * y_true * log_p, axis=self.axis)
 
     @property
-    def values_follow_batch(self):
+    def values_follow_batch(self) -> bool:
         """Whether the values have the batch in front."""
         return self.axis != 0
 
     @property
-    def shares_logits(self):
+    def shares_logits(self) -> bool:
         """Whether a composite may hand over its softmax."""
         return self.from_logits
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
 class SparseCategoricalCrossentropy(
-    LossMixin, keras.losses.SparseCategoricalCrossentropy
+    LossMixin, KerasLoss[keras.losses.SparseCategoricalCrossentropy]
 ):
     """Crossentropy between integer labels and predictions.
 
@@ -247,14 +263,14 @@ class SparseCategoricalCrossentropy(
 
     def __init__(
         self,
-        from_logits=False,
-        ignore_class=None,
-        reduction="sum_over_batch_size",
-        axis=-1,
-        name="sparse_categorical_crossentropy",
-        dtype=None,
+        from_logits: bool = False,
+        ignore_class: int | None = None,
+        reduction: ReductionLike = "sum_over_batch_size",
+        axis: int = -1,
+        name: str | None = "sparse_categorical_crossentropy",
+        dtype: DType | None = None,
         *,
-        weight=1.0,
+        weight: Weight = 1.0,
     ):
         super().__init__(
             from_logits=from_logits,
@@ -269,19 +285,19 @@ class SparseCategoricalCrossentropy(
         self.ignore_class = ignore_class
         self.axis = axis
 
-    def settings(self):
+    def settings(self) -> Config:
         return {
             "from_logits": self.from_logits,
             "ignore_class": self.ignore_class,
             "axis": self.axis,
         }
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
         classes = y_pred.shape[self.axis]
         check_labels(self.name, y_true, classes, self.ignore_class)
         return super().call(y_true, y_pred)
 
     @property
-    def values_follow_batch(self):
+    def values_follow_batch(self) -> bool:
         """Whether the values have the batch in front."""
         return self.axis != 0

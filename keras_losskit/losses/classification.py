@@ -7,11 +7,25 @@ from keras_losskit.losses.base import ClassLoss
 from keras_losskit.losses.base import Loss
 from keras_losskit.losses.function import same_rank
 from keras_losskit.losses.labels import one_hot_like
+from keras_losskit.losses.logits import Logits
+from keras_losskit.losses.logits import Probabilities
 from keras_losskit.losses.logits import predicted
 from keras_losskit.reductions.alignment import wide
+from keras_losskit.typing import Config
+from keras_losskit.typing import DType
+from keras_losskit.typing import ReductionLike
+from keras_losskit.typing import Tensor
+from keras_losskit.typing import TensorLike
+from keras_losskit.typing import Weight
 
 
-def poly1(y_true, y_pred, *, epsilon=1.0, from_logits=False):
+def poly1(
+    y_true: TensorLike,
+    y_pred: TensorLike,
+    *,
+    epsilon: float = 1.0,
+    from_logits: bool = False,
+) -> Tensor:
     """Poly-1 loss: crossentropy whose first polynomial coefficient is changed.
 
     `loss = -sum(y_true * log(p)) + epsilon * sum(y_true * (1 - p))` over the
@@ -48,14 +62,14 @@ def _poly1(y_true, prediction, epsilon):
 
 
 def asymmetric_loss(
-    y_true,
-    y_pred,
+    y_true: TensorLike,
+    y_pred: TensorLike,
     *,
-    gamma_positive=1.0,
-    gamma_negative=4.0,
-    margin=0.05,
-    from_logits=False,
-):
+    gamma_positive: float = 1.0,
+    gamma_negative: float = 4.0,
+    margin: float = 0.05,
+    from_logits: bool = False,
+) -> Tensor:
     """Asymmetric loss for many labels, of which few hold.
 
     `loss = -mean(y_true * (1 - p) ** gamma_positive * log(p) + (1 - y_true) *
@@ -133,24 +147,26 @@ class Poly1(ClassLoss):
 
     def __init__(
         self,
-        reduction="sum_over_batch_size",
-        name="poly1",
-        dtype=None,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "poly1",
+        dtype: DType | None = None,
         *,
-        epsilon=1.0,
-        from_logits=False,
-        weight=1.0,
+        epsilon: float = 1.0,
+        from_logits: bool = False,
+        weight: Weight = 1.0,
     ):
         super().__init__(
             reduction, name, dtype, from_logits=from_logits, weight=weight
         )
         self.epsilon = epsilon
 
-    def call_on_logits(self, y_true, logits):
+    def call_on_logits(
+        self, y_true: TensorLike, logits: Logits | Probabilities
+    ) -> Tensor:
         """`call`, from what other losses derived from the same logits."""
         return _poly1(y_true, logits, self.epsilon)
 
-    def settings(self):
+    def settings(self) -> Config:
         return {"epsilon": self.epsilon, "from_logits": self.from_logits}
 
 
@@ -182,15 +198,15 @@ class AsymmetricLoss(Loss):
 
     def __init__(
         self,
-        reduction="sum_over_batch_size",
-        name="asymmetric_loss",
-        dtype=None,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "asymmetric_loss",
+        dtype: DType | None = None,
         *,
-        gamma_positive=1.0,
-        gamma_negative=4.0,
-        margin=0.05,
-        from_logits=False,
-        weight=1.0,
+        gamma_positive: float = 1.0,
+        gamma_negative: float = 4.0,
+        margin: float = 0.05,
+        from_logits: bool = False,
+        weight: Weight = 1.0,
     ):
         super().__init__(reduction, name, dtype, weight=weight)
         if min(gamma_positive, gamma_negative) < 0.0 or not 0 <= margin < 1:
@@ -204,10 +220,10 @@ class AsymmetricLoss(Loss):
         self.margin = margin
         self.from_logits = from_logits
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
         return asymmetric_loss(y_true, y_pred, **self.settings())
 
-    def settings(self):
+    def settings(self) -> Config:
         return {
             "gamma_positive": self.gamma_positive,
             "gamma_negative": self.gamma_negative,

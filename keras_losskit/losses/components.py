@@ -1,5 +1,11 @@
 """`Components`: a loss that returns several values by name."""
 
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+from typing import Self
+
 import keras
 
 from keras_losskit import _keras
@@ -11,6 +17,10 @@ from keras_losskit.losses.evaluation import reduced
 from keras_losskit.losses.function import FunctionLoss
 from keras_losskit.losses.serialization import serialized_loss
 from keras_losskit.reductions.base import without_version
+from keras_losskit.typing import Config
+from keras_losskit.typing import Tensor
+from keras_losskit.typing import TensorLike
+from keras_losskit.typing import Weight
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
@@ -45,7 +55,14 @@ class Components(Composite):
         12.0
     """
 
-    def __init__(self, loss, names, weights=None, *, name=None):
+    def __init__(
+        self,
+        loss: Callable[..., Any],
+        names: Sequence[str],
+        weights: Mapping[str, Weight] | None = None,
+        *,
+        name: str | None = None,
+    ):
         if not isinstance(loss, keras.losses.Loss):
             loss = FunctionLoss(loss)
         super().__init__(name=name or loss.name)
@@ -64,7 +81,7 @@ class Components(Composite):
         }
 
     @property
-    def parts(self):
+    def parts(self) -> tuple[Part, ...]:
         """The terms, as a tuple of `Part`."""
         own = getattr(self.loss, "weight", 1.0)
         return tuple(
@@ -76,7 +93,13 @@ class Components(Composite):
             for name in self.names
         )
 
-    def part_values(self, y_true, y_pred, sample_weight=None, mask=None):
+    def part_values(
+        self,
+        y_true: TensorLike,
+        y_pred: TensorLike,
+        sample_weight: TensorLike | None = None,
+        mask: TensorLike | None = None,
+    ) -> list[Tensor]:
         masks = (mask, _keras.get_keras_mask(y_pred))
         with keras.name_scope(self.name):
             y_true, y_pred = converted(self.loss, y_true, y_pred)
@@ -99,7 +122,7 @@ class Components(Composite):
                 for name in self.names
             ]
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             "loss": serialized_loss(self.loss),
             "names": list(self.names),
@@ -112,7 +135,7 @@ class Components(Composite):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         config = without_version(cls, config)
         config["loss"] = keras.saving.deserialize_keras_object(config["loss"])
         config["weights"] = {

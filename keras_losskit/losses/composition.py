@@ -1,7 +1,10 @@
 """Sums of losses: the operators, and `WeightedSum`, what they make."""
 
 import dataclasses
+from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
+from typing import Self
 
 import keras
 from keras import ops
@@ -17,6 +20,13 @@ from keras_losskit.losses.reciprocal import Reciprocal
 from keras_losskit.losses.serialization import serialized_loss
 from keras_losskit.reductions.base import without_version
 from keras_losskit.terms import duplicates
+from keras_losskit.typing import Config
+from keras_losskit.typing import KerasLoss
+from keras_losskit.typing import LossObject
+from keras_losskit.typing import MixesIntoLoss
+from keras_losskit.typing import Tensor
+from keras_losskit.typing import TensorLike
+from keras_losskit.typing import Weight
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +49,7 @@ class Part:
     loss: Any = None
 
 
-class Composable:
+class Composable(MixesIntoLoss):
     """Operators for a `keras.losses.Loss`.
 
     `+` and `-` take a loss of any origin, `*` and `/` a number, a
@@ -64,47 +74,47 @@ class Composable:
             "the left would multiply its present value."
         )
 
-    def __add__(self, other):
+    def __add__(self, other: LossObject | int) -> "WeightedSum":
         if _is_zero(other):
-            return self
+            return self  # type: ignore[return-value]  # as for `sum`
         if not isinstance(other, keras.losses.Loss):
             return NotImplemented
         return WeightedSum([self, other])
 
-    def __radd__(self, other):
+    def __radd__(self, other: LossObject | int) -> "WeightedSum":
         if _is_zero(other):  # where sum() starts
-            return self
+            return self  # type: ignore[return-value]  # as above
         if not isinstance(other, keras.losses.Loss):
             return NotImplemented
         return WeightedSum([other, self])
 
-    def __sub__(self, other):
+    def __sub__(self, other: LossObject) -> "WeightedSum":
         if not isinstance(other, keras.losses.Loss):
             return NotImplemented
         return WeightedSum([self, other], [1.0, -1.0])
 
-    def __rsub__(self, other):
+    def __rsub__(self, other: LossObject) -> "WeightedSum":
         if not isinstance(other, keras.losses.Loss):
             return NotImplemented
         return WeightedSum([other, self], [1.0, -1.0])
 
-    def __neg__(self):
+    def __neg__(self) -> "WeightedSum":
         return WeightedSum([self], [-1.0])
 
-    def __mul__(self, other):
+    def __mul__(self, other: Weight) -> "WeightedSum":
         if not _is_weight(other):
             return NotImplemented
         return WeightedSum([self], [other])
 
     __rmul__ = __mul__
 
-    def __truediv__(self, other):
+    def __truediv__(self, other: Weight) -> "WeightedSum":
         if not _is_weight(other):
             return NotImplemented
-        other = weights_lib.check_weight(other, name=self.name)
-        if not weights_lib.moves(other):
-            return WeightedSum([self], [1.0 / other])
-        return WeightedSum([self], [Reciprocal(other)])
+        divisor = weights_lib.check_weight(other, name=self.name)
+        if not weights_lib.moves(divisor):
+            return WeightedSum([self], [1.0 / divisor])
+        return WeightedSum([self], [Reciprocal(divisor)])
 
 
 def _is_zero(candidate):
@@ -128,7 +138,7 @@ def _is_weight(candidate):
     )
 
 
-class Composite(Composable, keras.losses.Loss):
+class Composite(Composable, KerasLoss[keras.losses.Loss]):
     """Base of the losses that are made of parts, each a term of its own.
 
     A subclass offers `parts` and `part_values`.
@@ -138,11 +148,17 @@ class Composite(Composable, keras.losses.Loss):
     version = 1
 
     @property
-    def parts(self):
+    def parts(self) -> tuple[Part, ...]:
         """The terms, as a tuple of `Part`."""
         raise NotImplementedError
 
-    def part_values(self, y_true, y_pred, sample_weight=None, mask=None):
+    def part_values(
+        self,
+        y_true: TensorLike,
+        y_pred: TensorLike,
+        sample_weight: TensorLike | None = None,
+        mask: TensorLike | None = None,
+    ) -> list[Tensor]:
         """Reduced, unweighted scalars in the order of `parts`.
 
         Args:
@@ -157,7 +173,7 @@ class Composite(Composable, keras.losses.Loss):
         raise NotImplementedError
 
     @property
-    def variables(self):
+    def variables(self) -> list[keras.Variable]:
         """The `keras.Variable`s among the weights and in their schedules."""
         found = [
             variable
@@ -166,20 +182,25 @@ class Composite(Composable, keras.losses.Loss):
         ]
         return list({id(variable): variable for variable in found}.values())
 
-    def __call__(self, y_true, y_pred, sample_weight=None):
+    def __call__(
+        self,
+        y_true: TensorLike,
+        y_pred: TensorLike,
+        sample_weight: TensorLike | None = None,
+    ) -> Tensor:
         """The weighted sum, a scalar."""
         return weighted_total(
             self.part_values(y_true, y_pred, sample_weight),
             [part.weight for part in self.parts],
         )
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Part]:
         return iter(self.parts)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.parts)
 
-    def __getitem__(self, name):
+    def __getitem__(self, name: str) -> Part:
         for part in self.parts:
             if part.name == name:
                 return part
@@ -188,10 +209,10 @@ class Composite(Composable, keras.losses.Loss):
             f"Received: {name!r}"
         )
 
-    def __contains__(self, name):
+    def __contains__(self, name: object) -> bool:
         return any(part.name == name for part in self.parts)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return formula(self.parts)
 
 
@@ -230,7 +251,13 @@ class WeightedSum(Composite):
         (['mse', 'mae'], 0.3)
     """
 
-    def __init__(self, losses, weights=None, *, name="weighted_sum"):
+    def __init__(
+        self,
+        losses: Iterable[LossObject],
+        weights: Iterable[Weight] | None = None,
+        *,
+        name: str | None = "weighted_sum",
+    ):
         super().__init__(name=name)
         losses = list(losses)
         weights = [1.0] * len(losses) if weights is None else list(weights)
@@ -252,7 +279,7 @@ class WeightedSum(Composite):
             )
 
     @property
-    def parts(self):
+    def parts(self) -> tuple[Part, ...]:
         """The terms, as a tuple of `Part`."""
         return tuple(
             Part(
@@ -264,7 +291,13 @@ class WeightedSum(Composite):
             for part in parts_of(loss)
         )
 
-    def part_values(self, y_true, y_pred, sample_weight=None, mask=None):
+    def part_values(
+        self,
+        y_true: TensorLike,
+        y_pred: TensorLike,
+        sample_weight: TensorLike | None = None,
+        mask: TensorLike | None = None,
+    ) -> list[Tensor]:
         logits = None
         losses = [loss for loss, _ in self.terms]
         if sum(getattr(loss, "shares_logits", False) for loss in losses) > 1:
@@ -276,7 +309,7 @@ class WeightedSum(Composite):
             )
         return values
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             "losses": [serialized_loss(loss) for loss, _ in self.terms],
             "weights": [
@@ -287,7 +320,7 @@ class WeightedSum(Composite):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         config = without_version(cls, config)
         losses = [
             keras.saving.deserialize_keras_object(loss)

@@ -1,5 +1,9 @@
 """`DeepSupervision`: one loss over predictions of several resolutions."""
 
+from collections.abc import Sequence
+from typing import Literal
+from typing import Self
+
 import keras
 import numpy as np
 from keras import ops
@@ -7,12 +11,18 @@ from keras import ops
 from keras_losskit import weights as weights_lib
 from keras_losskit.losses.composition import Composite
 from keras_losskit.losses.composition import Part
+from keras_losskit.losses.composition import WeightedSum
 from keras_losskit.losses.composition import parts_of
 from keras_losskit.losses.composition import values_of
 from keras_losskit.losses.evaluation import weighted_total
 from keras_losskit.losses.evaluation import without_lists
 from keras_losskit.losses.serialization import serialized_loss
 from keras_losskit.reductions.base import without_version
+from keras_losskit.typing import Config
+from keras_losskit.typing import LossObject
+from keras_losskit.typing import Tensor
+from keras_losskit.typing import TensorLike
+from keras_losskit.typing import Weight
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
@@ -99,7 +109,14 @@ class DeepSupervision(Composite):
         1.5
     """
 
-    def __init__(self, loss, weights="exp", *, levels=None, name=None):
+    def __init__(
+        self,
+        loss: LossObject,
+        weights: Literal["same", "exp"] | Sequence[Weight] = "exp",
+        *,
+        levels: int | None = None,
+        name: str | None = None,
+    ):
         super().__init__(name=name or loss.name)
         if isinstance(weights, str):
             if weights not in ("same", "exp"):
@@ -122,7 +139,7 @@ class DeepSupervision(Composite):
         self.levels = levels
 
     @property
-    def parts(self):
+    def parts(self) -> tuple[Part, ...]:
         """The terms, level by level, as a tuple of `Part`."""
         if self.levels is None:
             raise ValueError(
@@ -149,7 +166,7 @@ class DeepSupervision(Composite):
             return 1.0
         return 0.5**level if self.weights == "exp" else self.weights[level]
 
-    def per_output(self, levels=None):
+    def per_output(self, levels: int | None = None) -> list[WeightedSum]:
         """A loss for each output of a model, from the full resolution down.
 
         Args:
@@ -169,7 +186,13 @@ class DeepSupervision(Composite):
             for level in range(levels)
         ]
 
-    def part_values(self, y_true, y_pred, sample_weight=None, mask=None):
+    def part_values(
+        self,
+        y_true: TensorLike,
+        y_pred: TensorLike,
+        sample_weight: TensorLike | None = None,
+        mask: TensorLike | None = None,
+    ) -> list[Tensor]:
         if not isinstance(y_pred, list | tuple) or (
             self.levels not in (None, len(y_pred))
         ):
@@ -188,18 +211,23 @@ class DeepSupervision(Composite):
             )
         ]
 
-    def __call__(self, y_true, y_pred, sample_weight=None):
+    def __call__(
+        self,
+        y_true: TensorLike,
+        y_pred: TensorLike,
+        sample_weight: TensorLike | None = None,
+    ) -> Tensor:
         """The weighted sum, a scalar."""
         values = self.part_values(y_true, y_pred, sample_weight)
         parts = self._parts(len(y_pred))
         return weighted_total(values, [part.weight for part in parts])
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         if self.levels is None:
             return f"DeepSupervision({self.loss!r}, {self.weights!r})"
         return super().__repr__()
 
-    def get_config(self):
+    def get_config(self) -> Config:
         weights = self.weights
         if not isinstance(weights, str):
             weights = [weights_lib.serialize_weight(w) for w in weights]
@@ -212,7 +240,7 @@ class DeepSupervision(Composite):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         config = without_version(cls, config)
         config["loss"] = keras.saving.deserialize_keras_object(config["loss"])
         if not isinstance(config["weights"], str):

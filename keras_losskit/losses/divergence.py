@@ -5,9 +5,17 @@ from keras import ops
 
 from keras_losskit.losses.base import Loss
 from keras_losskit.reductions.alignment import wide
+from keras_losskit.typing import Config
+from keras_losskit.typing import DType
+from keras_losskit.typing import ReductionLike
+from keras_losskit.typing import Tensor
+from keras_losskit.typing import TensorLike
+from keras_losskit.typing import Weight
 
 
-def distillation(y_true, y_pred, *, temperature=2.0):
+def distillation(
+    y_true: TensorLike, y_pred: TensorLike, *, temperature: float = 2.0
+) -> Tensor:
     """Divergence of a student's softened predictions from a teacher's.
 
     `loss = T ** 2 * sum(p * (log(p) - log(q)), axis=-1)` with `p =
@@ -74,18 +82,18 @@ class Distillation(Loss):
 
     def __init__(
         self,
-        reduction="sum_over_batch_size",
-        name="distillation",
-        dtype=None,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "distillation",
+        dtype: DType | None = None,
         *,
-        temperature=2.0,
-        weight=1.0,
+        temperature: float = 2.0,
+        weight: Weight = 1.0,
     ):
         super().__init__(reduction, name, dtype, weight=weight)
         self.temperature = _checked_temperature(temperature)
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
         return distillation(y_true, y_pred, temperature=self.temperature)
 
-    def settings(self):
+    def settings(self) -> Config:
         return {"temperature": self.temperature}

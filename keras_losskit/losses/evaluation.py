@@ -7,6 +7,8 @@ that do not belong to the batch.
 
 import numbers
 import warnings
+from typing import Any
+from typing import TypeGuard
 
 import keras
 import numpy as np
@@ -18,11 +20,19 @@ from keras_losskit import reductions
 from keras_losskit import weights as weights_lib
 from keras_losskit.reductions.alignment import align
 from keras_losskit.reductions.alignment import wide
+from keras_losskit.typing import LossObject
+from keras_losskit.typing import Structure
+from keras_losskit.typing import Tensor
 
-_warned = set()
+_warned: set[str] = set()
 
 
-def evaluate(loss, y_true, y_pred, sample_weight=None):
+def evaluate(
+    loss: LossObject,
+    y_true: Structure,
+    y_pred: Structure,
+    sample_weight: Structure | None = None,
+) -> Tensor:
     """The reduced scalar of `loss`, a composite's weights applied.
 
     A mask that Keras left on `y_pred`, and one that the loss puts on its
@@ -56,7 +66,7 @@ def evaluate(loss, y_true, y_pred, sample_weight=None):
     return weighted_total([value], [own_weight(loss)])
 
 
-def is_composite(loss):
+def is_composite(loss: Any) -> TypeGuard[Any]:
     """Whether `loss` is made of parts, each with a name and weight."""
     return hasattr(loss, "part_values")
 

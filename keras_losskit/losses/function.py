@@ -1,5 +1,10 @@
 """`FunctionLoss`: a user's own function as a loss."""
 
+from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
+from typing import Self
+
 import keras
 from keras import ops
 from keras import tree
@@ -7,6 +12,12 @@ from keras import tree
 from keras_losskit.losses.base import Loss
 from keras_losskit.losses.naming import function_name
 from keras_losskit.losses.serialization import serialized_function
+from keras_losskit.typing import Config
+from keras_losskit.typing import DType
+from keras_losskit.typing import ReductionLike
+from keras_losskit.typing import Tensor
+from keras_losskit.typing import TensorLike
+from keras_losskit.typing import Weight
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
@@ -45,13 +56,13 @@ class FunctionLoss(Loss):
 
     def __init__(
         self,
-        fn,
-        reduction="sum_over_batch_size",
-        name=None,
-        dtype=None,
+        fn: Callable[..., Any],
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = None,
+        dtype: DType | None = None,
         *,
-        arguments=None,
-        weight=1.0,
+        arguments: Mapping[str, Any] | None = None,
+        weight: Weight = 1.0,
     ):
         if not callable(fn):
             raise TypeError(
@@ -68,15 +79,15 @@ class FunctionLoss(Loss):
         self.fn = fn
         self.arguments = dict(arguments or {})
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
         if not tree.is_nested(y_true) and not tree.is_nested(y_pred):
             y_true, y_pred = same_rank(y_true, y_pred)
         return self.fn(y_true, y_pred, **self.arguments)
 
-    def settings(self):
+    def settings(self) -> Config:
         return {"fn": self.fn, "arguments": self.arguments}
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "fn": serialized_function(self.fn, self.name),
@@ -84,7 +95,7 @@ class FunctionLoss(Loss):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         revive = keras.saving.deserialize_keras_object
         revived = {key: revive(config[key]) for key in ("fn", "arguments")}
         return super().from_config({**config, **revived})

@@ -8,12 +8,24 @@ from keras import ops
 from keras_losskit.losses.base import Loss
 from keras_losskit.losses.function import same_rank
 from keras_losskit.reductions.alignment import wide
+from keras_losskit.typing import Config
+from keras_losskit.typing import DType
+from keras_losskit.typing import ReductionLike
+from keras_losskit.typing import Tensor
+from keras_losskit.typing import TensorLike
+from keras_losskit.typing import Weight
 
 # Beyond it the exponential leaves float32's range.
 _LARGEST_LOG_VARIANCE = 60.0
 
 
-def gaussian_nll(y_true, y_pred, *, full=False, min_variance=1e-6):
+def gaussian_nll(
+    y_true: TensorLike,
+    y_pred: TensorLike,
+    *,
+    full: bool = False,
+    min_variance: float = 1e-6,
+) -> Tensor:
     """Negative log-likelihood of targets under predicted normals.
 
     `loss = mean((s + (y_true - m) ** 2 / exp(s)) / 2, axis=-1)` with `m, s` the
@@ -57,7 +69,7 @@ def gaussian_nll(y_true, y_pred, *, full=False, min_variance=1e-6):
     return ops.mean((log_variance + error) / 2.0, axis=-1) + constant
 
 
-def kl_to_standard_normal(y_true, y_pred):
+def kl_to_standard_normal(y_true: TensorLike, y_pred: TensorLike) -> Tensor:
     """Kullback-Leibler divergence of a predicted normal from the standard one.
 
     `loss = sum(exp(s) + m ** 2 - 1 - s, axis=-1) / 2` with `m, s` the halves of
@@ -127,13 +139,13 @@ class GaussianNLL(Loss):
 
     def __init__(
         self,
-        reduction="sum_over_batch_size",
-        name="gaussian_nll",
-        dtype=None,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "gaussian_nll",
+        dtype: DType | None = None,
         *,
-        full=False,
-        min_variance=1e-6,
-        weight=1.0,
+        full: bool = False,
+        min_variance: float = 1e-6,
+        weight: Weight = 1.0,
     ):
         super().__init__(reduction, name, dtype, weight=weight)
         if not min_variance > 0.0:
@@ -144,10 +156,10 @@ class GaussianNLL(Loss):
         self.full = full
         self.min_variance = min_variance
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
         return gaussian_nll(y_true, y_pred, **self.settings())
 
-    def settings(self):
+    def settings(self) -> Config:
         return {"full": self.full, "min_variance": self.min_variance}
 
 
@@ -171,13 +183,13 @@ class KLToStandardNormal(Loss):
 
     def __init__(
         self,
-        reduction="sum_over_batch_size",
-        name="kl_to_standard_normal",
-        dtype=None,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "kl_to_standard_normal",
+        dtype: DType | None = None,
         *,
-        weight=1.0,
+        weight: Weight = 1.0,
     ):
         super().__init__(reduction, name, dtype, weight=weight)
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
         return kl_to_standard_normal(y_true, y_pred)

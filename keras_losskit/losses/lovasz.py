@@ -5,10 +5,24 @@ from keras import ops
 
 from keras_losskit.losses.base import ClassLoss
 from keras_losskit.losses.labels import one_hot_like
+from keras_losskit.losses.logits import Logits
+from keras_losskit.losses.logits import Probabilities
 from keras_losskit.losses.logits import predicted
+from keras_losskit.typing import Config
+from keras_losskit.typing import DType
+from keras_losskit.typing import ReductionLike
+from keras_losskit.typing import Tensor
+from keras_losskit.typing import TensorLike
+from keras_losskit.typing import Weight
 
 
-def lovasz_softmax(y_true, y_pred, *, per_image=True, from_logits=False):
+def lovasz_softmax(
+    y_true: TensorLike,
+    y_pred: TensorLike,
+    *,
+    per_image: bool = True,
+    from_logits: bool = False,
+) -> Tensor:
     """Lovasz-softmax loss: a convex surrogate of one less the Jaccard index.
 
     `loss = mean over the classes c that are present of sum(sorted(e) * g)` with
@@ -89,22 +103,24 @@ class LovaszSoftmax(ClassLoss):
 
     def __init__(
         self,
-        reduction="sum_over_batch_size",
-        name="lovasz_softmax",
-        dtype=None,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "lovasz_softmax",
+        dtype: DType | None = None,
         *,
-        per_image=True,
-        from_logits=False,
-        weight=1.0,
+        per_image: bool = True,
+        from_logits: bool = False,
+        weight: Weight = 1.0,
     ):
         super().__init__(
             reduction, name, dtype, from_logits=from_logits, weight=weight
         )
         self.per_image = per_image
 
-    def call_on_logits(self, y_true, logits):
+    def call_on_logits(
+        self, y_true: TensorLike, logits: Logits | Probabilities
+    ) -> Tensor:
         """`call`, from what other losses derived from the same logits."""
         return _lovasz(y_true, logits, self.per_image)
 
-    def settings(self):
+    def settings(self) -> Config:
         return {"per_image": self.per_image, "from_logits": self.from_logits}

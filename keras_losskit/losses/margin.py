@@ -3,10 +3,14 @@
 import keras
 
 from keras_losskit.losses.base import LossMixin
+from keras_losskit.typing import DType
+from keras_losskit.typing import KerasLoss
+from keras_losskit.typing import ReductionLike
+from keras_losskit.typing import Weight
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
-class Hinge(LossMixin, keras.losses.Hinge):
+class Hinge(LossMixin, KerasLoss[keras.losses.Hinge]):
     """Hinge loss.
 
     `loss = mean(max(1 - y_true * y_pred, 0), axis=-1)`, `y_true` -1 or 1; 0 and
@@ -23,11 +27,11 @@ class Hinge(LossMixin, keras.losses.Hinge):
 
     def __init__(
         self,
-        reduction="sum_over_batch_size",
-        name="hinge",
-        dtype=None,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "hinge",
+        dtype: DType | None = None,
         *,
-        weight=1.0,
+        weight: Weight = 1.0,
     ):
         super().__init__(
             reduction=reduction,
@@ -38,7 +42,7 @@ class Hinge(LossMixin, keras.losses.Hinge):
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
-class SquaredHinge(LossMixin, keras.losses.SquaredHinge):
+class SquaredHinge(LossMixin, KerasLoss[keras.losses.SquaredHinge]):
     """Squared hinge loss.
 
     `loss = mean(max(1 - y_true * y_pred, 0) ** 2, axis=-1)`, `y_true` -1 or 1;
@@ -55,11 +59,11 @@ class SquaredHinge(LossMixin, keras.losses.SquaredHinge):
 
     def __init__(
         self,
-        reduction="sum_over_batch_size",
-        name="squared_hinge",
-        dtype=None,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "squared_hinge",
+        dtype: DType | None = None,
         *,
-        weight=1.0,
+        weight: Weight = 1.0,
     ):
         super().__init__(
             reduction=reduction,
@@ -70,7 +74,7 @@ class SquaredHinge(LossMixin, keras.losses.SquaredHinge):
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
-class CategoricalHinge(LossMixin, keras.losses.CategoricalHinge):
+class CategoricalHinge(LossMixin, KerasLoss[keras.losses.CategoricalHinge]):
     """Hinge loss between the true class and the best of the others.
 
     `loss = max(neg - pos + 1, 0)` with `neg = max((1 - y_true) * y_pred)` and
@@ -87,11 +91,11 @@ class CategoricalHinge(LossMixin, keras.losses.CategoricalHinge):
 
     def __init__(
         self,
-        reduction="sum_over_batch_size",
-        name="categorical_hinge",
-        dtype=None,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "categorical_hinge",
+        dtype: DType | None = None,
         *,
-        weight=1.0,
+        weight: Weight = 1.0,
     ):
         super().__init__(
             reduction=reduction,

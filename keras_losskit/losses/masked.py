@@ -1,6 +1,7 @@
 """`Masked`: a loss that leaves out targets of one value."""
 
 import math
+from typing import Self
 
 import keras
 from keras import ops
@@ -15,6 +16,10 @@ from keras_losskit.losses.evaluation import without_lists
 from keras_losskit.losses.serialization import serialized_loss
 from keras_losskit.reductions.alignment import align
 from keras_losskit.reductions.base import without_version
+from keras_losskit.typing import Config
+from keras_losskit.typing import LossObject
+from keras_losskit.typing import Tensor
+from keras_losskit.typing import TensorLike
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
@@ -43,21 +48,34 @@ class Masked(Composite):
         4.0
     """
 
-    def __init__(self, loss, ignore_value, *, elementwise=False, name=None):
+    def __init__(
+        self,
+        loss: LossObject,
+        ignore_value: float,
+        *,
+        elementwise: bool = False,
+        name: str | None = None,
+    ):
         super().__init__(name=name or loss.name)
         self.loss = loss
         self.ignore_value = ignore_value
         self.elementwise = elementwise
 
     @property
-    def parts(self):
+    def parts(self) -> tuple[Part, ...]:
         """The terms, as a tuple of `Part`."""
         if is_composite(self.loss):
             return tuple(self.loss.parts)
         weight = parts_of(self.loss)[0].weight
         return (Part(self.name, weight, self.loss),)
 
-    def part_values(self, y_true, y_pred, sample_weight=None, mask=None):
+    def part_values(
+        self,
+        y_true: TensorLike,
+        y_pred: TensorLike,
+        sample_weight: TensorLike | None = None,
+        mask: TensorLike | None = None,
+    ) -> list[Tensor]:
         y_true = ops.convert_to_tensor(without_lists(y_true))
         predicted = _keras.get_keras_mask(y_pred)
         y_pred = ops.convert_to_tensor(without_lists(y_pred))
@@ -85,7 +103,7 @@ class Masked(Composite):
             return ops.logical_not(ops.isnan(y_true))
         return ops.not_equal(y_true, self.ignore_value)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             "loss": serialized_loss(self.loss),
             "ignore_value": self.ignore_value,
@@ -95,7 +113,7 @@ class Masked(Composite):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         config = without_version(cls, config)
         config["loss"] = keras.saving.deserialize_keras_object(config["loss"])
         return cls(**config)

@@ -3,6 +3,8 @@
 import inspect
 import re
 
+from keras_losskit.typing import LossObject
+
 
 def snake_case(name):
     """`name` as Keras writes it in logs: `MeanSquaredError` with underscores.
@@ -30,7 +32,7 @@ def function_name(fn):
     )
 
 
-def has_default_name(loss):
+def has_default_name(loss: LossObject) -> bool:
     """Whether `loss` bears a name that its user did not write.
 
     Args:

@@ -5,12 +5,22 @@ from keras import ops
 
 from keras_losskit.losses.base import ClassLoss
 from keras_losskit.losses.labels import one_hot_like
+from keras_losskit.losses.logits import Logits
+from keras_losskit.losses.logits import Probabilities
 from keras_losskit.losses.logits import predicted
+from keras_losskit.typing import Config
+from keras_losskit.typing import DType
+from keras_losskit.typing import ReductionLike
+from keras_losskit.typing import Tensor
+from keras_losskit.typing import TensorLike
+from keras_losskit.typing import Weight
 
 _EPSILON = 1e-5
 
 
-def generalized_dice(y_true, y_pred, *, from_logits=False):
+def generalized_dice(
+    y_true: TensorLike, y_pred: TensorLike, *, from_logits: bool = False
+) -> Tensor:
     """Dice loss with classes weighted by their inverse squared volume.
 
     `loss = 1 - 2 * sum(w * sum(y_true * p)) / sum(w * sum(y_true + p))`, inner
@@ -54,14 +64,14 @@ def _generalized_dice(y_true, prediction):
 
 
 def focal_tversky(
-    y_true,
-    y_pred,
+    y_true: TensorLike,
+    y_pred: TensorLike,
     *,
-    alpha=0.7,
-    beta=0.3,
-    gamma=4.0 / 3.0,
-    from_logits=False,
-):
+    alpha: float = 0.7,
+    beta: float = 0.3,
+    gamma: float = 4.0 / 3.0,
+    from_logits: bool = False,
+) -> Tensor:
     """Tversky loss that makes much of the classes that overlap badly.
 
     `loss = mean((1 - ti) ** (1 / gamma))` over the classes, with `ti = tp / (tp
@@ -141,18 +151,20 @@ class GeneralizedDice(ClassLoss):
 
     def __init__(
         self,
-        reduction="sum_over_batch_size",
-        name="generalized_dice",
-        dtype=None,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "generalized_dice",
+        dtype: DType | None = None,
         *,
-        from_logits=False,
-        weight=1.0,
+        from_logits: bool = False,
+        weight: Weight = 1.0,
     ):
         super().__init__(
             reduction, name, dtype, from_logits=from_logits, weight=weight
         )
 
-    def call_on_logits(self, y_true, logits):
+    def call_on_logits(
+        self, y_true: TensorLike, logits: Logits | Probabilities
+    ) -> Tensor:
         """`call`, from what other losses derived from the same logits."""
         return _generalized_dice(y_true, logits)
 
@@ -185,15 +197,15 @@ class FocalTversky(ClassLoss):
 
     def __init__(
         self,
-        reduction="sum_over_batch_size",
-        name="focal_tversky",
-        dtype=None,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "focal_tversky",
+        dtype: DType | None = None,
         *,
-        alpha=0.7,
-        beta=0.3,
-        gamma=4.0 / 3.0,
-        from_logits=False,
-        weight=1.0,
+        alpha: float = 0.7,
+        beta: float = 0.3,
+        gamma: float = 4.0 / 3.0,
+        from_logits: bool = False,
+        weight: Weight = 1.0,
     ):
         super().__init__(
             reduction, name, dtype, from_logits=from_logits, weight=weight
@@ -206,11 +218,13 @@ class FocalTversky(ClassLoss):
         self.beta = beta
         self.gamma = gamma
 
-    def call_on_logits(self, y_true, logits):
+    def call_on_logits(
+        self, y_true: TensorLike, logits: Logits | Probabilities
+    ) -> Tensor:
         """`call`, from what other losses derived from the same logits."""
         return _focal_tversky(y_true, logits, self.alpha, self.beta, self.gamma)
 
-    def settings(self):
+    def settings(self) -> Config:
         return {
             "alpha": self.alpha,
             "beta": self.beta,

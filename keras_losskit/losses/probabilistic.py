@@ -3,10 +3,15 @@
 import keras
 
 from keras_losskit.losses.base import LossMixin
+from keras_losskit.typing import Config
+from keras_losskit.typing import DType
+from keras_losskit.typing import KerasLoss
+from keras_losskit.typing import ReductionLike
+from keras_losskit.typing import Weight
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
-class KLDivergence(LossMixin, keras.losses.KLDivergence):
+class KLDivergence(LossMixin, KerasLoss[keras.losses.KLDivergence]):
     """Kullback-Leibler divergence of predicted from true probabilities.
 
     `loss = sum(y_true * log(y_true / y_pred), axis=-1)`, both clipped to
@@ -23,11 +28,11 @@ class KLDivergence(LossMixin, keras.losses.KLDivergence):
 
     def __init__(
         self,
-        reduction="sum_over_batch_size",
-        name="kl_divergence",
-        dtype=None,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "kl_divergence",
+        dtype: DType | None = None,
         *,
-        weight=1.0,
+        weight: Weight = 1.0,
     ):
         super().__init__(
             reduction=reduction,
@@ -38,7 +43,7 @@ class KLDivergence(LossMixin, keras.losses.KLDivergence):
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
-class Poisson(LossMixin, keras.losses.Poisson):
+class Poisson(LossMixin, KerasLoss[keras.losses.Poisson]):
     """Poisson negative log-likelihood, less a constant.
 
     `loss = mean(y_pred - y_true * log(y_pred + epsilon), axis=-1)`.
@@ -54,11 +59,11 @@ class Poisson(LossMixin, keras.losses.Poisson):
 
     def __init__(
         self,
-        reduction="sum_over_batch_size",
-        name="poisson",
-        dtype=None,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "poisson",
+        dtype: DType | None = None,
         *,
-        weight=1.0,
+        weight: Weight = 1.0,
     ):
         super().__init__(
             reduction=reduction,
@@ -69,7 +74,7 @@ class Poisson(LossMixin, keras.losses.Poisson):
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
-class BinaryCrossentropy(LossMixin, keras.losses.BinaryCrossentropy):
+class BinaryCrossentropy(LossMixin, KerasLoss[keras.losses.BinaryCrossentropy]):
     """Binary crossentropy.
 
     `loss = mean(-y_true * log(p) - (1 - y_true) * log(1 - p), axis)`.
@@ -90,14 +95,14 @@ class BinaryCrossentropy(LossMixin, keras.losses.BinaryCrossentropy):
 
     def __init__(
         self,
-        from_logits=False,
-        label_smoothing=0.0,
-        axis=-1,
-        reduction="sum_over_batch_size",
-        name="binary_crossentropy",
-        dtype=None,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: int = -1,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "binary_crossentropy",
+        dtype: DType | None = None,
         *,
-        weight=1.0,
+        weight: Weight = 1.0,
     ):
         super().__init__(
             from_logits=from_logits,
@@ -112,7 +117,7 @@ class BinaryCrossentropy(LossMixin, keras.losses.BinaryCrossentropy):
         self.label_smoothing = label_smoothing
         self.axis = axis
 
-    def settings(self):
+    def settings(self) -> Config:
         return {
             "from_logits": self.from_logits,
             "label_smoothing": self.label_smoothing,
@@ -120,13 +125,15 @@ class BinaryCrossentropy(LossMixin, keras.losses.BinaryCrossentropy):
         }
 
     @property
-    def values_follow_batch(self):
+    def values_follow_batch(self) -> bool:
         """Whether the values have the batch in front."""
         return self.axis != 0
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
-class BinaryFocalCrossentropy(LossMixin, keras.losses.BinaryFocalCrossentropy):
+class BinaryFocalCrossentropy(
+    LossMixin, KerasLoss[keras.losses.BinaryFocalCrossentropy]
+):
     """Binary crossentropy that makes little of easy examples.
 
     `loss = mean((1 - pt) ** gamma * crossentropy, axis)`, `pt` being the
@@ -155,17 +162,17 @@ class BinaryFocalCrossentropy(LossMixin, keras.losses.BinaryFocalCrossentropy):
 
     def __init__(
         self,
-        apply_class_balancing=False,
-        alpha=0.25,
-        gamma=2.0,
-        from_logits=False,
-        label_smoothing=0.0,
-        axis=-1,
-        reduction="sum_over_batch_size",
-        name="binary_focal_crossentropy",
-        dtype=None,
+        apply_class_balancing: bool = False,
+        alpha: float = 0.25,
+        gamma: float = 2.0,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: int = -1,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "binary_focal_crossentropy",
+        dtype: DType | None = None,
         *,
-        weight=1.0,
+        weight: Weight = 1.0,
     ):
         super().__init__(
             apply_class_balancing=apply_class_balancing,
@@ -186,7 +193,7 @@ class BinaryFocalCrossentropy(LossMixin, keras.losses.BinaryFocalCrossentropy):
         self.label_smoothing = label_smoothing
         self.axis = axis
 
-    def settings(self):
+    def settings(self) -> Config:
         return {
             "apply_class_balancing": self.apply_class_balancing,
             "alpha": self.alpha,
@@ -197,14 +204,14 @@ class BinaryFocalCrossentropy(LossMixin, keras.losses.BinaryFocalCrossentropy):
         }
 
     @property
-    def values_follow_batch(self):
+    def values_follow_batch(self) -> bool:
         """Whether the values have the batch in front."""
         return self.axis != 0
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
 class CategoricalGeneralizedCrossEntropy(
-    LossMixin, keras.losses.CategoricalGeneralizedCrossEntropy
+    LossMixin, KerasLoss[keras.losses.CategoricalGeneralizedCrossEntropy]
 ):
     """Generalized crossentropy, robust to noisy labels.
 
@@ -231,12 +238,12 @@ class CategoricalGeneralizedCrossEntropy(
 
     def __init__(
         self,
-        q=0.5,
-        reduction="sum_over_batch_size",
-        name="categorical_generalized_cross_entropy",
-        dtype=None,
+        q: float = 0.5,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "categorical_generalized_cross_entropy",
+        dtype: DType | None = None,
         *,
-        weight=1.0,
+        weight: Weight = 1.0,
     ):
         super().__init__(
             q=q,
@@ -247,7 +254,7 @@ class CategoricalGeneralizedCrossEntropy(
         )
         self.q = q
 
-    def settings(self):
+    def settings(self) -> Config:
         return {
             "q": self.q,
         }

@@ -3,10 +3,15 @@
 import keras
 
 from keras_losskit.losses.base import LossMixin
+from keras_losskit.typing import Config
+from keras_losskit.typing import DType
+from keras_losskit.typing import KerasLoss
+from keras_losskit.typing import ReductionLike
+from keras_losskit.typing import Weight
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
-class MeanSquaredError(LossMixin, keras.losses.MeanSquaredError):
+class MeanSquaredError(LossMixin, KerasLoss[keras.losses.MeanSquaredError]):
     """Mean squared error.
 
     `loss = mean((y_true - y_pred) ** 2, axis=-1)`.
@@ -22,11 +27,11 @@ class MeanSquaredError(LossMixin, keras.losses.MeanSquaredError):
 
     def __init__(
         self,
-        reduction="sum_over_batch_size",
-        name="mean_squared_error",
-        dtype=None,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "mean_squared_error",
+        dtype: DType | None = None,
         *,
-        weight=1.0,
+        weight: Weight = 1.0,
     ):
         super().__init__(
             reduction=reduction,
@@ -37,7 +42,7 @@ class MeanSquaredError(LossMixin, keras.losses.MeanSquaredError):
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
-class MeanAbsoluteError(LossMixin, keras.losses.MeanAbsoluteError):
+class MeanAbsoluteError(LossMixin, KerasLoss[keras.losses.MeanAbsoluteError]):
     """Mean absolute error.
 
     `loss = mean(abs(y_true - y_pred), axis=-1)`.
@@ -53,11 +58,11 @@ class MeanAbsoluteError(LossMixin, keras.losses.MeanAbsoluteError):
 
     def __init__(
         self,
-        reduction="sum_over_batch_size",
-        name="mean_absolute_error",
-        dtype=None,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "mean_absolute_error",
+        dtype: DType | None = None,
         *,
-        weight=1.0,
+        weight: Weight = 1.0,
     ):
         super().__init__(
             reduction=reduction,
@@ -69,7 +74,7 @@ class MeanAbsoluteError(LossMixin, keras.losses.MeanAbsoluteError):
 
 @keras.saving.register_keras_serializable("keras_losskit")
 class MeanAbsolutePercentageError(
-    LossMixin, keras.losses.MeanAbsolutePercentageError
+    LossMixin, KerasLoss[keras.losses.MeanAbsolutePercentageError]
 ):
     """Mean absolute error relative to the target, in percent.
 
@@ -86,11 +91,11 @@ class MeanAbsolutePercentageError(
 
     def __init__(
         self,
-        reduction="sum_over_batch_size",
-        name="mean_absolute_percentage_error",
-        dtype=None,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "mean_absolute_percentage_error",
+        dtype: DType | None = None,
         *,
-        weight=1.0,
+        weight: Weight = 1.0,
     ):
         super().__init__(
             reduction=reduction,
@@ -102,7 +107,7 @@ class MeanAbsolutePercentageError(
 
 @keras.saving.register_keras_serializable("keras_losskit")
 class MeanSquaredLogarithmicError(
-    LossMixin, keras.losses.MeanSquaredLogarithmicError
+    LossMixin, KerasLoss[keras.losses.MeanSquaredLogarithmicError]
 ):
     """Mean squared error of logarithms.
 
@@ -119,11 +124,11 @@ class MeanSquaredLogarithmicError(
 
     def __init__(
         self,
-        reduction="sum_over_batch_size",
-        name="mean_squared_logarithmic_error",
-        dtype=None,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "mean_squared_logarithmic_error",
+        dtype: DType | None = None,
         *,
-        weight=1.0,
+        weight: Weight = 1.0,
     ):
         super().__init__(
             reduction=reduction,
@@ -134,7 +139,7 @@ class MeanSquaredLogarithmicError(
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
-class Huber(LossMixin, keras.losses.Huber):
+class Huber(LossMixin, KerasLoss[keras.losses.Huber]):
     """Huber loss: quadratic for small errors, linear for large ones.
 
     `loss = mean(e ** 2 / 2 if abs(e) <= delta else delta * abs(e) - delta ** 2
@@ -156,12 +161,12 @@ class Huber(LossMixin, keras.losses.Huber):
 
     def __init__(
         self,
-        delta=1.0,
-        reduction="sum_over_batch_size",
-        name="huber_loss",
-        dtype=None,
+        delta: float = 1.0,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "huber_loss",
+        dtype: DType | None = None,
         *,
-        weight=1.0,
+        weight: Weight = 1.0,
     ):
         super().__init__(
             delta=delta,
@@ -172,14 +177,14 @@ class Huber(LossMixin, keras.losses.Huber):
         )
         self.delta = delta
 
-    def settings(self):
+    def settings(self) -> Config:
         return {
             "delta": self.delta,
         }
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
-class LogCosh(LossMixin, keras.losses.LogCosh):
+class LogCosh(LossMixin, KerasLoss[keras.losses.LogCosh]):
     """Logarithm of the hyperbolic cosine of the error.
 
     `loss = mean(log(cosh(y_true - y_pred)), axis=-1)`.
@@ -195,11 +200,11 @@ class LogCosh(LossMixin, keras.losses.LogCosh):
 
     def __init__(
         self,
-        reduction="sum_over_batch_size",
-        name="log_cosh",
-        dtype=None,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "log_cosh",
+        dtype: DType | None = None,
         *,
-        weight=1.0,
+        weight: Weight = 1.0,
     ):
         super().__init__(
             reduction=reduction,

@@ -1,6 +1,7 @@
 """From what a user writes in `compile(loss=...)` to a loss object, and back."""
 
 import inspect
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,11 +14,18 @@ from keras_losskit.losses.composition import WeightedSum
 from keras_losskit.losses.function import FunctionLoss
 from keras_losskit.losses.serialization import serialized_function
 from keras_losskit.losses.serialization import serialized_loss
+from keras_losskit.typing import Config
+from keras_losskit.typing import LossLike
+from keras_losskit.typing import Structure
 
 _BY_SHAPE = ("crossentropy", "ce")
 
 
-def get(identifier, y_true=None, y_pred=None):
+def get(
+    identifier: LossLike | Config | None,
+    y_true: Structure | None = None,
+    y_pred: Structure | None = None,
+) -> Any:
     """The loss that `identifier` stands for, composable.
 
     Args:
@@ -48,7 +56,7 @@ def get(identifier, y_true=None, y_pred=None):
     if isinstance(identifier, dict):
         identifier = deserialize(identifier)
     if inspect.isclass(identifier):
-        identifier = identifier()
+        identifier = identifier()  # type: ignore[assignment]  # a loss
     if isinstance(identifier, keras.losses.Loss):
         return _discovered(_composable(identifier), y_true, y_pred)
     if callable(identifier):
@@ -141,7 +149,7 @@ def _shape(x):
     return tuple(x.shape) if hasattr(x, "shape") else np.shape(x)
 
 
-def serialize(loss):
+def serialize(loss: LossLike | Config | None) -> Any:
     """The config of whatever `get` takes.
 
     Args:
@@ -161,15 +169,16 @@ def serialize(loss):
     if loss is None or isinstance(loss, str | dict):
         return loss
     if inspect.isclass(loss):
-        loss = loss()
+        loss = loss()  # type: ignore[assignment]  # of that class
     if isinstance(loss, keras.losses.Loss):
         return serialized_loss(loss)
+    name = getattr(loss, "__name__", repr(loss))
     if _class_of_function(loss) is not None:
-        return loss.__name__
-    return serialized_function(loss, getattr(loss, "__name__", repr(loss)))
+        return name
+    return serialized_function(loss, name)
 
 
-def deserialize(config):
+def deserialize(config: Any) -> Any:
     """What `serialize` was given: a name, a function, a `Loss` or `None`.
 
     Example:

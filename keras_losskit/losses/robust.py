@@ -6,9 +6,17 @@ from keras import ops
 from keras_losskit.losses.base import Loss
 from keras_losskit.losses.function import same_rank
 from keras_losskit.reductions.alignment import wide
+from keras_losskit.typing import Config
+from keras_losskit.typing import DType
+from keras_losskit.typing import ReductionLike
+from keras_losskit.typing import Tensor
+from keras_losskit.typing import TensorLike
+from keras_losskit.typing import Weight
 
 
-def pinball(y_true, y_pred, *, quantile=0.5):
+def pinball(
+    y_true: TensorLike, y_pred: TensorLike, *, quantile: float = 0.5
+) -> Tensor:
     """Pinball loss: asymmetric absolute error whose minimiser is a quantile.
 
     `loss = mean(max(q * e, (q - 1) * e), axis=-1)` with `e = y_true - y_pred`.
@@ -39,7 +47,9 @@ def pinball(y_true, y_pred, *, quantile=0.5):
     )
 
 
-def charbonnier(y_true, y_pred, *, epsilon=1e-3):
+def charbonnier(
+    y_true: TensorLike, y_pred: TensorLike, *, epsilon: float = 1e-3
+) -> Tensor:
     """Charbonnier loss: absolute error that is smooth at 0.
 
     `loss = mean(sqrt((y_true - y_pred) ** 2 + epsilon ** 2), axis=-1)`.
@@ -107,20 +117,20 @@ class Pinball(Loss):
 
     def __init__(
         self,
-        reduction="sum_over_batch_size",
-        name="pinball",
-        dtype=None,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "pinball",
+        dtype: DType | None = None,
         *,
-        quantile=0.5,
-        weight=1.0,
+        quantile: float = 0.5,
+        weight: Weight = 1.0,
     ):
         super().__init__(reduction, name, dtype, weight=weight)
         self.quantile = _checked_quantile(quantile)
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
         return pinball(y_true, y_pred, quantile=self.quantile)
 
-    def settings(self):
+    def settings(self) -> Config:
         return {"quantile": self.quantile}
 
 
@@ -148,18 +158,18 @@ class Charbonnier(Loss):
 
     def __init__(
         self,
-        reduction="sum_over_batch_size",
-        name="charbonnier",
-        dtype=None,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "charbonnier",
+        dtype: DType | None = None,
         *,
-        epsilon=1e-3,
-        weight=1.0,
+        epsilon: float = 1e-3,
+        weight: Weight = 1.0,
     ):
         super().__init__(reduction, name, dtype, weight=weight)
         self.epsilon = _checked_epsilon(epsilon)
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
         return charbonnier(y_true, y_pred, epsilon=self.epsilon)
 
-    def settings(self):
+    def settings(self) -> Config:
         return {"epsilon": self.epsilon}

@@ -4,10 +4,18 @@ import keras
 
 from keras_losskit.losses.base import LossMixin
 from keras_losskit.losses.logits import Logits
+from keras_losskit.losses.logits import Probabilities
+from keras_losskit.typing import Config
+from keras_losskit.typing import DType
+from keras_losskit.typing import KerasLoss
+from keras_losskit.typing import ReductionLike
+from keras_losskit.typing import Tensor
+from keras_losskit.typing import TensorLike
+from keras_losskit.typing import Weight
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
-class Dice(LossMixin, keras.losses.Dice):
+class Dice(LossMixin, KerasLoss[keras.losses.Dice]):
     """Dice loss: one less the overlap of targets and predictions.
 
     `loss = 1 - 2 * sum(y_true * p) / (sum(y_true) + sum(p) + epsilon)`, the
@@ -33,13 +41,13 @@ class Dice(LossMixin, keras.losses.Dice):
 
     def __init__(
         self,
-        reduction="sum_over_batch_size",
-        name="dice",
-        axis=None,
-        dtype=None,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "dice",
+        axis: int | tuple[int, ...] | None = None,
+        dtype: DType | None = None,
         *,
-        from_logits=False,
-        weight=1.0,
+        from_logits: bool = False,
+        weight: Weight = 1.0,
     ):
         super().__init__(
             axis=axis,
@@ -51,29 +59,31 @@ class Dice(LossMixin, keras.losses.Dice):
         self.axis = axis
         self.from_logits = from_logits
 
-    def settings(self):
+    def settings(self) -> Config:
         return {
             "axis": self.axis,
             "from_logits": self.from_logits,
         }
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
         if self.from_logits:
             return self.call_on_logits(y_true, Logits(y_pred))
         return super().call(y_true, y_pred)
 
-    def call_on_logits(self, y_true, logits):
+    def call_on_logits(
+        self, y_true: TensorLike, logits: Logits | Probabilities
+    ) -> Tensor:
         """`call`, from what other losses derived from the same logits."""
         return super().call(y_true, logits.probabilities())
 
     @property
-    def shares_logits(self):
+    def shares_logits(self) -> bool:
         """Whether a composite may hand over its softmax."""
         return self.from_logits
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
-class Tversky(LossMixin, keras.losses.Tversky):
+class Tversky(LossMixin, KerasLoss[keras.losses.Tversky]):
     """Tversky loss: Dice loss with weights for either kind of error.
 
     `loss = 1 - tp / (tp + alpha * fp + beta * fn + epsilon)`, with `tp =
@@ -103,15 +113,15 @@ class Tversky(LossMixin, keras.losses.Tversky):
 
     def __init__(
         self,
-        alpha=0.5,
-        beta=0.5,
-        reduction="sum_over_batch_size",
-        name="tversky",
-        axis=None,
-        dtype=None,
+        alpha: float = 0.5,
+        beta: float = 0.5,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "tversky",
+        axis: int | tuple[int, ...] | None = None,
+        dtype: DType | None = None,
         *,
-        from_logits=False,
-        weight=1.0,
+        from_logits: bool = False,
+        weight: Weight = 1.0,
     ):
         super().__init__(
             alpha=alpha,
@@ -127,7 +137,7 @@ class Tversky(LossMixin, keras.losses.Tversky):
         self.axis = axis
         self.from_logits = from_logits
 
-    def settings(self):
+    def settings(self) -> Config:
         return {
             "alpha": self.alpha,
             "beta": self.beta,
@@ -135,16 +145,18 @@ class Tversky(LossMixin, keras.losses.Tversky):
             "from_logits": self.from_logits,
         }
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
         if self.from_logits:
             return self.call_on_logits(y_true, Logits(y_pred))
         return super().call(y_true, y_pred)
 
-    def call_on_logits(self, y_true, logits):
+    def call_on_logits(
+        self, y_true: TensorLike, logits: Logits | Probabilities
+    ) -> Tensor:
         """`call`, from what other losses derived from the same logits."""
         return super().call(y_true, logits.probabilities())
 
     @property
-    def shares_logits(self):
+    def shares_logits(self) -> bool:
         """Whether a composite may hand over its softmax."""
         return self.from_logits

@@ -3,10 +3,14 @@
 import keras
 
 from keras_losskit.losses.base import LossMixin
+from keras_losskit.typing import DType
+from keras_losskit.typing import KerasLoss
+from keras_losskit.typing import ReductionLike
+from keras_losskit.typing import Weight
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
-class CTC(LossMixin, keras.losses.CTC):
+class CTC(LossMixin, KerasLoss[keras.losses.CTC]):
     """Connectionist temporal classification.
 
     `loss = -log(p(y_true))`, summed over all alignments with the logits; label
@@ -26,11 +30,11 @@ class CTC(LossMixin, keras.losses.CTC):
 
     def __init__(
         self,
-        reduction="sum_over_batch_size",
-        name="ctc",
-        dtype=None,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "ctc",
+        dtype: DType | None = None,
         *,
-        weight=1.0,
+        weight: Weight = 1.0,
     ):
         super().__init__(
             reduction=reduction,

@@ -3,10 +3,15 @@
 import keras
 
 from keras_losskit.losses.base import LossMixin
+from keras_losskit.typing import Config
+from keras_losskit.typing import DType
+from keras_losskit.typing import KerasLoss
+from keras_losskit.typing import ReductionLike
+from keras_losskit.typing import Weight
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
-class CosineSimilarity(LossMixin, keras.losses.CosineSimilarity):
+class CosineSimilarity(LossMixin, KerasLoss[keras.losses.CosineSimilarity]):
     """Negative cosine similarity: -1 for the same direction.
 
     `loss = -sum(y_true * y_pred, axis) / (norm(y_true) * norm(y_pred))`.
@@ -23,12 +28,12 @@ class CosineSimilarity(LossMixin, keras.losses.CosineSimilarity):
 
     def __init__(
         self,
-        axis=-1,
-        reduction="sum_over_batch_size",
-        name="cosine_similarity",
-        dtype=None,
+        axis: int = -1,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "cosine_similarity",
+        dtype: DType | None = None,
         *,
-        weight=1.0,
+        weight: Weight = 1.0,
     ):
         super().__init__(
             axis=axis,
@@ -39,19 +44,19 @@ class CosineSimilarity(LossMixin, keras.losses.CosineSimilarity):
         )
         self.axis = axis
 
-    def settings(self):
+    def settings(self) -> Config:
         return {
             "axis": self.axis,
         }
 
     @property
-    def values_follow_batch(self):
+    def values_follow_batch(self) -> bool:
         """Whether the values have the batch in front."""
         return self.axis != 0
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
-class Circle(LossMixin, keras.losses.Circle):
+class Circle(LossMixin, KerasLoss[keras.losses.Circle]):
     """Circle loss between integer labels and unit-norm embeddings.
 
     Over the pairs of a batch: `loss = softplus(logsumexp(gamma * an * (sn -
@@ -77,14 +82,14 @@ class Circle(LossMixin, keras.losses.Circle):
 
     def __init__(
         self,
-        gamma=80.0,
-        margin=0.4,
-        remove_diagonal=True,
-        reduction="sum_over_batch_size",
-        name="circle",
-        dtype=None,
+        gamma: float = 80.0,
+        margin: float = 0.4,
+        remove_diagonal: bool = True,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "circle",
+        dtype: DType | None = None,
         *,
-        weight=1.0,
+        weight: Weight = 1.0,
     ):
         super().__init__(
             gamma=gamma,
@@ -99,7 +104,7 @@ class Circle(LossMixin, keras.losses.Circle):
         self.margin = margin
         self.remove_diagonal = remove_diagonal
 
-    def settings(self):
+    def settings(self) -> Config:
         return {
             "gamma": self.gamma,
             "margin": self.margin,

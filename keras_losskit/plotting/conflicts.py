@@ -1,13 +1,32 @@
 """`plot_gradient_conflicts`: a heat map of cosines."""
 
 import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from typing import Any
+from typing import Protocol
 
 import numpy as np
 
 from keras_losskit.plotting.drawing import new_axes
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
-def plot_gradient_conflicts(report, *, ax=None):
+
+class Conflicts(Protocol):
+    """What a `TermGradients` has."""
+
+    @property
+    def names(self) -> Sequence[str]: ...
+
+    @property
+    def cosines(self) -> Any: ...
+
+
+def plot_gradient_conflicts(
+    report: Conflicts, *, ax: "Axes | None" = None
+) -> "Axes":
     """Draw which terms pull the weights apart: cosines of their gradients.
 
     `cosine[i, j] = <g_i, g_j> / (|g_i| |g_j|)`: 1 where two terms want the same

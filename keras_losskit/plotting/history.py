@@ -1,5 +1,8 @@
 """`plot_terms` and `plot_weights`: what `fit` returned, over the epochs."""
 
+from typing import TYPE_CHECKING
+from typing import Literal
+
 from keras_losskit.plotting.drawing import WIDTH
 from keras_losskit.plotting.drawing import add_legend
 from keras_losskit.plotting.drawing import draw_lines
@@ -11,9 +14,19 @@ from keras_losskit.plotting.drawing import pyplot
 from keras_losskit.plotting.reading import kind_keys
 from keras_losskit.plotting.reading import separate_runs
 from keras_losskit.plotting.reading import stacked_keys
+from keras_losskit.typing import History
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
-def plot_terms(history, *, stack="kinds", log_scale=False):
+def plot_terms(
+    history: History,
+    *,
+    stack: Literal["kinds", "terms"] = "kinds",
+    log_scale: bool = False,
+) -> "Figure":
     """Draw what the loss was made of, over the epochs.
 
     Above, contributions (`weight * value`) as areas whose sum is `loss`, which
@@ -98,7 +111,9 @@ def plot_terms(history, *, stack="kinds", log_scale=False):
     return figure
 
 
-def plot_weights(history, *, ax=None, log_scale=False):
+def plot_weights(
+    history: History, *, ax: "Axes | None" = None, log_scale: bool = False
+) -> "Axes":
     """Draw the weights that move, over the epochs.
 
     Args:

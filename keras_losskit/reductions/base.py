@@ -1,9 +1,17 @@
 """`Reduction`, and the way from an identifier to a reduction."""
 
+from collections.abc import Callable
+from typing import Any
+from typing import Self
+
 import keras
 
 from keras_losskit.reductions.standard import BY_NAME
 from keras_losskit.reductions.standard import unreduced
+from keras_losskit.typing import Config
+from keras_losskit.typing import ReductionLike
+from keras_losskit.typing import Tensor
+from keras_losskit.typing import TensorLike
 
 
 class Reduction:
@@ -22,34 +30,39 @@ class Reduction:
     #: Raised when the meaning of a config changes; see `from_config`.
     version = 1
 
-    def __call__(self, values, sample_weight=None, mask=None):
+    def __call__(
+        self,
+        values: TensorLike,
+        sample_weight: TensorLike | None = None,
+        mask: TensorLike | None = None,
+    ) -> Tensor:
         """Reduce `values`, `(batch, d0, ..., dN)`, to a scalar."""
         raise NotImplementedError(
             f"Expected `{type(self).__name__}` to implement `__call__(values, "
             "sample_weight=None, mask=None)`."
         )
 
-    def settings(self):
+    def settings(self) -> Config:
         """The keyword arguments that make an equal reduction."""
         return {}
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**self.settings(), "version": self.version}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         return cls(**without_version(cls, config))
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         return (
             type(other) is type(self)
             and other.get_config() == self.get_config()
         )
 
-    def __hash__(self):
+    def __hash__(self) -> int:
         return hash((type(self), repr(self)))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         given = ", ".join(
             f"{key}={value!r}"
             for key, value in self.settings().items()
@@ -71,7 +84,7 @@ def without_version(cls, config):
     return config
 
 
-def get(identifier):
+def get(identifier: ReductionLike | Config) -> Callable[..., Tensor]:
     """The reduction that `identifier` stands for.
 
     Args:
@@ -105,7 +118,7 @@ def get(identifier):
     )
 
 
-def is_unreduced(identifier):
+def is_unreduced(identifier: ReductionLike) -> bool:
     """Whether `identifier` leaves the values as they are: `None`, `"none"`.
 
     Example:
@@ -115,7 +128,7 @@ def is_unreduced(identifier):
     return get(identifier) is unreduced
 
 
-def serialize(identifier):
+def serialize(identifier: ReductionLike) -> Any:
     """What JSON can hold of `identifier`; `get` reads it back.
 
     Args:

@@ -1,5 +1,8 @@
 """A reduction that looks at the classes of the samples."""
 
+from collections.abc import Mapping
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 from keras import ops
@@ -7,6 +10,9 @@ from keras import ops
 from keras_losskit.reductions.alignment import wide
 from keras_losskit.reductions.base import Reduction
 from keras_losskit.reductions.standard import mean
+from keras_losskit.typing import Config
+from keras_losskit.typing import Tensor
+from keras_losskit.typing import TensorLike
 
 
 def class_weighted(values, sample_weight=None, mask=None, *, y_true, weights):
@@ -68,7 +74,7 @@ class ClassWeighted(Reduction):
     #: Tells `losses.evaluate` to hand over the targets.
     uses_targets = True
 
-    def __init__(self, *, weights):
+    def __init__(self, *, weights: Sequence[float] | Mapping[int, float]):
         if isinstance(weights, dict):
             # A config that went through JSON has its keys as strings.
             given = {int(key): float(w) for key, w in weights.items()}
@@ -78,7 +84,13 @@ class ClassWeighted(Reduction):
         if not self.weights:
             raise ValueError("Expected a weight or more. Received: none")
 
-    def __call__(self, values, sample_weight=None, mask=None, y_true=None):
+    def __call__(
+        self,
+        values: TensorLike,
+        sample_weight: TensorLike | None = None,
+        mask: TensorLike | None = None,
+        y_true: TensorLike | None = None,
+    ) -> Tensor:
         if y_true is None:
             raise ValueError(
                 "Expected the targets, which `losses.evaluate` and every "
@@ -88,5 +100,5 @@ class ClassWeighted(Reduction):
             values, sample_weight, mask, y_true=y_true, weights=self.weights
         )
 
-    def settings(self):
+    def settings(self) -> Config:
         return {"weights": self.weights}

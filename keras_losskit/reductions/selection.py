@@ -13,6 +13,9 @@ from keras_losskit.reductions.alignment import candidates
 from keras_losskit.reductions.alignment import descending
 from keras_losskit.reductions.alignment import divided
 from keras_losskit.reductions.base import Reduction
+from keras_losskit.typing import Config
+from keras_losskit.typing import Tensor
+from keras_losskit.typing import TensorLike
 
 # What a product with a fraction may miss a whole number by, in float32.
 _ROUNDING = 1e-6
@@ -76,7 +79,12 @@ class MeanNonZero(Reduction):
         2.0
     """
 
-    def __call__(self, values, sample_weight=None, mask=None):
+    def __call__(
+        self,
+        values: TensorLike,
+        sample_weight: TensorLike | None = None,
+        mask: TensorLike | None = None,
+    ) -> Tensor:
         return mean_non_zero(values, sample_weight, mask)
 
 
@@ -100,7 +108,7 @@ class Threshold(Reduction):
         2.0
     """
 
-    def __init__(self, *, low=None, high=None):
+    def __init__(self, *, low: float | None = None, high: float | None = None):
         if low is None and high is None:
             raise ValueError(
                 "Expected `low`, `high` or both. Received: neither"
@@ -112,12 +120,17 @@ class Threshold(Reduction):
         self.low = low
         self.high = high
 
-    def __call__(self, values, sample_weight=None, mask=None):
+    def __call__(
+        self,
+        values: TensorLike,
+        sample_weight: TensorLike | None = None,
+        mask: TensorLike | None = None,
+    ) -> Tensor:
         return threshold(
             values, sample_weight, mask, low=self.low, high=self.high
         )
 
-    def settings(self):
+    def settings(self) -> Config:
         return {"low": self.low, "high": self.high}
 
 
@@ -149,7 +162,7 @@ class TopK(Reduction):
         3.0
     """
 
-    def __init__(self, *, fraction=None, k=None):
+    def __init__(self, *, fraction: float | None = None, k: int | None = None):
         if (fraction is None) == (k is None):
             raise ValueError(
                 "Expected either `fraction` or `k`. Received: "
@@ -164,12 +177,17 @@ class TopK(Reduction):
         self.fraction = fraction
         self.k = k
 
-    def __call__(self, values, sample_weight=None, mask=None):
+    def __call__(
+        self,
+        values: TensorLike,
+        sample_weight: TensorLike | None = None,
+        mask: TensorLike | None = None,
+    ) -> Tensor:
         return top_k(
             values, sample_weight, mask, fraction=self.fraction, k=self.k
         )
 
-    def settings(self):
+    def settings(self) -> Config:
         return {"fraction": self.fraction, "k": self.k}
 
 
@@ -193,15 +211,20 @@ class TrimmedMean(Reduction):
         2.0
     """
 
-    def __init__(self, *, fraction):
+    def __init__(self, *, fraction: float):
         if not 0.0 <= fraction < 0.5:
             raise ValueError(
                 f"Expected `fraction` in [0, 0.5). Received: {fraction}"
             )
         self.fraction = fraction
 
-    def __call__(self, values, sample_weight=None, mask=None):
+    def __call__(
+        self,
+        values: TensorLike,
+        sample_weight: TensorLike | None = None,
+        mask: TensorLike | None = None,
+    ) -> Tensor:
         return trimmed_mean(values, sample_weight, mask, fraction=self.fraction)
 
-    def settings(self):
+    def settings(self) -> Config:
         return {"fraction": self.fraction}

@@ -14,6 +14,9 @@ from keras_losskit.reductions.alignment import candidates
 from keras_losskit.reductions.alignment import descending
 from keras_losskit.reductions.alignment import divided
 from keras_losskit.reductions.base import Reduction
+from keras_losskit.typing import Config
+from keras_losskit.typing import Tensor
+from keras_losskit.typing import TensorLike
 
 
 def quantile(values, sample_weight=None, mask=None, *, q):
@@ -75,15 +78,20 @@ class Quantile(Reduction):
         2.0
     """
 
-    def __init__(self, *, q):
+    def __init__(self, *, q: float):
         if not 0.0 <= q <= 1.0:
             raise ValueError(f"Expected `q` in [0, 1]. Received: q={q}")
         self.q = q
 
-    def __call__(self, values, sample_weight=None, mask=None):
+    def __call__(
+        self,
+        values: TensorLike,
+        sample_weight: TensorLike | None = None,
+        mask: TensorLike | None = None,
+    ) -> Tensor:
         return quantile(values, sample_weight, mask, q=self.q)
 
-    def settings(self):
+    def settings(self) -> Config:
         return {"q": self.q}
 
 
@@ -112,17 +120,22 @@ class CVaR(Reduction):
         4.0
     """
 
-    def __init__(self, *, alpha):
+    def __init__(self, *, alpha: float):
         if not 0.0 <= alpha < 1.0:
             raise ValueError(
                 f"Expected `alpha` in [0, 1). Received: alpha={alpha}"
             )
         self.alpha = alpha
 
-    def __call__(self, values, sample_weight=None, mask=None):
+    def __call__(
+        self,
+        values: TensorLike,
+        sample_weight: TensorLike | None = None,
+        mask: TensorLike | None = None,
+    ) -> Tensor:
         return cvar(values, sample_weight, mask, alpha=self.alpha)
 
-    def settings(self):
+    def settings(self) -> Config:
         return {"alpha": self.alpha}
 
 
@@ -147,11 +160,16 @@ class Tilted(Reduction):
         0.6201
     """
 
-    def __init__(self, *, t):
+    def __init__(self, *, t: float):
         self.t = float(t)
 
-    def __call__(self, values, sample_weight=None, mask=None):
+    def __call__(
+        self,
+        values: TensorLike,
+        sample_weight: TensorLike | None = None,
+        mask: TensorLike | None = None,
+    ) -> Tensor:
         return tilted(values, sample_weight, mask, t=self.t)
 
-    def settings(self):
+    def settings(self) -> Config:
         return {"t": self.t}

@@ -1,6 +1,12 @@
 """`Schedule`, and what its subclasses share."""
 
+from typing import Self
+
 import keras
+
+from keras_losskit.typing import Config
+from keras_losskit.typing import Tensor
+from keras_losskit.typing import TensorLike
 
 
 def only_one(steps, epochs, owner):
@@ -52,24 +58,24 @@ class Schedule:
     #: Tells a schedule from other callables, whatever its class.
     is_schedule = True
 
-    def __call__(self, step, epoch):
+    def __call__(self, step: TensorLike, epoch: TensorLike) -> Tensor:
         raise NotImplementedError(
             f"Expected {type(self).__name__} to define "
             "`__call__(self, step, epoch)`."
         )
 
     @property
-    def variables(self):
+    def variables(self) -> list[keras.Variable]:
         """The `keras.Variable`s that the schedule reads, none by default."""
         return []
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         """Build a schedule from what `get_config` gave."""
         return cls(**config)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return constructor(self)

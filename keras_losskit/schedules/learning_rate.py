@@ -1,10 +1,17 @@
 """A schedule made of a Keras learning rate schedule."""
 
+from typing import Literal
+from typing import Self
+
 import keras
 from keras import ops
 
 from keras_losskit.schedules.base import Schedule
 from keras_losskit.schedules.base import constructor
+from keras_losskit.typing import Config
+from keras_losskit.typing import LearningRate
+from keras_losskit.typing import Tensor
+from keras_losskit.typing import TensorLike
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
@@ -30,7 +37,9 @@ class FromLearningRateSchedule(Schedule):
         0.25
     """
 
-    def __init__(self, schedule, *, by="step"):
+    def __init__(
+        self, schedule: LearningRate, *, by: Literal["step", "epoch"] = "step"
+    ):
         kind = keras.optimizers.schedules.LearningRateSchedule
         if not isinstance(schedule, kind):
             raise TypeError(
@@ -46,20 +55,20 @@ class FromLearningRateSchedule(Schedule):
         self.schedule = schedule
         self.by = by
 
-    def __call__(self, step, epoch):
+    def __call__(self, step: TensorLike, epoch: TensorLike) -> Tensor:
         count = ops.convert_to_tensor(step if self.by == "step" else epoch)
         return ops.cast(self.schedule(count), "float32")
 
-    def get_config(self):
+    def get_config(self) -> Config:
         schedule = keras.saving.serialize_keras_object(self.schedule)
         return {"schedule": schedule, "by": self.by}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         """Build a schedule from what `get_config` gave."""
         schedule = keras.saving.deserialize_keras_object(config["schedule"])
         return cls(schedule, by=config["by"])
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         inner = constructor(self.schedule)
         return f"FromLearningRateSchedule({inner}, by={self.by!r})"

@@ -1,5 +1,7 @@
 """A schedule that is constant between boundaries."""
 
+from collections.abc import Sequence
+
 import keras
 from keras import ops
 
@@ -7,6 +9,9 @@ from keras_losskit._checks import checked_count
 from keras_losskit._checks import checked_number
 from keras_losskit.schedules.base import Schedule
 from keras_losskit.schedules.base import only_one
+from keras_losskit.typing import Config
+from keras_losskit.typing import Tensor
+from keras_losskit.typing import TensorLike
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
@@ -35,7 +40,13 @@ class Piecewise(Schedule):
         [0.0, 0.0, 0.5, 0.5, 1.0, 1.0]
     """
 
-    def __init__(self, values, *, steps=None, epochs=None):
+    def __init__(
+        self,
+        values: Sequence[float],
+        *,
+        steps: Sequence[int] | None = None,
+        epochs: Sequence[int] | None = None,
+    ):
         boundaries, self.unit = only_one(steps, epochs, "Piecewise")
         self.values = [
             checked_number(v, "each of `values` of Piecewise") for v in values
@@ -55,7 +66,7 @@ class Piecewise(Schedule):
                 f"Received: values={values!r}, {self.unit}={boundaries!r}"
             )
 
-    def __call__(self, step, epoch):
+    def __call__(self, step: TensorLike, epoch: TensorLike) -> Tensor:
         count = step if self.unit == "steps" else epoch
         count = ops.cast(ops.convert_to_tensor(count), "float32")
         weight = ops.full_like(count, self.values[0])
@@ -65,8 +76,8 @@ class Piecewise(Schedule):
             weight = ops.where(count >= boundary, value, weight)
         return weight
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {"values": self.values, self.unit: self.boundaries}
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Piecewise({self.values}, {self.unit}={self.boundaries})"

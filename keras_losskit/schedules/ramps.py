@@ -9,6 +9,9 @@ from keras_losskit._checks import checked_count
 from keras_losskit._checks import checked_number
 from keras_losskit.schedules.base import Schedule
 from keras_losskit.schedules.base import only_one
+from keras_losskit.typing import Config
+from keras_losskit.typing import Tensor
+from keras_losskit.typing import TensorLike
 
 
 class Ramp(Schedule):
@@ -29,7 +32,14 @@ class Ramp(Schedule):
             argument is out of its range.
     """
 
-    def __init__(self, start, end, *, steps=None, epochs=None):
+    def __init__(
+        self,
+        start: float,
+        end: float,
+        *,
+        steps: int | None = None,
+        epochs: int | None = None,
+    ):
         owner = type(self).__name__
         length, unit = only_one(steps, epochs, owner)
         self.start = checked_number(start, f"`start` of {owner}")
@@ -37,27 +47,27 @@ class Ramp(Schedule):
         self.length = checked_count(length, f"`{unit}` of {owner}")
         self.unit = unit
 
-    def __call__(self, step, epoch):
+    def __call__(self, step: TensorLike, epoch: TensorLike) -> Tensor:
         return self.blend(self.fraction(step, epoch))
 
-    def elapsed(self, step, epoch):
+    def elapsed(self, step: TensorLike, epoch: TensorLike) -> Tensor:
         """Steps or epochs gone by, at most the length: a float32 scalar."""
         count = step if self.unit == "steps" else epoch
         count = ops.cast(ops.convert_to_tensor(count), "float32")
         return ops.clip(count, 0.0, float(self.length))
 
-    def fraction(self, step, epoch):
+    def fraction(self, step: TensorLike, epoch: TensorLike) -> Tensor:
         """Part of the way that is done, from 0 to 1."""
         return self.elapsed(step, epoch) / float(self.length)
 
-    def blend(self, fraction):
+    def blend(self, fraction: Tensor) -> Tensor:
         """The weight after a `fraction` of the way."""
         raise NotImplementedError
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {"start": self.start, "end": self.end, self.unit: self.length}
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return (
             f"{type(self).__name__}({self.start}, {self.end}, "
             f"{self.unit}={self.length})"
@@ -90,7 +100,7 @@ class Linear(Ramp):
         [0.0, 0.25, 1.0, 1.0]
     """
 
-    def blend(self, fraction):
+    def blend(self, fraction: Tensor) -> Tensor:
         # Not start + (end - start) * fraction: this is exact at both ends.
         return self.start * (1.0 - fraction) + self.end * fraction
 
@@ -121,7 +131,7 @@ class Cosine(Ramp):
         0.5
     """
 
-    def blend(self, fraction):
+    def blend(self, fraction: Tensor) -> Tensor:
         eased = 0.5 * (1.0 - ops.cos(math.pi * fraction))
         return self.start * (1.0 - eased) + self.end * eased
 
@@ -153,7 +163,14 @@ class Exponential(Ramp):
         [1.0, 0.1, 0.01]
     """
 
-    def __init__(self, start, end, *, steps=None, epochs=None):
+    def __init__(
+        self,
+        start: float,
+        end: float,
+        *,
+        steps: int | None = None,
+        epochs: int | None = None,
+    ):
         super().__init__(start, end, steps=steps, epochs=epochs)
         # Not `start * end > 0`: the product of small ones underflows.
         if (
@@ -166,7 +183,7 @@ class Exponential(Ramp):
                 f"and not 0. Received: start={start!r}, end={end!r}"
             )
 
-    def blend(self, fraction):
+    def blend(self, fraction: Tensor) -> Tensor:
         rate = math.log(self.end / self.start)
         return self.start * ops.exp(rate * fraction)
 
@@ -208,13 +225,13 @@ class Cyclical(Ramp):
 
     def __init__(
         self,
-        start=0.0,
-        end=1.0,
+        start: float = 0.0,
+        end: float = 1.0,
         *,
-        steps=None,
-        epochs=None,
-        cycles=4,
-        ratio=0.5,
+        steps: int | None = None,
+        epochs: int | None = None,
+        cycles: int = 4,
+        ratio: float = 0.5,
     ):
         super().__init__(start, end, steps=steps, epochs=epochs)
         self.cycles = checked_count(cycles, "`cycles` of Cyclical")
@@ -225,7 +242,7 @@ class Cyclical(Ramp):
                 f"Received: ratio={ratio!r}"
             )
 
-    def fraction(self, step, epoch):
+    def fraction(self, step: TensorLike, epoch: TensorLike) -> Tensor:
         elapsed = self.elapsed(step, epoch)
         length = float(self.length)
         # The remainder of whole numbers is exact, that of fractions is not:
@@ -236,13 +253,13 @@ class Cyclical(Ramp):
 
     blend = Linear.blend
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "cycles": self.cycles,
             "ratio": self.ratio,
         }
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         settings = f", cycles={self.cycles}, ratio={self.ratio})"
         return super().__repr__().removesuffix(")") + settings

@@ -1,6 +1,7 @@
 """`check_layer`: what a layer that adds to the loss is held to."""
 
 import dataclasses
+from collections.abc import Collection
 from typing import Any
 
 import keras
@@ -11,12 +12,19 @@ from keras_losskit.models import Model
 from keras_losskit.penalties import collect_losses
 from keras_losskit.terms import KINDS
 from keras_losskit.testing import common
+from keras_losskit.typing import TensorLike
 
 #: Arguments of every layer.
 COMMON_ARGUMENTS = ("activity_regularizer", "autocast", "dtype", "name")
 
 
-def check_layer(layer, x=None, *, rtol=2e-2, skip=()):
+def check_layer(
+    layer: keras.layers.Layer,
+    x: TensorLike | None = None,
+    *,
+    rtol: float = 2e-2,
+    skip: Collection[str] = (),
+) -> None:
     """Check a layer and its penalties as those of this package are checked.
 
     The layer itself is not called: the checks run on layers made from its

@@ -1,6 +1,7 @@
 """`check_loss`: what a loss is held to."""
 
 import dataclasses
+from collections.abc import Collection
 from typing import Any
 
 import keras
@@ -14,9 +15,18 @@ from keras_losskit.losses.composition import values_of
 from keras_losskit.losses.evaluation import overrides_call
 from keras_losskit.losses.evaluation import weighted_total
 from keras_losskit.testing import common
+from keras_losskit.typing import LossObject
+from keras_losskit.typing import Structure
 
 
-def check_loss(loss, y_true=None, y_pred=None, *, rtol=2e-2, skip=()):
+def check_loss(
+    loss: LossObject,
+    y_true: Structure | None = None,
+    y_pred: Structure | None = None,
+    *,
+    rtol: float = 2e-2,
+    skip: Collection[str] = (),
+) -> None:
     """Check a loss as those of this package are checked.
 
     In this order, under these names:

@@ -1,6 +1,7 @@
 """`check_reduction`: what a reduction is held to."""
 
 import dataclasses
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -8,9 +9,18 @@ from keras import ops
 
 from keras_losskit import reductions
 from keras_losskit.testing import common
+from keras_losskit.typing import ReductionLike
+from keras_losskit.typing import TensorLike
 
 
-def check_reduction(reduction, values=None, y_true=None, *, rtol=2e-2, skip=()):
+def check_reduction(
+    reduction: ReductionLike,
+    values: TensorLike | None = None,
+    y_true: TensorLike | None = None,
+    *,
+    rtol: float = 2e-2,
+    skip: Collection[str] = (),
+) -> None:
     """Check a reduction as those of this package are checked.
 
     In this order, under these names:

@@ -1,6 +1,7 @@
 """`check_weighting`: what a weighting is held to."""
 
 import dataclasses
+from collections.abc import Collection
 from typing import Any
 
 import keras
@@ -8,11 +9,14 @@ import numpy as np
 from keras import ops
 
 from keras_losskit.testing import common
+from keras_losskit.weighting import Weighting
 
 STATISTICS = ("values", "step", "gramian")
 
 
-def check_weighting(weighting, *, terms=3, skip=()):
+def check_weighting(
+    weighting: Weighting, *, terms: int = 3, skip: Collection[str] = ()
+) -> None:
     """Check a weighting as those of this package are checked.
 
     It is not moved: the checks run on objects made from its config, so the

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_losskit.typing import Tensor
 from keras_losskit.weighting.arithmetic import product
 from keras_losskit.weighting.gramian import GradientWeighting
 from keras_losskit.weighting.quadratic import EPSILON
@@ -89,5 +90,5 @@ class AlignedMTL(GradientWeighting):
         [0.25, 0.5]
     """
 
-    def weigh(self, gramian, training):
+    def weigh(self, gramian: Tensor, training: bool) -> Tensor:
         return aligned_mtl(gramian)

@@ -1,9 +1,17 @@
 """`Weighting`: from one statistic of the terms to one weight per term."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_losskit._checks import checked_count
+from keras_losskit.typing import Config
+from keras_losskit.typing import DType
+from keras_losskit.typing import Tensor
+from keras_losskit.typing import TensorLike
+from keras_losskit.weighting.selection import Selection
 from keras_losskit.weighting.selection import checked_names
 from keras_losskit.weighting.selection import named
 
@@ -73,35 +81,42 @@ class Weighting(keras.layers.Layer):
     #: Whether a method over the Gramian is to be given `values=` as well.
     takes_values = False
     #: What a `GradientWeighting` can be given.
-    wrt = None
+    wrt: Selection | None = None
     update_every = 1
 
-    def __init__(self, *, terms=None, name=None, dtype=None, trainable=True):
+    def __init__(
+        self,
+        *,
+        terms: str | Sequence[str] | None = None,
+        name: str | None = None,
+        dtype: DType | None = None,
+        trainable: bool = True,
+    ):
         super().__init__(
             name=name, dtype=dtype or "float32", trainable=trainable
         )
         self.terms = None if terms is None else checked_names(terms, "`terms`")
-        self.num_terms = None
+        self.num_terms: Any = None  # until it is built
 
-    def members(self, names):
+    def members(self, names: Sequence[str]) -> list[str]:
         """Those of the names of all terms that take part, in their order."""
         if self.terms is None:
             return list(names)
         return named(self.terms, names, f"`terms` of {type(self).__name__}")
 
-    def build(self, num_terms):
+    def build(self, num_terms: int) -> None:
         """Make the variables for `num_terms` terms."""
         self.num_terms = checked_count(num_terms, f"`num_terms` of {self.name}")
 
-    def get_build_config(self):
+    def get_build_config(self) -> Config | None:
         return {"num_terms": self.num_terms} if self.built else None
 
-    def build_from_config(self, config):
+    def build_from_config(self, config: Config | None) -> None:
         """Build as the layer was that was saved."""
         if config:
             self.build(config["num_terms"])
 
-    def add_state(self, name, initial=0.0):
+    def add_state(self, name: str, initial: float = 0.0) -> keras.Variable:
         """Make a non-trainable `(K,)` variable, every element `initial`."""
         return self.add_weight(
             name=name,
@@ -111,7 +126,7 @@ class Weighting(keras.layers.Layer):
         )
 
     @property
-    def weights(self):
+    def weights(self) -> TermWeights:
         """A method in effect: `weights(statistic, training=True)`.
 
         Args:
@@ -125,7 +140,9 @@ class Weighting(keras.layers.Layer):
         """
         return TermWeights(super().weights, self.checked_weights)
 
-    def checked_weights(self, statistic, training=True, **more):
+    def checked_weights(
+        self, statistic: Tensor, training: bool = True, **more
+    ) -> Tensor:
         """Check the statistic, build if need be, and `weigh`."""
         statistic = in_float(statistic)
         if not self.built:
@@ -145,14 +162,14 @@ class Weighting(keras.layers.Layer):
         weights = self.weigh(statistic, training=training, **more)
         return ops.cast(weights, statistic.dtype)
 
-    def weigh(self, statistic, training):
+    def weigh(self, statistic: Tensor, training: bool) -> Tensor:
         """Weights of the terms, `(K,)`; a subclass defines it."""
         raise NotImplementedError(
             f"Expected {type(self).__name__} to define "
             "`weigh(self, statistic, training)`."
         )
 
-    def extra_loss(self, values=None):
+    def extra_loss(self, values: TensorLike | None = None) -> Tensor | None:
         """What the method itself adds to the loss.
 
         Args:
@@ -164,14 +181,14 @@ class Weighting(keras.layers.Layer):
         """
         return None
 
-    def on_epoch_end(self):
+    def on_epoch_end(self) -> None:
         """Take note that an epoch of training is over."""
 
-    def get_config(self):
+    def get_config(self) -> Config:
         terms = None if self.terms is None else list(self.terms)
         return {**super().get_config(), "terms": terms}
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         common = keras.layers.Layer.get_config(self)
         arguments = [
             f"{name}={value!r}"
@@ -196,19 +213,19 @@ class RandomWeighting(Weighting):
         **options: As for `Weighting`.
     """
 
-    def __init__(self, *, seed=None, **options):
+    def __init__(self, *, seed: int | None = None, **options):
         super().__init__(**options)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "seed": self.seed}
 
-    def save_own_variables(self, store):
+    def save_own_variables(self, store: Any) -> None:
         super().save_own_variables(store)
         store["seed_generator"] = self.seed_generator.state
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Any) -> None:
         rest = {key: store[key] for key in store.keys()}
         self.seed_generator.state.assign(rest.pop("seed_generator"))
         super().load_own_variables(rest)

@@ -6,6 +6,8 @@ import keras
 from keras import ops
 
 from keras_losskit._checks import checked_number
+from keras_losskit.typing import Config
+from keras_losskit.typing import Tensor
 from keras_losskit.weighting.arithmetic import at_least
 from keras_losskit.weighting.arithmetic import at_most
 from keras_losskit.weighting.arithmetic import product
@@ -171,7 +173,7 @@ class CAGrad(GradientWeighting):
         [0.5, 0.5]
     """
 
-    def __init__(self, *, c=0.5, **options):
+    def __init__(self, *, c: float = 0.5, **options):
         super().__init__(**options)
         self.c = checked_number(c, "`c` of CAGrad")
         if not 0.0 <= self.c < 1.0:
@@ -180,8 +182,8 @@ class CAGrad(GradientWeighting):
                 f"Received: c={c!r}"
             )
 
-    def weigh(self, gramian, training):
+    def weigh(self, gramian: Tensor, training: bool) -> Tensor:
         return cagrad(gramian, c=self.c)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "c": self.c}

@@ -4,6 +4,8 @@ import keras
 from keras import ops
 
 from keras_losskit._checks import checked_positive
+from keras_losskit.typing import Config
+from keras_losskit.typing import Tensor
 from keras_losskit.weighting.arithmetic import at_least
 from keras_losskit.weighting.arithmetic import ratio_or_one
 from keras_losskit.weighting.base import Weighting
@@ -69,20 +71,20 @@ class DynamicWeightAverage(Weighting):
 
     statistic = "values"
 
-    def __init__(self, *, temperature=2.0, **options):
+    def __init__(self, *, temperature: float = 2.0, **options):
         super().__init__(**options)
         self.temperature = checked_positive(
             temperature, "`temperature` of DynamicWeightAverage"
         )
 
-    def build(self, num_terms):
+    def build(self, num_terms: int) -> None:
         super().build(num_terms)
         self.total = self.add_state("total")
         self.count = self.add_state("count")
         self.last = self.add_state("last")
         self.before_last = self.add_state("before_last")
 
-    def weigh(self, values, training):
+    def weigh(self, values: Tensor, training: bool) -> Tensor:
         if training:
             present = ops.cast(values != 0, self.count.dtype)
             self.total.assign_add(ops.cast(values, self.total.dtype))
@@ -93,7 +95,7 @@ class DynamicWeightAverage(Weighting):
             temperature=self.temperature,
         )
 
-    def on_epoch_end(self):
+    def on_epoch_end(self) -> None:
         """Turn the epoch's sums into its mean, and begin the next."""
         if not self.built:
             return
@@ -107,5 +109,5 @@ class DynamicWeightAverage(Weighting):
         self.total.assign(ops.zeros_like(total))
         self.count.assign(ops.zeros_like(count))
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "temperature": self.temperature}

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_losskit.typing import Tensor
 from keras_losskit.weighting.base import Weighting
 
 
@@ -29,5 +30,5 @@ class Equal(Weighting):
 
     statistic = "values"
 
-    def weigh(self, values, training):
+    def weigh(self, values: Tensor, training: bool) -> Tensor:
         return ops.ones_like(values)

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_losskit.typing import Tensor
 from keras_losskit.weighting.arithmetic import at_least
 from keras_losskit.weighting.arithmetic import mean_where
 from keras_losskit.weighting.base import Weighting
@@ -65,5 +66,5 @@ class GeometricMean(Weighting):
 
     statistic = "values"
 
-    def weigh(self, values, training):
+    def weigh(self, values: Tensor, training: bool) -> Tensor:
         return geometric_mean(values)

@@ -5,6 +5,8 @@ from keras import ops
 
 from keras_losskit._checks import checked_number
 from keras_losskit._checks import checked_positive
+from keras_losskit.typing import Config
+from keras_losskit.typing import Tensor
 from keras_losskit.weighting.arithmetic import larger
 from keras_losskit.weighting.arithmetic import mean_where
 from keras_losskit.weighting.arithmetic import ratio_or_one
@@ -92,8 +94,8 @@ class GradNorm(GradientWeighting):
     def __init__(
         self,
         *,
-        alpha=1.5,
-        learning_rate=0.025,
+        alpha: float = 1.5,
+        learning_rate: float = 0.025,
         **options,
     ):
         super().__init__(**options)
@@ -102,12 +104,14 @@ class GradNorm(GradientWeighting):
             learning_rate, "`learning_rate` of GradNorm"
         )
 
-    def build(self, num_terms):
+    def build(self, num_terms: int) -> None:
         super().build(num_terms)
         self.current = self.add_state("current", 1.0)
         self.first = self.add_state("first")
 
-    def weigh(self, gramian, training, values=None):
+    def weigh(
+        self, gramian: Tensor, training: bool, values: Tensor | None = None
+    ) -> Tensor:
         # A copy: PyTorch's tensor is the variable's own memory.
         current = 1.0 * ops.cast(self.current, gramian.dtype)
         if not training:
@@ -133,7 +137,7 @@ class GradNorm(GradientWeighting):
         self.current.assign(found)
         return current
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "alpha": self.alpha,

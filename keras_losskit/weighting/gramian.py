@@ -8,6 +8,8 @@ and the norms, each of ordinary size, instead of with the Gramian itself.
 from keras import ops
 
 from keras_losskit._checks import checked_count
+from keras_losskit.typing import Config
+from keras_losskit.typing import Wrt
 from keras_losskit.weighting.arithmetic import at_least
 from keras_losskit.weighting.base import Weighting
 from keras_losskit.weighting.selection import Selection
@@ -53,19 +55,21 @@ class GradientWeighting(Weighting):
 
     statistic = "gramian"
 
-    def __init__(self, *, wrt=None, update_every=1, **options):
+    def __init__(
+        self, *, wrt: Wrt | None = None, update_every: int = 1, **options
+    ):
         super().__init__(**options)
         self.wrt = None if wrt is None else Selection(wrt)
         self.update_every = checked_count(update_every, "`update_every`")
         self.found = None
 
-    def build(self, num_terms):
+    def build(self, num_terms: int) -> None:
         """Make the variables; a subclass' own come after."""
         super().build(num_terms)
         if self.update_every > 1:
             self.found = self.add_state("found", 1.0)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "wrt": None if self.wrt is None else self.wrt.as_config(),

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_losskit.typing import Tensor
+from keras_losskit.typing import TensorLike
 from keras_losskit.weighting.arithmetic import larger
 from keras_losskit.weighting.arithmetic import product
 from keras_losskit.weighting.base import Weighting
@@ -45,16 +47,16 @@ class IMTLLoss(Weighting):
 
     statistic = "values"
 
-    def build(self, num_terms):
+    def build(self, num_terms: int) -> None:
         super().build(num_terms)
         self.log_scale = self.add_weight(
             name="log_scale", shape=(self.num_terms,), initializer="zeros"
         )
 
-    def weigh(self, values, training):
+    def weigh(self, values: Tensor, training: bool) -> Tensor:
         return ops.exp(ops.convert_to_tensor(self.log_scale))
 
-    def extra_loss(self, values=None):
+    def extra_loss(self, values: TensorLike | None = None) -> Tensor:
         return -sum_of_present(self.log_scale, values)
 
 
@@ -126,5 +128,5 @@ class IMTLGradient(GradientWeighting):
         [0.3333, 0.6667]
     """
 
-    def weigh(self, gramian, training):
+    def weigh(self, gramian: Tensor, training: bool) -> Tensor:
         return imtl_gradient(gramian)

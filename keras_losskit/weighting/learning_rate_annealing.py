@@ -5,6 +5,8 @@ from keras import ops
 
 from keras_losskit._checks import checked_fraction
 from keras_losskit._checks import checked_number
+from keras_losskit.typing import Config
+from keras_losskit.typing import Tensor
 from keras_losskit.weighting.gramian import GradientWeighting
 from keras_losskit.weighting.gramian import cosines_and_norms
 
@@ -80,8 +82,8 @@ class LearningRateAnnealing(GradientWeighting):
     def __init__(
         self,
         *,
-        decay=0.9,
-        reference=None,
+        decay: float = 0.9,
+        reference: int | None = None,
         **options,
     ):
         super().__init__(**options)
@@ -97,7 +99,7 @@ class LearningRateAnnealing(GradientWeighting):
             reference = int(reference)
         self.reference = reference
 
-    def build(self, num_terms):
+    def build(self, num_terms: int) -> None:
         super().build(num_terms)
         if self.reference is not None and self.reference >= self.num_terms:
             raise ValueError(
@@ -107,7 +109,7 @@ class LearningRateAnnealing(GradientWeighting):
             )
         self.current = self.add_state("current", 1.0)
 
-    def weigh(self, gramian, training):
+    def weigh(self, gramian: Tensor, training: bool) -> Tensor:
         current = ops.cast(self.current, gramian.dtype)
         if not training:
             return current
@@ -117,7 +119,7 @@ class LearningRateAnnealing(GradientWeighting):
         self.current.assign(weights)
         return weights
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "decay": self.decay,

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_losskit.typing import Tensor
 from keras_losskit.weighting.gramian import GradientWeighting
 from keras_losskit.weighting.gramian import cosines_and_norms
 from keras_losskit.weighting.gramian import smallest_norm
@@ -70,5 +71,5 @@ class MGDA(GradientWeighting):
         [0.6, 0.4]
     """
 
-    def weigh(self, gramian, training):
+    def weigh(self, gramian: Tensor, training: bool) -> Tensor:
         return mgda(gramian)

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_losskit.typing import Tensor
 from keras_losskit.weighting.arithmetic import at_most
 from keras_losskit.weighting.arithmetic import product
 from keras_losskit.weighting.base import RandomWeighting
@@ -73,7 +74,7 @@ class PCGrad(RandomWeighting, GradientWeighting):
         [2.2222, 1.5789]
     """
 
-    def weigh(self, gramian, training):
+    def weigh(self, gramian: Tensor, training: bool) -> Tensor:
         shape = (self.num_terms, self.num_terms)
         # Of two terms, either meets the other only.
         if training and self.num_terms > 2:

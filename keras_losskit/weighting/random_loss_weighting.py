@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_losskit.typing import Tensor
 from keras_losskit.weighting.base import RandomWeighting
 
 
@@ -33,7 +34,7 @@ class RandomLossWeighting(RandomWeighting):
 
     statistic = "values"
 
-    def weigh(self, values, training):
+    def weigh(self, values: Tensor, training: bool) -> Tensor:
         if not training:
             return ops.ones_like(values) / self.num_terms
         draws = keras.random.normal(

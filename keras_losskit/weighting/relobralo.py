@@ -5,6 +5,8 @@ from keras import ops
 
 from keras_losskit._checks import checked_fraction
 from keras_losskit._checks import checked_positive
+from keras_losskit.typing import Config
+from keras_losskit.typing import Tensor
 from keras_losskit.weighting.arithmetic import ratio_or_one
 from keras_losskit.weighting.base import RandomWeighting
 
@@ -88,10 +90,10 @@ class ReLoBRaLo(RandomWeighting):
     def __init__(
         self,
         *,
-        alpha=0.999,
-        temperature=1.0,
-        rho=0.999,
-        seed=None,
+        alpha: float = 0.999,
+        temperature: float = 1.0,
+        rho: float = 0.999,
+        seed: int | None = None,
         **options,
     ):
         super().__init__(seed=seed, **options)
@@ -101,13 +103,13 @@ class ReLoBRaLo(RandomWeighting):
         )
         self.rho = checked_fraction(rho, "`rho` of ReLoBRaLo")
 
-    def build(self, num_terms):
+    def build(self, num_terms: int) -> None:
         super().build(num_terms)
         self.first = self.add_state("first")
         self.previous = self.add_state("previous")
         self.current = self.add_state("current", 1.0)
 
-    def weigh(self, values, training):
+    def weigh(self, values: Tensor, training: bool) -> Tensor:
         if not training:
             return ops.convert_to_tensor(self.current)
         draw = keras.random.uniform((), seed=self.seed_generator)
@@ -128,7 +130,7 @@ class ReLoBRaLo(RandomWeighting):
         self.current.assign(weights)
         return weights
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "alpha": self.alpha,

@@ -4,6 +4,8 @@ import keras
 from keras import ops
 
 from keras_losskit._checks import checked_number
+from keras_losskit.typing import Config
+from keras_losskit.typing import Tensor
 from keras_losskit.weighting.base import Weighting
 
 
@@ -78,10 +80,10 @@ class SoftAdapt(Weighting):
 
     def __init__(
         self,
-        beta=0.1,
+        beta: float = 0.1,
         *,
-        normalize=False,
-        loss_weighted=False,
+        normalize: bool = False,
+        loss_weighted: bool = False,
         **options,
     ):
         super().__init__(**options)
@@ -89,13 +91,13 @@ class SoftAdapt(Weighting):
         self.normalize = bool(normalize)
         self.loss_weighted = bool(loss_weighted)
 
-    def build(self, num_terms):
+    def build(self, num_terms: int) -> None:
         super().build(num_terms)
         self.previous = self.add_state("previous")
         # In validation the weights are those of the last training step.
         self.current = self.add_state("current", 1.0 / self.num_terms)
 
-    def weigh(self, values, training):
+    def weigh(self, values: Tensor, training: bool) -> Tensor:
         if not training:
             return ops.convert_to_tensor(self.current)
         previous = ops.cast(self.previous, values.dtype)
@@ -112,7 +114,7 @@ class SoftAdapt(Weighting):
         self.current.assign(weights)
         return weights
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "beta": self.beta,

@@ -1,9 +1,14 @@
 """Weights from a learned uncertainty of each term."""
 
+from collections.abc import Sequence
+
 import keras
 from keras import ops
 
 from keras_losskit._checks import checked_number
+from keras_losskit.typing import Config
+from keras_losskit.typing import Tensor
+from keras_losskit.typing import TensorLike
 from keras_losskit.weighting.base import Weighting
 
 
@@ -88,11 +93,11 @@ class Uncertainty(Weighting):
 
     statistic = "values"
 
-    def __init__(self, *, clamp=None, **options):
+    def __init__(self, *, clamp: Sequence[float] | None = None, **options):
         super().__init__(**options)
         self.clamp = None if clamp is None else checked_clamp(clamp)
 
-    def build(self, num_terms):
+    def build(self, num_terms: int) -> None:
         super().build(num_terms)
         self.log_variance = self.add_weight(
             name="log_variance",
@@ -101,13 +106,13 @@ class Uncertainty(Weighting):
             constraint=None if self.clamp is None else Clamp(*self.clamp),
         )
 
-    def weigh(self, values, training):
+    def weigh(self, values: Tensor, training: bool) -> Tensor:
         return uncertainty_weights(ops.convert_to_tensor(self.log_variance))
 
-    def extra_loss(self, values=None):
+    def extra_loss(self, values: TensorLike | None = None) -> Tensor:
         return 0.5 * sum_of_present(self.log_variance, values)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "clamp": self.clamp and list(self.clamp),

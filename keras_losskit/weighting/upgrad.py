@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_losskit.typing import Tensor
 from keras_losskit.weighting.gramian import GradientWeighting
 from keras_losskit.weighting.gramian import cosines_and_norms
 from keras_losskit.weighting.quadratic import nonnegative_minimum
@@ -63,5 +64,5 @@ class UPGrad(GradientWeighting):
         [1.1111, 0.7895]
     """
 
-    def weigh(self, gramian, training):
+    def weigh(self, gramian: Tensor, training: bool) -> Tensor:
         return upgrad(gramian)
