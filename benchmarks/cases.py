@@ -9,6 +9,7 @@ import keras_losskit as losskit
 from benchmarks import networks
 from benchmarks import segmentation
 from benchmarks.networks import training
+from benchmarks.others import other_packages
 
 #: A perceptron whose loss has each kind of term: two compiled, weight penalties
 #: and an activity penalty.
@@ -88,6 +89,17 @@ def cases(steps):
         ),
         *(
             against_keras(
+                f"{count} regularised layers",
+                lambda model, count=count: training(
+                    model,
+                    max(50 * steps // count, 2),
+                    **deep | {"depth": count},
+                ),
+            )
+            for count in (10, 50, 1000)
+        ),
+        *(
+            against_keras(
                 f"{count} terms",
                 lambda model, count=count: training(
                     model, steps, **heads(count)
@@ -99,6 +111,10 @@ def cases(steps):
             "segmentation loss, forward and backward",
             segmentation.contestants(max(steps // 20, 1)),
             SEGMENTATION_GOAL,
+        ),
+        *(
+            Case(name, contestants)
+            for name, contestants in other_packages(steps, FOUR_TERMS).items()
         ),
     ]
 

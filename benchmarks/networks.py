@@ -21,10 +21,20 @@ def draws(steps, shape, outputs, batch_size=BATCH_SIZE):
     return x, y
 
 
-def mlp(model_class, *, depth, width, outputs, regularizer=None, activity=None):
+def mlp(
+    model_class,
+    *,
+    depth,
+    width,
+    outputs,
+    regularizer=None,
+    activity=None,
+    source=keras,
+):
     """A multi-layer perceptron with a Dense head per output."""
-    keras.utils.set_random_seed(0)
-    inputs = keras.Input((32,))
+    source.utils.set_random_seed(0)
+    layers = source.layers
+    inputs = source.Input((32,))
     x = inputs
     for index in range(depth):
         x = layers.Dense(

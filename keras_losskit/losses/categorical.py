@@ -218,11 +218,15 @@ class CategoricalFocalCrossentropy(
             y_true = y_true * (1.0 - self.label_smoothing) + (
                 self.label_smoothing / log_p.shape[self.axis]
             )
-        # As in Keras, no power of 0: its gradient is not finite below gamma 1.
-        highest = 1.0 - max(keras.config.epsilon(), resolution(log_p.dtype))
-        others = 1.0 - ops.minimum(logits.probabilities(self.axis), highest)
+        p = logits.probabilities(self.axis)
+        if self.gamma < 1.0:
+            # As in Keras: the gradient of a power of 0 would not be finite.
+            highest = 1.0 - max(keras.config.epsilon(), resolution(p.dtype))
+            p = ops.minimum(p, highest)
         # No `ops.power`, which on PyTorch keeps its result for the gradient.
-        focus = others**self.gamma
+        focus = (1.0 - p) ** self.gamma
+        if isinstance(self.alpha, int | float):
+            return -self.alpha * ops.sum(focus * y_true * log_p, self.axis)
         alpha = ops.convert_to_tensor(self.alpha, dtype=log_p.dtype)
         return -ops.sum(alpha * focus * y_true * log_p, axis=self.axis)
 
