@@ -40,6 +40,13 @@ def main():
     from benchmarks.timing import time_case
 
     backend = keras.config.backend()
+    facts = report.about(
+        backend,
+        arguments.device,
+        clock=arguments.clock,
+        milliseconds="per round: median ± half the interquartile range",
+    )
+    stem = f"steps-{backend}-{arguments.device}"
     rows = []
     for case in (*cases(arguments.steps), *gradient_cases(arguments.steps)):
         if arguments.only and arguments.only not in case.name:
@@ -50,15 +57,8 @@ def main():
         for row in compared(case, timings, case.goal.get(backend)):
             print(report.as_line(row.values()), flush=True)
             rows.append(row)
-    if not arguments.dry_run:
-        facts = report.about(
-            backend,
-            arguments.device,
-            clock=arguments.clock,
-            milliseconds="per round: median ± half the interquartile range",
-        )
-        stem = f"steps-{backend}-{arguments.device}"
-        report.write(stem, f"Step times on {backend}", facts, rows)
+        if not arguments.dry_run:
+            report.write(stem, f"Step times on {backend}", facts, rows)
     slow = [row["case"] for row in rows if over(row, arguments.guard)]
     if slow:
         print(f"Expected ratios up to their goals. Received more for: {slow}")

@@ -1,6 +1,7 @@
 """The networks that are trained, and what trains them."""
 
 import functools
+import sys
 
 import keras
 import numpy as np
@@ -32,6 +33,8 @@ def mlp(
     source=keras,
 ):
     """A multi-layer perceptron with a Dense head per output."""
+    # Keras walks from layer to layer by recursion.
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), 20 * depth))
     source.utils.set_random_seed(0)
     layers = source.layers
     inputs = source.Input((32,))
