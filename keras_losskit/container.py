@@ -128,7 +128,9 @@ class LossesContainer(MovingState, LossRecipe):
                 [*compiled, *(terms or ()), *extra],
                 kinds=kinds,
                 moving=self._moving(),
-                found_later=self.weighs_gradients,
+                found_later=self.weighted_names()
+                if self.weighs_gradients
+                else (),
                 log=self.log,
                 groups=groups,
             )

@@ -12,6 +12,7 @@ from keras import ops
 from keras_losskit import _backend
 from keras_losskit import _keras
 from keras_losskit import replicas
+from keras_losskit.gradient_weights import Parts
 from keras_losskit.gradient_weights import combined
 from keras_losskit.origin import overriding_class
 from keras_losskit.terms import add_up
@@ -88,15 +89,13 @@ def _stateful_step(model, data):
     def forward(_):
         y_pred = model(x, **training)
         total = _keras.trainer_loss(model, x, y, y_pred, sample_weight)
-        members, rest = split(model, total)
-        return scaled([*members, *rest], scale), (y_pred, total, members, rest)
+        parts = split(model, total)
+        return scaled(parts.scalars, scale), (y_pred, total, parts)
 
-    each, weighed, (y_pred, total, members, rest) = _backend.term_gradients(
+    each, weighed, (y_pred, total, parts) = _backend.term_gradients(
         forward, lambda: [v.value for v in model.trainable_weights]
     )
-    gradients = combined(
-        model, each, weighed, members, rest, scale, batch_size_of(x)
-    )
+    gradients = combined(model, each, weighed, parts, scale, batch_size_of(x))
     _keras.track_total(
         model,
         total * _backend.num_replicas(),
@@ -127,13 +126,8 @@ def _stateless_step(model, state, data):
             training=True,
             optimizer_variables=optimizer,
         )
-        members, rest = split(model, total)
-        return scaled([*members, *rest], scale), (
-            (members, rest),
-            total,
-            y_pred,
-            updated,
-        )
+        parts = split(model, total)
+        return scaled(parts.scalars, scale), (parts, total, y_pred, updated)
 
     each, weighed, (parts, total, y_pred, updated) = _backend.term_gradients(
         forward, lambda: trainable
@@ -144,7 +138,7 @@ def _stateless_step(model, state, data):
         list(zip(references, values, strict=True))
     ) as scope:
         gradients = combined(
-            model, each, weighed, *parts, scale, batch_size_of(x)
+            model, each, weighed, parts, scale, batch_size_of(x)
         )
     values = [scope.get_current_value(variable) for variable in references]
     non_trainable = values[: len(updated[0])]
@@ -166,9 +160,7 @@ def split(model, total):
         total: What that returned.
 
     Returns:
-        `(members, rest)`: a list with a scalar for each term that the weighting
-        weighs, 0 for one that the batch does not have, and a list with the sum
-        of the others, empty where there are none.
+        `Parts`.
 
     Raises:
         ValueError: for a `compute_loss` of the user's own that does not call
@@ -188,10 +180,11 @@ def split(model, total):
         terms[name].contribution if name in terms else ops.zeros(())
         for name in names
     ]
+    weights = [terms[name].weight if name in terms else 1.0 for name in names]
     others = [terms[name].contribution for name in terms if name not in names]
     if total is not terms.total:
         others.append(total - terms.total)
-    return members, [add_up(others)] if others else []
+    return Parts(members, weights, [add_up(others)] if others else [])
 
 
 def loss_scale(optimizer):

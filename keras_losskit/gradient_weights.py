@@ -4,6 +4,8 @@
 `g_k` over the variables that `wrt` picks, found anew on every N-th step.
 """
 
+from typing import NamedTuple
+
 import keras
 from keras import ops
 
@@ -11,9 +13,30 @@ from keras_losskit import _backend
 from keras_losskit import _keras
 from keras_losskit import replicas
 from keras_losskit.terms import add_up
+from keras_losskit.terms import weigh
 
 
-def combined(model, each, weighed, members, rest, scale, batch_size):
+class Parts(NamedTuple):
+    """What a total consists of, to a weighting.
+
+    Args:
+        members: A scalar for each term that is weighed, 0 for one that the
+            batch does not have.
+        weights: The weights that the user gave these, which are in them.
+        rest: A list with the sum of the others, empty where there are none.
+    """
+
+    members: list
+    weights: list
+    rest: list
+
+    @property
+    def scalars(self):
+        """What is differentiated: the members, and the rest."""
+        return [*self.members, *self.rest]
+
+
+def combined(model, each, weighed, parts, scale, batch_size):
     """One gradient per variable from the gradients of all terms.
 
     Args:
@@ -21,8 +44,7 @@ def combined(model, each, weighed, members, rest, scale, batch_size):
         each: The gradients of the scalars, members and rest, one by one; see
             `_backend.term_gradients`.
         weighed: The gradients of their weighed sum; see there.
-        members: The K contributions that are weighed.
-        rest: A list of what is not, of at most one scalar.
+        parts: The `Parts` of the total.
         scale: What the gradients are scaled by.
         batch_size: Number of samples.
 
@@ -34,7 +56,8 @@ def combined(model, each, weighed, members, rest, scale, batch_size):
     chosen = None
     if container.picked is not None:
         chosen = positions(container.picked, model.trainable_weights)
-    scalars = len(members) + len(rest)
+    members = parts.members
+    scalars = len(parts.scalars)
 
     def find():
         count = scalars if chosen is None else len(members)
@@ -80,7 +103,7 @@ def combined(model, each, weighed, members, rest, scale, batch_size):
         step = container.clock.now()[0] - 1
         due = step % weighting.update_every == 0
         weights, gradients = find_if(due, weighting, find, sum_up, one_pass)
-    track_weights(container, weights, batch_size)
+    track_weights(container, weights, parts.weights, batch_size)
     return gradients
 
 
@@ -202,12 +225,19 @@ def gramian(blocks):
     return add_up(ops.matmul(block, ops.transpose(block)) for block in blocks)
 
 
-def track_weights(container, weights, batch_size):
-    """Log the weights that were found in the step just counted."""
+def track_weights(container, found, given, batch_size):
+    """Log the weights that were found in the step just counted.
+
+    Args:
+        container: The container.
+        found: `(K,)`.
+        given: The user's own weights, a list, onto which they multiply.
+        batch_size: Number of samples.
+    """
     names = container.weighted_names()
-    weights = ops.unstack(weights, len(names))
-    found = {
-        f"{name}_weight": weight
-        for name, weight in zip(names, weights, strict=True)
+    found = ops.unstack(found, len(names))
+    amounts = {
+        f"{name}_weight": weigh(factor, weight)
+        for name, factor, weight in zip(names, found, given, strict=True)
     }
-    container.tracker.add(found, batch_size)
+    container.tracker.add(amounts, batch_size)

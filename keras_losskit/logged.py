@@ -42,7 +42,8 @@ def log_entries(terms, *, kinds, moving, found_later, log, groups):
         terms: Every term the model can produce, a list of `LossTerm`.
         kinds: The kinds the model may produce.
         moving: Names of the terms whose weight moves.
-        found_later: Whether the weights are found after the terms are counted.
+        found_later: Names of the terms whose weights are found after the terms
+            are counted.
         log: `"kinds"`, `"terms"` or `"all"`.
         groups: `{group name: [term names]}` of the penalty groups and extra
             terms.
@@ -70,7 +71,7 @@ def log_entries(terms, *, kinds, moving, found_later, log, groups):
         detail += [
             LogEntry(
                 f"{name}_weight",
-                None if found_later else _weight_of(name),
+                None if name in found_later else _weight_of(name),
                 scaled=False,
                 member_of=kinds_by_name.get(name),
             )

@@ -169,13 +169,39 @@ def test_weights_in_logs_and_updates_follow_the_formula(options):
         logs = fit(model)
         rows = jacobian(before)
         weights = mgda_of_two(rows[:, part] @ rows[:, part].T)
-        found = [logs["a_weight"][0], logs["b_weight"][0]]
+        # On top of those of the user.
+        found = [logs[f"{n}_weight"][0] / LOSS_WEIGHTS[n] for n in ("a", "b")]
         np.testing.assert_allclose(found, weights, rtol=1e-4)
         after = np.concatenate([w.ravel() for w in layer_weights(model)])
         start = np.concatenate([w.ravel() for w in before])
         np.testing.assert_allclose(
             after, start - 0.05 * weights @ rows, rtol=1e-4, atol=1e-6
         )
+
+
+def test_weights_that_move_are_logged_beside_those_that_are_found():
+    model = network()
+    model.compile(
+        keras.optimizers.SGD(0.0),
+        loss=losskit.LossesContainer(
+            {"a": "mse", "b": "mse"},
+            loss_weights={
+                "a": losskit.schedules.Linear(1.0, 3.0, epochs=2),
+                "b": losskit.schedules.Linear(0.0, 4.0, epochs=2),
+            },
+            weighting=Counting((5.0,), growth=1.0, terms="a"),
+        ),
+    )
+    logs = fit(model, epochs=3)
+    assert logs["a_weight"] == [1 * 5, 2 * 10, 3 * 15]
+    assert logs["b_weight"] == [0, 2, 4]
+    kept = [
+        w_a * a + w_b * b
+        for w_a, w_b, a, b in zip(
+            (1, 2, 3), (0, 2, 4), logs["a_loss"], logs["b_loss"], strict=True
+        )
+    ]
+    np.testing.assert_allclose(logs["loss"], kept, rtol=1e-6)
 
 
 # ------------------------------------------------------------ wrt, update_every
@@ -212,7 +238,7 @@ def test_update_every_keeps_the_weights_in_between():
     model = compiled(Counting((1.0, 2.0), growth=1.0, update_every=3))
     logs = fit(model, epochs=7)
     assert logs["a_weight"] == [1, 1, 1, 2, 2, 2, 3]
-    assert logs["b_weight"] == [2, 2, 2, 4, 4, 4, 6]
+    assert logs["b_weight"] == [1, 1, 1, 2, 2, 2, 3]  # 0.5 * 2 and so on
     method = model.compiled_loss.weighting
     assert float(method.asked.numpy()) == 3
 
