@@ -35,6 +35,7 @@ SLOW_CASES = [
     "IMTLGradient",
     "IMTLLoss",
     "LearningRateAnnealing",
+    "MGDA_of_trunk",
     "PCGrad",
     "RandomLossWeighting",
     "SoftAdapt",

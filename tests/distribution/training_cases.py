@@ -117,6 +117,10 @@ def cases():
             {"mean": "mse", "weighted": "mae"},
             settings={"weighting": method(**seed)},
         )
+    found["MGDA_of_trunk"] = Case(
+        {"mean": "mse", "weighted": "mae"},
+        settings={"weighting": weighting.MGDA(wrt="hidden/.*", update_every=2)},
+    )
     return found
 
 
