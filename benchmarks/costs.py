@@ -21,6 +21,7 @@ def parse():
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.costs")
     parser.add_argument("--backend", help="sets KERAS_BACKEND")
+    parser.add_argument("--only", help="part of a figure's name")
     parser.add_argument("--dry-run", action="store_true", help="write nothing")
     parser.add_argument("--peak-of", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -39,9 +40,17 @@ def main():
     from benchmarks import report
 
     backend = keras.config.backend()
-    rows = [import_time(), memory(), first_fit()]
-    if backend == "jax":
-        rows.append(operations())
+    figures = {
+        "import": import_time,
+        "memory": memory,
+        "first fit": first_fit,
+        "operations": operations if backend == "jax" else None,
+    }
+    rows = [
+        figure()
+        for name, figure in figures.items()
+        if figure and (arguments.only or name) in name
+    ]
     print(*report.as_markdown(rows), sep="\n")
     if not arguments.dry_run:
         facts = report.about(backend, rounds=ROUNDS)
