@@ -2,15 +2,14 @@
 
 import keras
 import numpy as np
-from keras import ops
 
 import keras_losskit as losskit
 from benchmarks.networks import draws
 from benchmarks.networks import fitting
 from benchmarks.networks import mlp
 from benchmarks.networks import training
-from benchmarks.segmentation import differentiated
 from benchmarks.segmentation import maps
+from benchmarks.segmentation import repeated
 from keras_losskit import losses
 
 
@@ -35,17 +34,6 @@ def dice_focal(steps):
     """MONAI's loss, and the composite that is the same mean of parts."""
     y_true, y_pred = maps()
 
-    def repeated(loss, arrays):
-        step = differentiated(loss)
-        tensors = [ops.convert_to_tensor(array) for array in arrays]
-
-        def run():
-            for _ in range(steps):
-                value, gradient = step(*tensors)
-            return ops.convert_to_numpy(value), ops.convert_to_numpy(gradient)
-
-        return run
-
     def by_monai():
         from monai.losses import DiceFocalLoss
 
@@ -55,13 +43,14 @@ def dice_focal(steps):
         arrays = [
             np.moveaxis(array, -1, 1).copy() for array in (y_true, y_pred)
         ]
-        return repeated(lambda y, p: loss(p, y), arrays)
+        return repeated(lambda y, p: loss(p, y), steps, arrays)
 
     def ours():
         classes = y_pred.shape[-1]
         dice = losses.Dice(from_logits=True, axis=(1, 2), reduction="mean")
         focal = losses.CategoricalFocalCrossentropy(alpha=1.0, from_logits=True)
-        return repeated(dice + (2.0 / classes) * focal, (y_true, y_pred))
+        loss = dice + (2.0 / classes) * focal
+        return repeated(loss, steps, (y_true, y_pred))
 
     return {"MONAI": by_monai, "losskit": ours}
 

@@ -79,10 +79,10 @@ def differentiated(loss):
     return of_autograd
 
 
-def repeated(loss, steps, batch):
-    """A function that differentiates `loss` `steps` times."""
+def repeated(loss, steps, arrays):
+    """A function that differentiates `loss` at `arrays` `steps` times."""
     step = differentiated(loss)
-    y_true, y_pred = map(ops.convert_to_tensor, maps(batch))
+    y_true, y_pred = map(ops.convert_to_tensor, arrays)
 
     def run():
         for _ in range(steps):
@@ -96,6 +96,6 @@ def repeated(loss, steps, batch):
 def contestants(steps, batch=4):
     """The sum by hand, and the composite."""
     return {
-        "keras.losses by hand": lambda: repeated(by_hand(), steps, batch),
-        "losskit": lambda: repeated(composite(), steps, batch),
+        "keras.losses by hand": lambda: repeated(by_hand(), steps, maps(batch)),
+        "losskit": lambda: repeated(composite(), steps, maps(batch)),
     }
