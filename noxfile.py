@@ -64,6 +64,19 @@ def run_pytest(session, backend, *args, pins=(), env=None, **kwargs):
     )
 
 
+def recorded(name):
+    """Environment of a session whose result is written down.
+
+    The session as a whole, the fuzz and the soak each write a file to
+    `LOSSKIT_RESULTS`, which defaults to `benchmarks/results`.
+    """
+    folder = pathlib.Path(__file__).parent / "benchmarks" / "results"
+    return {
+        "LOSSKIT_RECORD": name,
+        "LOSSKIT_RESULTS": os.environ.get("LOSSKIT_RESULTS", str(folder)),
+    }
+
+
 @nox.session
 @each_backend
 def tests(session, backend):
@@ -75,21 +88,16 @@ def tests(session, backend):
 @each_backend
 def lowest(session, backend):
     """Run the tests on one backend with the lowest Keras that is allowed."""
-    run_pytest(session, backend, "-n", "2", "-m", "not slow", pins=[LOWEST])
+    select = ("-n", "2", "-m", "not slow")
+    run_pytest(session, backend, *select, pins=[LOWEST], env=recorded("lowest"))
 
 
 @nox.session
 @each_backend
 def slow(session, backend):
-    """Run the slow tests on one backend: toys, soak, fuzz, distribution.
-
-    The fuzz and the soak write what they found to `LOSSKIT_RESULTS`, which
-    defaults to `benchmarks/results`.
-    """
-    folder = pathlib.Path(__file__).parent / "benchmarks" / "results"
-    folder = os.environ.get("LOSSKIT_RESULTS", str(folder))
-    env = {"LOSSKIT_RESULTS": folder}
-    run_pytest(session, backend, "-n", "2", "-m", "slow", env=env)
+    """Run the slow tests on one backend: toys, soak, fuzz, distribution."""
+    select = ("-n", "2", "-m", "slow")
+    run_pytest(session, backend, *select, env=recorded("slow"))
 
 
 @nox.session(venv_backend="none")

@@ -205,7 +205,7 @@ def if_finite(matrix):
     weighting, which takes gradients of zero for absent terms.
     """
     finite = ops.all(ops.isfinite(matrix))
-    return ops.where(finite, matrix, ops.zeros_like(matrix))
+    return ops.where(finite, matrix, 0.0)
 
 
 def unscaled(block, scale):

@@ -97,9 +97,7 @@ class TermTracker(keras.metrics.Metric):
     def _rows(self, values, counted):
         """What one sample adds to the sums, and to the counts."""
         zero, one = ops.zeros(()), ops.ones(())
-        scalars = [
-            zero if v is None else ops.cast(v, "float32") for v in values
-        ]
+        scalars = [zero if v is None else in_float32(v) for v in values]
         scalars += [one if each else zero for each in counted]
         rows = ops.reshape(_backend.stacked(scalars), self.totals.shape)
         rows = ops.stop_gradient(rows)
@@ -195,6 +193,15 @@ class Held:
     """What Keras is not to look into."""
 
     tracker: TermTracker
+
+
+def in_float32(scalar):
+    """A number or scalar as a float32 tensor, without a cast that is none."""
+    if ops.is_tensor(scalar):
+        dtype = keras.backend.standardize_dtype(scalar.dtype)
+        if dtype == "float32":
+            return scalar
+    return ops.cast(scalar, "float32")
 
 
 def batch_size_of(batch):

@@ -1,8 +1,10 @@
 import os
+import time
 
 import hypothesis
 import keras
 import pytest
+from results import record
 
 hypothesis.settings.register_profile(
     "ci",
@@ -22,6 +24,8 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 #: Marks that Keras puts on its own tests, which `test_keras_own_tests` runs.
 KERAS_MARKERS = ("requires_trainable_backend", "multi_device")
 
+STARTED = time.monotonic()
+
 
 def pytest_configure(config):
     """Stop a leg that does not run on the backend it claims."""
@@ -35,6 +39,19 @@ def pytest_configure(config):
             f"Received: Keras runs on {actual!r}.",
             returncode=1,
         )
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Record how a run went, for one that names its record."""
+    name = os.environ.get("LOSSKIT_RECORD")
+    if name is None or hasattr(config, "workerinput"):
+        return
+    counts = {
+        outcome: len(terminalreporter.stats.get(outcome, []))
+        for outcome in ("passed", "failed", "error", "skipped", "xfailed")
+    }
+    minutes = round((time.monotonic() - STARTED) / 60)
+    record(name, f"The session `{name}`", counts | {"minutes": minutes})
 
 
 def has_gpu():

@@ -153,13 +153,13 @@ def reduced(loss, values, y_true, y_pred, sample_weight=None, masks=()):
         result = reduction(*arguments)
     if reductions.is_unreduced(loss.reduction):
         return result
-    result = ops.convert_to_tensor(result)
+    result = wide(result)
     if len(result.shape):
         raise ValueError(
             f"Expected the reduction of loss '{loss.name}' to return a scalar. "
             f"Received: shape {tuple(result.shape)} from {loss.reduction!r}"
         )
-    return wide(result)
+    return result
 
 
 def overrides_call(loss):

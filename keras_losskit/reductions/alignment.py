@@ -17,8 +17,9 @@ def wide(values):
 
     float64 stays; everything else becomes float32.
     """
-    values = ops.convert_to_tensor(values)
-    if keras.backend.standardize_dtype(values.dtype) == "float64":
+    if not ops.is_tensor(values):
+        values = ops.convert_to_tensor(values)
+    if keras.backend.standardize_dtype(values.dtype) in ("float32", "float64"):
         return values
     return ops.cast(values, "float32")
 

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from keras_losskit._checks import checked_count
+from keras_losskit.reductions.alignment import wide
 from keras_losskit.typing import Config
 from keras_losskit.typing import DType
 from keras_losskit.typing import Tensor
@@ -233,8 +234,4 @@ class RandomWeighting(Weighting):
 
 def in_float(statistic):
     """A statistic without gradient, in float32 at least."""
-    statistic = ops.stop_gradient(ops.convert_to_tensor(statistic))
-    dtype = keras.backend.standardize_dtype(statistic.dtype)
-    if dtype not in ("float32", "float64"):
-        statistic = ops.cast(statistic, "float32")
-    return statistic
+    return wide(ops.stop_gradient(ops.convert_to_tensor(statistic)))

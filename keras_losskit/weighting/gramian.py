@@ -10,7 +10,6 @@ from keras import ops
 from keras_losskit._checks import checked_count
 from keras_losskit.typing import Config
 from keras_losskit.typing import Wrt
-from keras_losskit.weighting.arithmetic import at_least
 from keras_losskit.weighting.base import Weighting
 from keras_losskit.weighting.selection import Selection
 
@@ -95,15 +94,21 @@ def cosines_and_norms(gramian):
         (-1.0, [2.0, 3.0])
     """
     squares = ops.diagonal(gramian)
-    # The smallest normal float32: what is below loses its precision.
-    smallest = at_least(NEGLIGIBLE * ops.max(squares), 1.2e-38)
-    present = squares > smallest
-    norms = ops.sqrt(ops.where(present, squares, ops.ones_like(squares)))
-    cosines = gramian / norms[:, None] / norms[None, :]
+    present = above_zero(squares)
+    # Masks as factors: on PyTorch an `ops.where` takes as long as ten products.
+    mask = ops.cast(present, gramian.dtype)
+    norms = mask * ops.sqrt(squares) + (1.0 - mask)
     identity = ops.eye(gramian.shape[0], dtype=gramian.dtype)
-    off_diagonal = present[:, None] & present[None, :] & (identity == 0)
-    cosines = ops.where(off_diagonal, ops.clip(cosines, -1.0, 1.0), identity)
+    pairs = mask[:, None] * mask[None, :] * (1.0 - identity)
+    cosines = gramian / norms[:, None] / norms[None, :]
+    cosines = identity + pairs * ops.clip(cosines, -1.0, 1.0)
     return cosines, norms, present
+
+
+def above_zero(squares):
+    """Which gradients are not zero, `(K,)`, by their squared norms."""
+    # Below the smallest normal float32 a number loses its precision.
+    return (squares > NEGLIGIBLE * ops.max(squares)) & (squares > 1.2e-38)
 
 
 def largest_norm(norms, present):

@@ -1,47 +1,61 @@
 """PCGrad: gradients projected onto each other's normal planes."""
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_losskit.typing import Tensor
-from keras_losskit.weighting.arithmetic import at_most
 from keras_losskit.weighting.arithmetic import product
 from keras_losskit.weighting.base import RandomWeighting
 from keras_losskit.weighting.gramian import GradientWeighting
+from keras_losskit.weighting.gramian import above_zero
 from keras_losskit.weighting.gramian import cosines_and_norms
 
 
-def pcgrad(gramian, order):
+def pcgrad(gramian, others):
     """Weights of the sum of the projected gradients; see `PCGrad`.
 
     Args:
         gramian: `G = J J^T`, `(K, K)`.
-        order: Row i: the terms in the order in which gradient i is projected
-            onto their normal planes, `(K, K)`, integers.
+        others: Row i: the other terms, in the order in which gradient i is
+            projected onto their normal planes, `(K, K - 1)`, integers.
 
     Returns:
         Weights, `(K,)`, dtype of `gramian`.
 
     Example:
         >>> gramian = ops.array([[18.0, -22.0], [-22.0, 38.0]])
-        >>> weights = pcgrad(gramian, ops.array([[0, 1], [0, 1]]))
+        >>> weights = pcgrad(gramian, np.array([[1], [0]]))
         >>> [round(float(weight), 4) for weight in weights]
         [2.2222, 1.5789]
     """
     terms = gramian.shape[0]
-    cosines, norms, present = cosines_and_norms(gramian)
-    identity = ops.eye(terms, dtype=gramian.dtype)
-    # [i, place]: the gradient that the i-th meets there, none if it is its own.
-    met = order[:, :, None] == ops.arange(terms, dtype=order.dtype)
-    met = ops.cast(met, gramian.dtype) * (1.0 - identity)[:, None, :]
+    if terms == 2:
+        return of_two(gramian)
+    cosines, norms, _ = cosines_and_norms(gramian)
+    # [place, i]: the unit vector of the term that the i-th gradient meets.
+    others = ops.transpose(others)[:, :, None]
+    met = ops.cast(
+        others == ops.arange(terms, dtype=others.dtype), gramian.dtype
+    )
     met_cosines = product(met, cosines)
     # Row i: the projected unit gradient i, in terms of the unit gradients.
-    units = identity
-    for place in range(terms):
-        conflict = ops.sum(units * met_cosines[:, place], axis=-1)
-        conflict = at_most(conflict, 0.0)
-        units = units - conflict[:, None] * met[:, place]
+    units = ops.eye(terms, dtype=gramian.dtype)
+    for place in range(terms - 1):
+        conflict = ops.relu(-ops.sum(units * met_cosines[place], axis=-1))
+        units = units + conflict[:, None] * met[place]
     return ops.sum(units * (norms[:, None] / norms[None, :]), axis=0)
+
+
+def of_two(gramian):
+    """`pcgrad` of two terms, each of which meets the other, without a loop.
+
+    `w_k = 1 - min(G[0, 1], 0) / G[k, k]`, or 1 where a gradient is zero.
+    """
+    squares = ops.diagonal(gramian)
+    both = ops.cast(ops.all(above_zero(squares)), gramian.dtype)
+    conflict = both * ops.relu(-gramian[0, 1])
+    return 1.0 + conflict / (both * squares + (1.0 - both))
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
@@ -75,11 +89,14 @@ class PCGrad(RandomWeighting, GradientWeighting):
     """
 
     def weigh(self, gramian: Tensor, training: bool) -> Tensor:
-        shape = (self.num_terms, self.num_terms)
-        # Of two terms, either meets the other only.
-        if training and self.num_terms > 2:
-            draws = keras.random.uniform(shape, seed=self.seed_generator)
-            order = ops.argsort(draws, axis=-1)
-        else:
-            order = ops.broadcast_to(ops.arange(self.num_terms), shape)
-        return pcgrad(gramian, order)
+        terms = self.num_terms
+        # Of two terms each meets the other, in whatever order.
+        if training and terms > 2:
+            draws = keras.random.uniform(
+                (terms, terms), seed=self.seed_generator
+            )
+            order = ops.argsort(draws + ops.eye(terms), axis=-1)
+            return pcgrad(gramian, order[:, : terms - 1])
+        order = np.tile(np.arange(terms), (terms, 1))
+        others = order[~np.eye(terms, dtype=bool)].reshape(terms, terms - 1)
+        return pcgrad(gramian, others)
