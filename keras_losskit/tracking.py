@@ -96,9 +96,8 @@ class TermTracker(keras.metrics.Metric):
 
     def _rows(self, values, counted):
         """What one sample adds to the sums, and to the counts."""
-        zero, one = ops.zeros(()), ops.ones(())
-        scalars = [zero if v is None else in_float32(v) for v in values]
-        scalars += [one if each else zero for each in counted]
+        scalars = [0.0 if v is None else in_float32(v) for v in values]
+        scalars += map(float, counted)
         rows = ops.reshape(_backend.stacked(scalars), self.totals.shape)
         rows = ops.stop_gradient(rows)
         # Losses are divided by the number of replicas, whose gradients are

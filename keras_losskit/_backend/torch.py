@@ -67,7 +67,18 @@ def is_tracer(tensor):
 
 def stacked(scalars):
     """See `_backend.jax`."""
-    return torch.stack(scalars)
+    tensors = [s for s in scalars if not isinstance(s, float)]
+    # Where these are; there are few different numbers, so once each.
+    options = {"dtype": torch.float32}
+    if tensors:
+        options["device"] = tensors[0].device
+    numbers = {
+        number: torch.full((), number, **options)
+        for number in {s for s in scalars if isinstance(s, float)}
+    }
+    return torch.stack(
+        [numbers[s] if isinstance(s, float) else s for s in scalars]
+    )
 
 
 def can_read(tensor):
