@@ -29,8 +29,8 @@ class TermTracker(keras.metrics.Metric):
     def __init__(self, entries, name="loss_terms"):
         super().__init__(name=name, dtype="float32")
         self.entries = tuple(entries)
-        # Sums and counts in one: an assignment costs as much as the rest.
-        shape = (2, len(self.entries))
+        # Sums, then counts, in one: an assignment costs as much as the rest.
+        shape = (2 * len(self.entries),)
         self.totals = self.add_variable(shape, "zeros", name="totals")
         # What training and validation turned out to produce. It grows while
         # steps are traced or run: no set, which Keras would wrap and track.
@@ -84,7 +84,7 @@ class TermTracker(keras.metrics.Metric):
         size = replicas.samples(batch_size)
         if not isinstance(size, int | float):
             size = ops.cast(size, "float32")
-        self.totals.assign_add(self._rows(values, counted) * size)
+        self.totals.assign_add(self._addition(values, counted) * size)
 
     def _note(self, values, training):
         self._training = training
@@ -94,19 +94,19 @@ class TermTracker(keras.metrics.Metric):
             if value is not None
         }
 
-    def _rows(self, values, counted):
-        """What one sample adds to the sums, and to the counts."""
+    def _addition(self, values, counted):
+        """What one sample adds to the sums and to the counts."""
         scalars = [0.0 if v is None else in_float32(v) for v in values]
         scalars += map(float, counted)
-        rows = ops.reshape(_backend.stacked(scalars), self.totals.shape)
-        rows = ops.stop_gradient(rows)
+        addition = ops.stop_gradient(_backend.stacked(scalars))
         # Losses are divided by the number of replicas, whose gradients are
         # added up; means over the replicas are what is logged.
         replicas = _backend.num_replicas()
         if replicas == 1:
-            return rows
+            return addition
         factors = [replicas if entry.scaled else 1 for entry in self.entries]
-        return rows * np.asarray([factors, np.ones(len(factors))], "float32")
+        factors += [1] * len(self.entries)
+        return addition * np.asarray(factors, "float32")
 
     def result(self):
         """`{key: mean}` of everything seen so far but the total itself."""
@@ -120,18 +120,25 @@ class TermTracker(keras.metrics.Metric):
     def means(self):
         """`{key: mean}` of every entry."""
         totals = self.totals.value
+        entries = len(self.entries)
         if _backend.can_read(totals):
             # At once: one by one each would wait for the device.
-            sums, counts = ops.convert_to_numpy(totals)
+            sums, counts = self.sums_and_counts()
             means = np.divide(
                 sums, counts, out=np.zeros_like(sums), where=counts != 0
             )
         else:
-            means = ops.unstack(ops.divide_no_nan(totals[0], totals[1]))
+            means = ops.unstack(
+                ops.divide_no_nan(totals[:entries], totals[entries:])
+            )
         return {
             entry.key: mean
             for entry, mean in zip(self.entries, means, strict=True)
         }
+
+    def sums_and_counts(self):
+        """`(2, entries)`, NumPy: what the means are quotients of."""
+        return ops.convert_to_numpy(self.totals.value).reshape(2, -1)
 
     def keys(self):
         """The keys that the last batch's phase logs, training or validation.

@@ -51,7 +51,7 @@ class BatchMeans:
         Returns:
             `{key: float}`, without keys that had no value since.
         """
-        now = ops.convert_to_numpy(tracker.totals.value).astype("float64")
+        now = tracker.sums_and_counts().astype("float64")
         sums, counts = now - self._before
         self._before = now
         return {

@@ -197,10 +197,17 @@ def converted(loss, y_true, y_pred):
             return x if ops.is_tensor(x) else _tensor_if_numeric(x)
         return ops.convert_to_tensor(x, dtype=loss.dtype)
 
-    return (
-        tree.map_structure(convert, without_lists(y_true)),
-        tree.map_structure(convert, without_lists(y_pred)),
-    )
+    def convert_all(x):
+        if ops.is_tensor(x):
+            return convert(x)
+        return tree.map_structure(convert, without_lists(x))
+
+    return convert_all(y_true), convert_all(y_pred)
+
+
+def leaves(x):
+    """The tensors of a nest; most are one, which needs no walk."""
+    return [x] if ops.is_tensor(x) else tree.flatten(x)
 
 
 def without_lists(x):
@@ -230,7 +237,7 @@ def _tensor_if_numeric(x):
 
 def _checked_values(loss, values, y_true, y_pred):
     """`values` as a tensor, after a look at their type, dtype and shape."""
-    if values is None or tree.is_nested(values):
+    if values is None or (not ops.is_tensor(values) and tree.is_nested(values)):
         raise ValueError(
             f"Expected loss '{loss.name}' to return a tensor. Received: "
             f"{type(values).__name__}. Several components are declared with "
@@ -247,7 +254,7 @@ def _checked_values(loss, values, y_true, y_pred):
         )
     if not getattr(loss, "values_follow_batch", True):
         return values
-    predictions = [x for x in tree.flatten(y_pred) if len(x.shape)]
+    predictions = [x for x in leaves(y_pred) if len(x.shape)]
     if not len(values.shape) or not predictions:
         return values
     batch, received = predictions[0].shape[0], values.shape[0]
@@ -258,7 +265,7 @@ def _checked_values(loss, values, y_true, y_pred):
             f"shape {tuple(values.shape)} for predictions of shape "
             f"{tuple(predictions[0].shape)}"
         )
-    _refuse_outer_product(loss, values, tree.flatten(y_true), predictions)
+    _refuse_outer_product(loss, values, leaves(y_true), predictions)
     return values
 
 

@@ -95,13 +95,14 @@ def cosines_and_norms(gramian):
     """
     squares = ops.diagonal(gramian)
     present = above_zero(squares)
-    # Masks as factors: on PyTorch an `ops.where` takes as long as ten products.
+    # On PyTorch `ops.where` and `ops.clip` take as long as ten products: masks
+    # are factors, and `ops.hard_tanh` is the clip to [-1, 1].
     mask = ops.cast(present, gramian.dtype)
     norms = mask * ops.sqrt(squares) + (1.0 - mask)
     identity = ops.eye(gramian.shape[0], dtype=gramian.dtype)
     pairs = mask[:, None] * mask[None, :] * (1.0 - identity)
     cosines = gramian / norms[:, None] / norms[None, :]
-    cosines = identity + pairs * ops.clip(cosines, -1.0, 1.0)
+    cosines = identity + pairs * ops.hard_tanh(cosines)
     return cosines, norms, present
 
 
