@@ -17,6 +17,7 @@ from keras_losskit import weights as weights_lib
 from keras_losskit.paths import path_matches
 from keras_losskit.recording import Recorded
 from keras_losskit.recording import at_least_float32
+from keras_losskit.recording import reports_activity
 from keras_losskit.terms import LossTerm
 from keras_losskit.terms import numbered
 from keras_losskit.terms import weigh
@@ -152,7 +153,7 @@ def layer_terms(model, recorded):
 
 def held_losses(layer):
     """The losses a layer holds after a pass that nobody recorded."""
-    if getattr(layer, "reports_activity", False):
+    if reports_activity(layer):
         return layer.held_losses()
     losses = _keras.own_losses(layer)
     if layer.activity_regularizer is None:

@@ -101,8 +101,7 @@ class Recorder:
 
     def watches(self, layer):
         """Whether `layer` was there before the pass, which may build others."""
-        reports = getattr(layer, "reports_activity", False)
-        return reports or id(layer) in self._watched
+        return reports_activity(layer) or id(layer) in self._watched
 
     def check_reach(self, layer):
         """Refuse a loss that could not leave the place where it arises.
@@ -162,7 +161,7 @@ class Recorder:
             self._patch(layer, "call", self._keeping_output(layer))
         if _keras.loses_losses_in_loop(layer):
             self._patch(layer, "inner_loop", self._in_loop(layer))
-        if getattr(layer, "reports_activity", False):
+        if reports_activity(layer):
             return  # it tells the current recorder by itself
         watched = _WatchedLayer(layer, self)
         self._patch(layer, "add_loss", watched.add_loss)
@@ -238,6 +237,12 @@ class _WatchedLayer:
         self.penalizing = True
         # A sum over a batch of activations overflows float16.
         return self.regularizer(at_least_float32(output))
+
+
+def reports_activity(layer):
+    """Whether `layer` tells the recorder of its losses by itself."""
+    # Asked of the class: PyTorch takes long to miss an attribute of a module.
+    return getattr(type(layer), "reports_activity", False)
 
 
 def at_least_float32(tensor):
