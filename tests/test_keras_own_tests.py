@@ -14,6 +14,9 @@ import pytest
 
 import keras_losskit as losskit
 
+if keras.__version__.startswith("3.14."):
+    pytest.skip("its wheel holds no tests", allow_module_level=True)
+
 SOURCE = Path(keras.__file__).parent / "src"
 BACKEND = keras.config.backend()
 ANY = ("jax", "tensorflow", "torch")

@@ -66,14 +66,16 @@ def test_lets_finite_training_run():
     assert len(history.epoch) == 3
 
 
-def test_names_a_penalty_that_is_not_finite():
-    def infinite(weights):
-        return ops.sum(ops.exp(1e6 * ops.abs(weights) + 1e6))
+class Infinite(keras.regularizers.Regularizer):
+    def __call__(self, x):
+        return ops.sum(ops.exp(1e6 * ops.abs(x) + 1e6))
 
+
+def test_names_a_penalty_that_is_not_finite():
     callback = TerminateOnNonFiniteTerm()
     with pytest.warns(RuntimeWarning, match="regularization_loss"):
         fitted(
-            np.ones((8, 1), "float32"), callback, kernel_regularizer=infinite
+            np.ones((8, 1), "float32"), callback, kernel_regularizer=Infinite()
         )
     assert callback.non_finite["batch"] == 0
 

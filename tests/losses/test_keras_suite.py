@@ -10,6 +10,9 @@ import pytest
 from keras_losskit import losses
 from keras_losskit.losses import catalogue
 
+if keras.__version__.startswith("3.14."):
+    pytest.skip("its wheel holds no tests", allow_module_level=True)
+
 SUITES = ["keras.src.losses.losses_test", "keras.src.losses.loss_test"]
 
 #: Tests of Keras that cannot hold for our classes, and why.
