@@ -26,7 +26,7 @@ from keras_losskit.terms import LossTerms
 from keras_losskit.wrapping import unwrap
 from keras_losskit.wrapping import wrap
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
 
 __all__ = [
     "LossTerm",
