@@ -211,6 +211,10 @@ def exported_outputs(model, folder, x):
 @pytest.mark.skipif(
     BACKEND == "jax", reason="every format of Keras needs another framework"
 )
+@pytest.mark.skipif(
+    BACKEND == "torch" and keras.__version__.startswith("3.14."),
+    reason="this Keras has no format for PyTorch",
+)
 @pytest.mark.parametrize("subclassed", [False, True])
 def test_an_exported_model_gives_the_same_outputs(subclassed, tmp_path):
     class Doubling(keras.Model):

@@ -292,7 +292,23 @@ ZOO = {
 }
 KINDS = ("regularization", "activity", "added")
 
-each_model = pytest.mark.parametrize("name", ZOO)
+on_meta = pytest.mark.skipif(
+    keras.config.backend() == "torch" and keras.__version__.startswith("3.14."),
+    reason="Keras leaves the weights of a layer made in `build` on `meta`",
+)
+
+
+def each_of(names):
+    return pytest.mark.parametrize(
+        "name",
+        [
+            pytest.param(name, marks=[on_meta] if name == "built_late" else [])
+            for name in names
+        ],
+    )
+
+
+each_model = each_of(ZOO)
 
 
 def values_of(expected, kind=None):
@@ -345,9 +361,7 @@ def test_wrapped_models_separate_as_well(name):
     close([term.value for term in terms], values_of(expected))
 
 
-@pytest.mark.parametrize(
-    "name", sorted(set(ZOO) - {"activity_and_added", "shared_layer"})
-)
+@each_of(sorted(set(ZOO) - {"activity_and_added", "shared_layer"}))
 def test_terms_of_a_plain_model_are_collected(name):
     build, expected = ZOO[name]
     model = build(keras.Model)
