@@ -98,7 +98,7 @@ def cosines_and_norms(gramian):
     # On PyTorch `ops.where` and `ops.clip` take as long as ten products: masks
     # are factors, and `ops.hard_tanh` is the clip to [-1, 1].
     mask = ops.cast(present, gramian.dtype)
-    norms = mask * ops.sqrt(squares) + (1.0 - mask)
+    norms = ops.sqrt(mask * squares + (1.0 - mask))
     identity = ops.eye(gramian.shape[0], dtype=gramian.dtype)
     pairs = mask[:, None] * mask[None, :] * (1.0 - identity)
     cosines = gramian / norms[:, None] / norms[None, :]
