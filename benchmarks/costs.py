@@ -14,6 +14,8 @@ import subprocess
 import sys
 import time
 
+from benchmarks.timing import in_turn
+
 ROUNDS = 15
 STEPS = ("losskit", "plain Keras")
 
@@ -143,14 +145,6 @@ def first_fit():
             keras.utils.clear_session()
     ours, plain = (statistics.median(seconds) for seconds in taken.values())
     return row("first fit", "s", ours, plain)
-
-
-def in_turn(names, index):
-    """The names, the other way round in every second round.
-
-    What runs first finds the processor's caches as the round before left them.
-    """
-    return list(names) if index % 2 else list(reversed(names))
 
 
 def tracing():

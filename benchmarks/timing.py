@@ -45,10 +45,18 @@ def time_case(case, *, rounds, clock="wall"):
     now = time.process_time if clock == "cpu" else time.perf_counter
     taken = {name: [] for name in built}
     for index in range(rounds):
-        names = list(built) if index % 2 else list(reversed(built))
-        for name in names:
+        for name in in_turn(built, index):
             start = now()
             built[name]()
             seconds = now() - start
             taken[name].append(1000 * seconds)
     return [Timing(name, tuple(taken[name])) for name in built]
+
+
+def in_turn(names, index):
+    """The names, the other way round in every second round.
+
+    So that none always runs on a machine that another has just warmed or
+    slowed.
+    """
+    return list(names) if index % 2 else list(reversed(names))
