@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from versions import IS_KERAS_3_14
 
 import keras_losskit as losskit
 from keras_losskit.fused import FusedPenalties
@@ -22,11 +23,7 @@ REGULARIZERS = {
     "l2": lambda: keras.regularizers.L2(0.02),
     "l1l2": lambda: keras.regularizers.L1L2(0.03, 0.02),
     # A function where Keras takes one: the variables of 3.14 refuse it.
-    "custom": lambda: (
-        Quartic()
-        if keras.__version__.startswith("3.14.")
-        else Quartic().__call__
-    ),
+    "custom": lambda: Quartic() if IS_KERAS_3_14 else Quartic().__call__,
 }
 
 

@@ -12,6 +12,7 @@ from callback_models import data
 from models import fit_logs
 from models import numpy_l2
 from models import still
+from versions import IS_KERAS_3_14
 
 import keras_losskit as losskit
 
@@ -212,7 +213,7 @@ def exported_outputs(model, folder, x):
     BACKEND == "jax", reason="every format of Keras needs another framework"
 )
 @pytest.mark.skipif(
-    BACKEND == "torch" and keras.__version__.startswith("3.14."),
+    BACKEND == "torch" and IS_KERAS_3_14,
     reason="this Keras has no format for PyTorch",
 )
 @pytest.mark.parametrize("subclassed", [False, True])

@@ -16,6 +16,7 @@ from models import floats
 from models import numpy_l2
 from models import ones_dense
 from models import still
+from versions import IS_KERAS_3_14
 
 import keras_losskit as losskit
 
@@ -293,7 +294,7 @@ ZOO = {
 KINDS = ("regularization", "activity", "added")
 
 on_meta = pytest.mark.skipif(
-    keras.config.backend() == "torch" and keras.__version__.startswith("3.14."),
+    keras.config.backend() == "torch" and IS_KERAS_3_14,
     reason="Keras leaves the weights of a layer made in `build` on `meta`",
 )
 

@@ -67,13 +67,11 @@ def is_tracer(tensor):
 
 def stacked(scalars):
     """See `_backend.jax`."""
-    tensors = [s for s in scalars if not isinstance(s, float)]
-    # Where these are; there are few different numbers, so once each.
-    options = {"dtype": torch.float32}
-    if tensors:
-        options["device"] = tensors[0].device
+    tensors = (s for s in scalars if not isinstance(s, float))
+    device = next((tensor.device for tensor in tensors), None)
+    # There are few different numbers, so once each.
     numbers = {
-        number: torch.full((), number, **options)
+        number: torch.full((), number, dtype=torch.float32, device=device)
         for number in {s for s in scalars if isinstance(s, float)}
     }
     return torch.stack(

@@ -30,8 +30,6 @@ def pcgrad(gramian, others):
         [2.2222, 1.5789]
     """
     terms = gramian.shape[0]
-    if terms == 2:
-        return of_two(gramian)
     cosines, norms, _ = cosines_and_norms(gramian)
     # [place, i]: the unit vector of the term that the i-th gradient meets.
     others = ops.transpose(others)[:, :, None]
@@ -47,10 +45,16 @@ def pcgrad(gramian, others):
     return ops.sum(units * (norms[:, None] / norms[None, :]), axis=0)
 
 
-def of_two(gramian):
+def pcgrad_of_two(gramian):
     """`pcgrad` of two terms, each of which meets the other, without a loop.
 
     `w_k = 1 - min(G[0, 1], 0) / G[k, k]`, or 1 where a gradient is zero.
+
+    Args:
+        gramian: `G = J J^T`, `(2, 2)`.
+
+    Returns:
+        Weights, `(2,)`, dtype of `gramian`.
     """
     squares = ops.diagonal(gramian)
     both = ops.cast(ops.all(above_zero(squares)), gramian.dtype)
@@ -90,8 +94,9 @@ class PCGrad(RandomWeighting, GradientWeighting):
 
     def weigh(self, gramian: Tensor, training: bool) -> Tensor:
         terms = self.num_terms
-        # Of two terms each meets the other, in whatever order.
-        if training and terms > 2:
+        if terms == 2:
+            return pcgrad_of_two(gramian)
+        if training:
             draws = keras.random.uniform(
                 (terms, terms), seed=self.seed_generator
             )

@@ -14,6 +14,7 @@ from keras_losskit import weighting
 from keras_losskit.weighting.aligned_mtl import balance
 from keras_losskit.weighting.cagrad import cagrad
 from keras_losskit.weighting.pcgrad import pcgrad
+from keras_losskit.weighting.pcgrad import pcgrad_of_two
 
 METHODS = {
     "AlignedMTL": weighting.AlignedMTL,
@@ -174,12 +175,15 @@ def test_pcgrad_follows_its_loop(case, seed):
             if gradient @ other < 0:
                 gradient = gradient - gradient @ other / (other @ other) * other
         expected += gradient
-    weights = case.weights(lambda g: pcgrad(g, ops.array(order, "int32")))
-    np.testing.assert_allclose(
-        weights @ case.jacobian,
-        expected,
-        atol=case.tolerance * case.size(weights),
-    )
+    ways = [lambda gramian: pcgrad(gramian, ops.array(order, "int32"))]
+    ways += [pcgrad_of_two] if case.terms == 2 else []
+    for way in ways:
+        weights = case.weights(way)
+        np.testing.assert_allclose(
+            weights @ case.jacobian,
+            expected,
+            atol=case.tolerance * case.size(weights),
+        )
 
 
 def test_pcgrad_draws_another_order_each_time():
