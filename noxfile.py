@@ -25,6 +25,13 @@ REFERENCES = {
     "torch": ["torch==2.13.0", "monai", "torchjd"],
 }
 
+# The tests' models are tiny: compiling them takes far longer than running them.
+# XLA fuses as always; only LLVM optimizes less.
+QUICK_COMPILATION = (
+    "--xla_backend_optimization_level=0 "
+    "--xla_llvm_disable_expensive_passes=true"
+)
+
 # The lower bound of pyproject.toml, as a pin.
 (LOWEST,) = (
     requirement.replace(">=", "==")
@@ -58,6 +65,7 @@ def run_pytest(session, backend, *args, pins=(), env=None, **kwargs):
             # The workers share the cores; threads on top only get in the way.
             "OMP_NUM_THREADS": "1",
             "TF_CPP_MIN_LOG_LEVEL": "2",
+            "XLA_FLAGS": QUICK_COMPILATION,
             **(env or {}),
         },
         **kwargs,

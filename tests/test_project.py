@@ -127,6 +127,46 @@ def test_import_is_light():
     assert result.stdout.strip() == "set()"
 
 
+IMPORT_AND_ASK = """
+import importlib
+import pkgutil
+import sys
+import keras
+import keras_losskit
+
+def registered():
+    return set(keras.saving.get_custom_objects())
+
+def loaded(package):
+    return f"keras_losskit.{package}" in sys.modules
+
+later = ("callbacks", "gradients", "plotting", "reporting", "testing")
+print([package for package in later if loaded(package)])
+print(set(keras_losskit.__all__) - set(dir(keras_losskit)))
+before = registered()
+for name in keras_losskit.__all__:
+    getattr(keras_losskit, name)
+print([package for package in later if not loaded(package)])
+prefix = "keras_losskit."
+for module in pkgutil.walk_packages(keras_losskit.__path__, prefix):
+    if "_backend" not in module.name:
+        importlib.import_module(module.name)
+names = keras_losskit.callbacks.__all__
+print(registered() - before - {f"keras_losskit>{name}" for name in names})
+"""
+
+
+def test_what_only_looks_at_a_loss_is_imported_when_asked_for():
+    result = python("-c", IMPORT_AND_ASK)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split("\n")[:4] == ["[]", "set()", "[]", "set()"]
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = keras_losskit.nothing
+
+
 @pytest.mark.skipif(CLAIMED is None, reason="no leg: no backend is claimed")
 def test_a_leg_has_only_the_framework_it_claims():
     assert keras.config.backend() == CLAIMED
