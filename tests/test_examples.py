@@ -175,6 +175,13 @@ def test_code_of_the_readme_runs(tmp_path):
     )
 
 
+def test_a_newcomer_draws_a_picture_in_under_ten_lines(tmp_path):
+    code = dict(sections(ROOT / "README.md"))["Install"]
+    assert len([line for line in code.splitlines() if line]) < 10
+    run_code(code, tmp_path)
+    assert (tmp_path / "terms.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_the_readme_shows_what_quickstart_prints(quickstart):
     _, text = quickstart
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
