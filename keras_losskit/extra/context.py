@@ -52,6 +52,15 @@ class Context:
         """The compiled losses where the inputs are `x`.
 
         The model's state, seeds and penalties are left as they are.
+
+        Raises:
+            ValueError: outside of a step, where no labels are compared.
         """
-        y_pred = self.model.call_aside(x, self.training)
-        return self.compiled(y_pred)  # type: ignore[misc]  # it is filled in
+        if self.compiled is None:
+            raise ValueError(
+                "Expected a Context from a LossesContainer in a step, which "
+                "knows the compiled losses. Received: one without `compiled`. "
+                "Give it yourself: Context(model, x, compiled=lambda y_pred: "
+                "loss(y_true, y_pred))."
+            )
+        return self.compiled(self.model.call_aside(x, self.training))

@@ -412,3 +412,15 @@ def test_without_a_model_the_error_says_what_to_do():
     )
     with pytest.raises(ValueError, match="model whose inside"):
         container(np.zeros((2, 1)), np.zeros((2, 1)))
+
+
+def test_a_context_without_losses_says_what_to_give():
+    model, x = small_model(), ops.ones((2, 3))
+    with pytest.raises(ValueError, match="compiled=lambda"):
+        extra.Context(model, x).loss_at(x)
+    context = extra.Context(model, x, compiled=lambda y: ops.sum(y) + 1.0)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(context.loss_at(x)),
+        ops.convert_to_numpy(model(x)).sum() + 1.0,
+        rtol=1e-6,
+    )
