@@ -8,7 +8,6 @@ whether the step is compiled or not.
 
 import concurrent.futures
 import dataclasses
-import multiprocessing
 import os
 import time
 
@@ -20,6 +19,7 @@ from hypothesis import strategies as st
 from keras import ops
 from models import out_names
 from models import packed
+from processes import fresh_processes
 from results import record
 
 import keras_losskit as losskit
@@ -412,11 +412,7 @@ def test_trains_as_its_definition(case):
 def test_trains_as_its_definition_in_thousands_of_cases():
     start, seen = time.monotonic(), []
     # Each block in a process of its own: TensorFlow keeps 10 MB for each case.
-    with concurrent.futures.ProcessPoolExecutor(
-        max_workers=os.cpu_count(),
-        mp_context=multiprocessing.get_context("spawn"),
-        max_tasks_per_child=1,
-    ) as processes:
+    with fresh_processes(os.cpu_count()) as processes:
         sizes = [
             min(BLOCK, EXAMPLES - first) for first in range(0, EXAMPLES, BLOCK)
         ]
