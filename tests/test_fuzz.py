@@ -425,6 +425,7 @@ def test_trains_as_its_definition_in_thousands_of_cases():
                 raise
             # What a run that is stopped has shown, it has shown.
             record_fuzz(seen, start)
+    assert len(seen) >= EXAMPLES
 
 
 def fuzzed(examples):
