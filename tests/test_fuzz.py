@@ -211,8 +211,9 @@ def compiled(case, **settings):
     names = None if case.structure == "dict" else list(case.names)
     model.compile(
         # With clipped steps no training runs away, in which one unit in the
-        # last place of a weight would end up as thousands.
-        keras.optimizers.SGD(global_clipnorm=1.0),
+        # last place of a weight would end up as thousands. Most gradients are
+        # below the norm, so that one scaled as a whole shows.
+        keras.optimizers.SGD(global_clipnorm=5.0),
         losskit.LossesContainer(
             case.packed([losses_of(output) for output in case.outputs]),
             case.packed(weights),
@@ -381,7 +382,7 @@ def check(case):
         assert set(logs) == set(expected)
         assert_close(logs, expected, rel=2e-5)
 
-    trained, reference = fit(model, 0.05), fit(eager, 0.05)
+    trained, reference = fit(model, 0.01), fit(eager, 0.01)
     assert set(trained) == set(reference) == set(expected)
     assert_close(trained, reference, rel=2e-5)
     if case.batch_size == case.samples:
