@@ -1,5 +1,7 @@
 """Models that record, as they are called, which layer adds which loss."""
 
+import contextlib
+from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 
@@ -82,17 +84,39 @@ class RecordedLosses(AddsLosses):
         Returns:
             The outputs.
         """
-        kwargs = {}
-        if "training" in self.call_signature_parameters:
-            kwargs["training"] = training
+        kwargs = {"training": training} if self._takes_training() else {}
+        with self._aside():
+            return self(x, **kwargs)
+
+    def terms_aside(self, x: Structure, training: bool) -> list[LossTerm]:
+        """The terms that layers add in a call that leaves no trace.
+
+        Args:
+            x: Inputs.
+            training: Whether layers behave as in training.
+
+        Returns:
+            A list of `LossTerm`; empty where the model is deaf to `training`.
+        """
+        if not self._takes_training():
+            return []
+        with self._aside() as recorder:
+            self(x, training=training)
+            return layer_terms(self, recorder)
+
+    def _takes_training(self):
+        return "training" in self.call_signature_parameters
+
+    @contextlib.contextmanager
+    def _aside(self) -> Iterator[Recorder]:
         recorded = self._last_recorded()
         try:
             with (
                 Aside(),
-                Recorder(self, forward=False),
+                Recorder(self, forward=False) as recorder,
                 _backend.random_state_kept(),
             ):
-                return self(x, **kwargs)
+                yield recorder
         finally:
             self._remember(recorded)
 

@@ -161,7 +161,7 @@ class LossTermsMixin(RecordedLosses, FitArguments, _keras.TrainerSeams):
         if training and container.weighs_gradients:
             gradient_step.refuse_other_steps(self)
         if not container.built:
-            self._build_loss(container, y, y_pred)
+            self._build_loss(container, x, y, y_pred, training)
         bare = is_bare_trace(y_pred)
         if bare and (container.variables or regularized_variables(self)):
             raise RuntimeError(f"{BARE_TRACE} Received: none.")
@@ -193,9 +193,17 @@ class LossTermsMixin(RecordedLosses, FitArguments, _keras.TrainerSeams):
         self._pass.computed = terms
         return terms.total
 
-    def _build_loss(self, container, y, y_pred):
+    def _build_loss(self, container, x, y, y_pred, training):
         """Name what the model turned out to produce, once per compile."""
         terms = self.penalty_terms()
+        if x is not None and any(
+            origin.is_users_own(type(layer).call)
+            for layer in _keras.flatten_layers(self)
+        ):
+            # Which may add a loss in training only, or only in evaluation.
+            known = {term.name for term in terms}
+            others = self.terms_aside(x, not training)
+            terms += [term for term in others if term.name not in known]
         container.picked = gradient_weights.picked_variables(self)
         container.build(y, y_pred, terms, self._possible_kinds(), "/")
         penalty = container.penalties["regularization"]

@@ -97,6 +97,18 @@ def moves(weight):
     return not isinstance(weight, float)
 
 
+def is_one(weight):
+    """Whether a checked weight is the number 1, now and always.
+
+    Not `==`, which on a variable is an operation of the backend.
+
+    Example:
+        >>> is_one(1.0), is_one(keras.Variable(1.0))
+        (True, False)
+    """
+    return not moves(weight) and weight == 1.0
+
+
 def weight_variables(weight):
     """The `keras.Variable`s that a checked weight reads, each once.
 

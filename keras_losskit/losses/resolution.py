@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from keras_losskit import _keras
+from keras_losskit import weights as weights_lib
 from keras_losskit.losses import catalogue
 from keras_losskit.losses.base import LossMixin
 from keras_losskit.losses.components import with_components
@@ -107,7 +108,7 @@ def _composable(loss):
             name=loss.name,
             dtype=loss.dtype,
         )
-    if isinstance(loss, LossMixin) and loss.weight != 1.0:
+    if isinstance(loss, LossMixin) and not weights_lib.is_one(loss.weight):
         return WeightedSum([loss])
     return loss
 

@@ -395,3 +395,58 @@ def test_name_of_an_output_and_of_a_loss_clash():
     y = np.zeros((4, 1), "float32")
     with pytest.raises(ValueError, match="t_loss"):
         model.fit(numbers(4, 3), {"t": y, "u": y}, verbose=0)
+
+
+class AddedIn(layers.Layer):
+    """Adds the mean of its input in one mode only, and passes it on."""
+
+    def __init__(self, mode, weight=1.0):
+        super().__init__()
+        self.mode = mode
+        self.weight = weight
+
+    def call(self, x, training=False):
+        if training == (self.mode == "training"):
+            self.add_loss(ops.mean(x), name=self.mode, weight=self.weight)
+        return x
+
+
+@pytest.mark.parametrize("eager", [False, True])
+def test_a_loss_of_one_mode_is_logged_and_its_schedule_moves(eager):
+    model = model_with(
+        AddedIn("training", schedules.Linear(0.0, 1.0, steps=4)),
+        AddedIn("evaluation", 2.0),
+    )
+    model.compile(keras.optimizers.SGD(0.0), "mse", run_eagerly=eager)
+    x = 3.0 * np.ones((6, 3), "float32")
+    history = model.fit(
+        *(x, np.zeros((6, 1))),
+        validation_data=(x, np.zeros((6, 1))),
+        batch_size=4,
+        epochs=3,
+        verbose=0,
+    ).history
+    # Batches of 4 and 2 samples: the weights are 0 and 1/4, and so on.
+    weights = [1 / 12, 0.5 + 1 / 12, 1.0]
+    assert history["training_weight"] == pytest.approx(weights)
+    assert history["training_loss"] == pytest.approx([3.0] * 3)
+    added = [3.0 * weight for weight in weights]
+    assert history["added_loss"] == pytest.approx(added)
+    assert history["val_evaluation_loss"] == pytest.approx([3.0] * 3)
+    assert history["val_added_loss"] == pytest.approx([6.0] * 3)
+    assert "evaluation_loss" not in history
+    assert "val_training_loss" not in history
+    parts = np.add(history["compiled_loss"], history["added_loss"])
+    np.testing.assert_allclose(history["loss"], parts, rtol=1e-6)
+
+
+def test_a_loss_of_training_with_a_variable_for_weight_follows_it():
+    weight = keras.Variable(0.5, name="weight")
+    model = model_with(AddedIn("training", weight))
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    x = np.ones((4, 3), "float32")
+    model.fit(x, np.zeros((4, 1)), verbose=0)
+    weight.assign(4.0)
+    history = model.fit(x, np.zeros((4, 1)), verbose=0).history
+    assert history["training_weight"] == [4.0]
+    assert history["added_loss"] == [4.0]
