@@ -92,7 +92,7 @@ class LossMixin(Composable):
             "weight": self.weight,
         }
         for key, value in values.items():
-            if key not in defaults or defaults[key].default != value:
+            if key not in defaults or differs(value, defaults[key].default):
                 given.append(f"{key}={value!r}")
         return f"{type(self).__name__}({', '.join(given)})"
 
@@ -170,6 +170,14 @@ class ClassLoss(Loss):
 
     def settings(self) -> Config:
         return {"from_logits": self.from_logits}
+
+
+def differs(value, default):
+    """Whether an argument is not its default; variables and arrays never are.
+
+    Comparing those would be an operation of the backend, or element by element.
+    """
+    return type(value) is not type(default) or value != default
 
 
 def _revived_reduction(config):

@@ -80,7 +80,7 @@ def weighted_total(values, weights):
     """The sum of `weight * value`; schedules at their first step and epoch."""
     total = None
     for value, weight in zip(values, weights, strict=True):
-        if weight != 1.0 or not isinstance(weight, float):
+        if not weights_lib.is_one(weight):
             weight = weights_lib.weight_value(weight, step=0, epoch=0)
             if not isinstance(weight, float):
                 weight = ops.cast(weight, value.dtype)

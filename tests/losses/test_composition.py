@@ -11,6 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from keras import ops
 from keras.src.backend.common.masking import set_keras_mask
+from models import MODES
+from models import each_mode
+from models import passing
+from models import still
 
 from keras_losskit import losses
 from keras_losskit import reductions
@@ -279,6 +283,24 @@ def test_a_variable_is_followed():
     weight.assign(5.0)
     assert float(composite([[0.0]], [[1.0]])) == 6.0
     assert float((A / weight)([[0.0]], [[1.0]])) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("start", [1.0, 2.0])
+@each_mode
+def test_a_loss_with_a_variable_for_its_weight_follows_it(start, mode):
+    weight = keras.Variable(start, name="weight")
+    model = passing()
+    model.compile(still(), a_loss("a", weight=weight), **MODES[mode])
+    for value in (start, 10.0):
+        weight.assign(value)
+        logs = model.fit(np.ones((4, 1)), np.zeros((4, 1)), verbose=0).history
+        assert logs == {"loss": [value], "a_weight": [value]}
+
+
+def test_arguments_that_are_no_numbers_can_be_shown():
+    assert "weight=<" in repr(a_loss("a", weight=keras.Variable(1.0)))
+    focal = losses.CategoricalFocalCrossentropy(alpha=np.array([0.25, 0.75]))
+    assert "alpha=array([0.25, 0.75])" in repr(focal)
 
 
 def test_a_variable_on_the_left_is_refused():
