@@ -213,6 +213,24 @@ def test_weights_by_class_within_a_loss():
     assert revived.reduction == loss.reduction
 
 
+@pytest.mark.parametrize("y_true", [[0, 1, 2, -1], np.eye(3)[[0, 1, 2, 2]]])
+def test_classes_missing_in_a_dict_weigh_one(y_true):
+    reduction = ClassWeighted(weights={0: 2.0})
+    revived = reductions.get(
+        json.loads(json.dumps(reductions.serialize(reduction)))
+    )
+    # The last label names no class; the last row names class 2.
+    want = [2.0, 1.0, 1.0, 0.0 if np.ndim(y_true) == 1 else 1.0]
+    for each in (reduction, revived):
+        got = each(np.full(4, 8.0, "float32"), y_true=y_true)
+        assert float(got) == 2.0 * sum(want)
+
+
+def test_classes_beyond_a_list_weigh_nothing():
+    reduction = ClassWeighted(weights=[2.0, 1.0])
+    assert float(reduction([8.0, 8.0], y_true=[0, 255])) == 8.0
+
+
 def test_weights_by_class_equal_keras_class_weight():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(8, 3)).astype("float32")
@@ -248,11 +266,12 @@ def test_weights_by_class_equal_keras_class_weight():
         lambda: Quantile(q=1.1),
         lambda: CVaR(alpha=1.0),
         lambda: ClassWeighted(weights=[]),
+        lambda: ClassWeighted(weights={-1: 1.0}),
         lambda: ClassWeighted(weights=[1.0])([1.0]),
         lambda: ClassWeighted(weights=[1.0])([1.0], y_true=[[0.0, 1.0]]),
         lambda: ClassWeighted(weights=[1.0])(1.0, y_true=[0]),
     ],
-    ids=range(15),
+    ids=range(16),
 )
 def test_refuses_settings_out_of_range(make):
     with pytest.raises(ValueError, match="Expected .* Received"):

@@ -6,8 +6,8 @@ import keras
 from keras import ops
 
 from keras_losskit.losses.base import LossMixin
-from keras_losskit.losses.function import same_rank
 from keras_losskit.losses.labels import check_labels
+from keras_losskit.losses.labels import same_shape
 from keras_losskit.losses.logits import Logits
 from keras_losskit.losses.logits import Probabilities
 from keras_losskit.losses.logits import resolution
@@ -38,6 +38,9 @@ class CategoricalCrossentropy(
             Keras does. `False` gives the textbook's value and gradient. Of
             no effect with logits.
         reduction, name, dtype, weight: See `Loss`.
+
+    Raises:
+        ValueError: in a call, if the labels have not the predictions' shape.
 
     Example:
         >>> p = [[0.2, 0.3, 0.1]]
@@ -84,7 +87,7 @@ class CategoricalCrossentropy(
         }
 
     def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
-        y_true, y_pred = same_rank(y_true, y_pred)
+        y_true, y_pred = same_shape(self.name, y_true, y_pred)
         if self.from_logits or self.normalize:
             return keras.losses.categorical_crossentropy(
                 self._smooth(y_true, y_pred),
@@ -100,7 +103,7 @@ class CategoricalCrossentropy(
         self, y_true: TensorLike, logits: Logits | Probabilities
     ) -> Tensor:
         """`call`, from what other losses derived from the same logits."""
-        y_true, _ = same_rank(y_true, logits.tensor)
+        y_true, _ = same_shape(self.name, y_true, logits.tensor)
         return self._crossentropy(y_true, logits.log_probabilities(self.axis))
 
     def _crossentropy(self, y_true, log_probabilities):
@@ -154,6 +157,9 @@ class CategoricalFocalCrossentropy(
         axis: Axis of the classes.
         reduction, name, dtype, weight: See `Loss`.
 
+    Raises:
+        ValueError: in a call, if the labels have not the predictions' shape.
+
     Reference:
         Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017.
 
@@ -205,13 +211,13 @@ class CategoricalFocalCrossentropy(
     def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
         if self.from_logits:
             return self.call_on_logits(y_true, Logits(y_pred))
-        return super().call(y_true, y_pred)
+        return super().call(*same_shape(self.name, y_true, y_pred))
 
     def call_on_logits(
         self, y_true: TensorLike, logits: Logits | Probabilities
     ) -> Tensor:
         """`call`, from what other losses derived from the same logits."""
-        y_true, _ = same_rank(y_true, logits.tensor)
+        y_true, _ = same_shape(self.name, y_true, logits.tensor)
         log_p = logits.log_probabilities(self.axis)
         y_true = ops.cast(y_true, log_p.dtype)
         if self.label_smoothing:

@@ -56,6 +56,12 @@ def poly1(
 
 def _poly1(y_true, prediction, epsilon):
     p = prediction.probabilities()
+    if p.shape[-1] == 1:
+        raise ValueError(
+            "Expected predictions of two classes or more. Received: "
+            f"y_pred.shape={tuple(p.shape)}. For one channel there is "
+            "BinaryFocalCrossentropy."
+        )
     y_true = one_hot_like(y_true, p)
     terms = prediction.log_probabilities() - epsilon * (1.0 - p)
     return -ops.sum(y_true * terms, axis=-1)

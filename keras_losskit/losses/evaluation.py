@@ -18,6 +18,7 @@ from keras import tree
 from keras_losskit import _keras
 from keras_losskit import reductions
 from keras_losskit import weights as weights_lib
+from keras_losskit.losses.logits import predicted
 from keras_losskit.reductions.alignment import align
 from keras_losskit.reductions.alignment import wide
 from keras_losskit.typing import LossObject
@@ -114,13 +115,23 @@ def own_value(
     loss, y_true, y_pred, sample_weight=None, mask=None, *, logits=None
 ):
     """`leaf_value` by the steps of `Loss.__call__`, which may be overridden."""
-    masks = (mask, _keras.get_keras_mask(y_pred))
+    predicted_mask = _keras.get_keras_mask(y_pred)
     with keras.name_scope(loss.name):
         y_true, y_pred = converted(loss, y_true, y_pred)
+        shared = None
         if logits is not None and getattr(loss, "shares_logits", False):
-            values = loss.call_on_logits(y_true, logits.astype(loss.dtype))
+            shared = logits.astype(loss.dtype)
+        if mask is not None and hasattr(loss, "call_on_places"):
+            prediction = shared or predicted(y_pred, loss.from_logits)
+            mask = ops.cast(ops.convert_to_tensor(mask), "bool")
+            values, mask = loss.call_on_places(y_true, prediction, mask)
+        elif shared is not None:
+            values = loss.call_on_logits(y_true, shared)
         else:
             values = loss.call(y_true, y_pred)
+        if mask is not None:
+            _refuse_mask_of_scalar(loss, values)
+        masks = (mask, predicted_mask)
         return reduced(loss, values, y_true, y_pred, sample_weight, masks)
 
 
@@ -168,6 +179,16 @@ def overrides_call(loss):
     return call is not keras.losses.Loss.__call__ and not getattr(
         call, "is_evaluation", False
     )
+
+
+def _refuse_mask_of_scalar(loss, values):
+    if hasattr(values, "shape") and not len(values.shape):
+        raise ValueError(
+            f"Expected loss '{loss.name}' to return a value per sample or "
+            "place, of which a mask leaves some out. Received: one scalar for "
+            f"the batch from `{type(loss).__name__}`. The losses of overlap of "
+            "keras_losskit.losses take a mask."
+        )
 
 
 def _called_as_is(loss, y_true, y_pred, sample_weight, mask):

@@ -3,6 +3,7 @@
 from keras import ops
 
 from keras_losskit import _backend
+from keras_losskit.losses.function import same_rank
 
 
 def check_labels(name, labels, classes, ignored=None):
@@ -39,7 +40,8 @@ def one_hot_like(labels, predictions):
 
     Args:
         labels: One-hot, of the shape of `predictions`, or integers,
-            `(batch, ...)` or `(batch, ..., 1)`.
+            `(batch, ...)` or `(batch, ..., 1)`. Beside one channel, whether it
+            holds, of either shape.
         predictions: `(batch, ..., classes)`, of a static last axis.
 
     Returns:
@@ -50,6 +52,8 @@ def one_hot_like(labels, predictions):
     """
     labels = ops.convert_to_tensor(labels)
     classes, rank = predictions.shape[-1], len(predictions.shape)
+    if classes == 1 and len(labels.shape) == rank - 1:
+        labels = ops.expand_dims(labels, axis=-1)
     if len(labels.shape) == rank and labels.shape[-1] == classes:
         return ops.cast(labels, predictions.dtype)
     if len(labels.shape) == rank and labels.shape[-1] == 1:
@@ -62,3 +66,33 @@ def one_hot_like(labels, predictions):
     return ops.one_hot(
         ops.cast(labels, "int32"), classes, dtype=predictions.dtype
     )
+
+
+def same_shape(name, labels, predictions):
+    """One-hot labels and predictions, with one rank, of one shape.
+
+    Args:
+        name: Name of the loss, for the error.
+        labels: One-hot labels.
+        predictions: Logits or probabilities.
+
+    Returns:
+        `(labels, predictions)`, as `same_rank` gives them.
+
+    Raises:
+        ValueError: if their shapes differ where both are known; the labels
+            would be broadcast.
+    """
+    labels, predictions = same_rank(labels, predictions)
+    shapes = tuple(labels.shape), tuple(predictions.shape)
+    if len(shapes[0]) != len(shapes[1]) or any(
+        None not in pair and pair[0] != pair[1]
+        for pair in zip(*shapes, strict=True)
+    ):
+        raise ValueError(
+            f"Expected the labels of loss '{name}' to be one-hot: they must "
+            f"have the same shape as the predictions, {shapes[1]}. Received: "
+            f"y_true.shape={shapes[0]}. For integers use "
+            "SparseCategoricalCrossentropy."
+        )
+    return labels, predictions

@@ -8,6 +8,7 @@ from keras_losskit.losses.labels import one_hot_like
 from keras_losskit.losses.logits import Logits
 from keras_losskit.losses.logits import Probabilities
 from keras_losskit.losses.logits import predicted
+from keras_losskit.losses.places import SumsOverPlaces
 from keras_losskit.typing import Config
 from keras_losskit.typing import DType
 from keras_losskit.typing import ReductionLike
@@ -81,7 +82,7 @@ def _lovasz(y_true, prediction, per_image):
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
-class LovaszSoftmax(ClassLoss):
+class LovaszSoftmax(SumsOverPlaces, ClassLoss):
     """Lovasz-softmax loss: a convex surrogate of one less the Jaccard index.
 
     `loss = reduction(lovasz_softmax(y_true, y_pred))`.
@@ -121,6 +122,11 @@ class LovaszSoftmax(ClassLoss):
     ) -> Tensor:
         """`call`, from what other losses derived from the same logits."""
         return _lovasz(y_true, logits, self.per_image)
+
+    @property
+    def values_follow_batch(self) -> bool:
+        """Whether the values have the batch in front."""
+        return self.per_image
 
     def settings(self) -> Config:
         return {"per_image": self.per_image, "from_logits": self.from_logits}

@@ -27,7 +27,9 @@ class Masked(Composite):
     """A loss that leaves out the targets that have one value.
 
     The loss sees 0 there, and its reduction a mask: a mean is one over the
-    targets that are left. Nothing left gives 0.
+    targets that are left. Nothing left gives 0. A loss of overlap (`Dice`,
+    `Tversky`, `GeneralizedDice`, `FocalTversky`, `LovaszSoftmax`) sums over the
+    places that are left.
 
     Where targets have the features or classes of the predictions, a sample, or
     step, or pixel, is left out if all of them are `ignore_value`. With
@@ -40,6 +42,10 @@ class Masked(Composite):
         elementwise: Whether to leave out features one by one.
         name: The term's name. Defaults to that of `loss`; the terms of a
             composite keep theirs.
+
+    Raises:
+        ValueError: in a call, for a loss that returns one scalar for a batch
+            and knows nothing of masks.
 
     Example:
         >>> from keras_losskit import losses
@@ -80,11 +86,16 @@ class Masked(Composite):
         predicted = _keras.get_keras_mask(y_pred)
         y_pred = ops.convert_to_tensor(without_lists(y_pred))
         valid = self._valid(y_true)
-        if self.elementwise:
+        if len(y_true.shape) == len(y_pred.shape) == 1:
+            # Samples, not features, over which a loss would average.
             y_true = ops.expand_dims(y_true, axis=-1)
             y_pred = ops.expand_dims(y_pred, axis=-1)
             kept = ops.expand_dims(valid, axis=-1)
-        elif len(y_true.shape) == len(y_pred.shape) > 1:
+        elif self.elementwise:
+            y_true = ops.expand_dims(y_true, axis=-1)
+            y_pred = ops.expand_dims(y_pred, axis=-1)
+            kept = ops.expand_dims(valid, axis=-1)
+        elif len(y_true.shape) == len(y_pred.shape):
             kept = ops.any(valid, axis=-1, keepdims=True)
             valid = ops.squeeze(kept, axis=-1)
         else:

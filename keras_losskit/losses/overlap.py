@@ -8,6 +8,7 @@ from keras_losskit.losses.labels import one_hot_like
 from keras_losskit.losses.logits import Logits
 from keras_losskit.losses.logits import Probabilities
 from keras_losskit.losses.logits import predicted
+from keras_losskit.losses.places import SumsOverPlaces
 from keras_losskit.typing import Config
 from keras_losskit.typing import DType
 from keras_losskit.typing import ReductionLike
@@ -130,7 +131,7 @@ def _class_sums(y_true, prediction):
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
-class GeneralizedDice(ClassLoss):
+class GeneralizedDice(SumsOverPlaces, ClassLoss):
     """Dice loss with classes weighted by their inverse squared volume.
 
     `loss = reduction(generalized_dice(y_true, y_pred))`.
@@ -170,7 +171,7 @@ class GeneralizedDice(ClassLoss):
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
-class FocalTversky(ClassLoss):
+class FocalTversky(SumsOverPlaces, ClassLoss):
     """Tversky loss that makes much of the classes that overlap badly.
 
     `loss = reduction(focal_tversky(y_true, y_pred))`.

@@ -5,6 +5,8 @@ import keras
 from keras_losskit.losses.base import LossMixin
 from keras_losskit.losses.logits import Logits
 from keras_losskit.losses.logits import Probabilities
+from keras_losskit.losses.places import SumsOverPlaces
+from keras_losskit.losses.places import keep_batch
 from keras_losskit.typing import Config
 from keras_losskit.typing import DType
 from keras_losskit.typing import KerasLoss
@@ -15,7 +17,7 @@ from keras_losskit.typing import Weight
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
-class Dice(LossMixin, KerasLoss[keras.losses.Dice]):
+class Dice(SumsOverPlaces, LossMixin, KerasLoss[keras.losses.Dice]):
     """Dice loss: one less the overlap of targets and predictions.
 
     `loss = 1 - 2 * sum(y_true * p) / (sum(y_true) + sum(p) + epsilon)`, the
@@ -35,9 +37,6 @@ class Dice(LossMixin, KerasLoss[keras.losses.Dice]):
         >>> round(float(loss([[1.0, 0.0]], [[0.5, 0.5]])), 4)
         0.5
     """
-
-    #: The sums may run over the batch.
-    values_follow_batch = False
 
     def __init__(
         self,
@@ -77,13 +76,18 @@ class Dice(LossMixin, KerasLoss[keras.losses.Dice]):
         return super().call(y_true, logits.probabilities())
 
     @property
+    def values_follow_batch(self) -> bool:
+        """Whether the values have the batch in front."""
+        return keep_batch(self.axis)
+
+    @property
     def shares_logits(self) -> bool:
         """Whether a composite may hand over its softmax."""
         return self.from_logits
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
-class Tversky(LossMixin, KerasLoss[keras.losses.Tversky]):
+class Tversky(SumsOverPlaces, LossMixin, KerasLoss[keras.losses.Tversky]):
     """Tversky loss: Dice loss with weights for either kind of error.
 
     `loss = 1 - tp / (tp + alpha * fp + beta * fn + epsilon)`, with `tp =
@@ -107,9 +111,6 @@ class Tversky(LossMixin, KerasLoss[keras.losses.Tversky]):
         >>> round(float(loss([[1.0, 0.0]], [[0.5, 0.5]])), 4)
         0.5
     """
-
-    #: The sums may run over the batch.
-    values_follow_batch = False
 
     def __init__(
         self,
@@ -155,6 +156,11 @@ class Tversky(LossMixin, KerasLoss[keras.losses.Tversky]):
     ) -> Tensor:
         """`call`, from what other losses derived from the same logits."""
         return super().call(y_true, logits.probabilities())
+
+    @property
+    def values_follow_batch(self) -> bool:
+        """Whether the values have the batch in front."""
+        return keep_batch(self.axis)
 
     @property
     def shares_logits(self) -> bool:

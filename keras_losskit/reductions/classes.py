@@ -18,8 +18,9 @@ from keras_losskit.typing import TensorLike
 def class_weighted(values, sample_weight=None, mask=None, *, y_true, weights):
     """Mean of the values times the weights of their classes.
 
-    See `ClassWeighted`; `weights` is a sequence with one entry for each class.
+    See `ClassWeighted`.
     """
+    table, beyond = _table(weights)
     # Before the product, which half precision might not hold.
     values = wide(values)
     labels = ops.convert_to_tensor(y_true)
@@ -27,9 +28,9 @@ def class_weighted(values, sample_weight=None, mask=None, *, y_true, weights):
     if len(labels.shape) == rank + 1 and labels.shape[-1] == 1:
         labels = ops.squeeze(labels, axis=-1)
     elif len(labels.shape) == rank + 1:
-        if labels.shape[-1] not in (None, len(weights)):
+        if beyond is None and labels.shape[-1] not in (None, len(table)):
             raise ValueError(
-                f"Expected one-hot labels of {len(weights)} classes. Received: "
+                f"Expected one-hot labels of {len(table)} classes. Received: "
                 f"y_true.shape={tuple(labels.shape)}"
             )
         labels = ops.argmax(labels, axis=-1)
@@ -39,14 +40,25 @@ def class_weighted(values, sample_weight=None, mask=None, *, y_true, weights):
             f"Received: y_true.shape={tuple(labels.shape)}, "
             f"values.shape={tuple(values.shape)}"
         )
-    table = ops.convert_to_tensor(np.asarray(weights, "float32"))
+    last = len(table) - 1
+    index = ops.cast(ops.clip(labels, 0, last), "int32")
+    factor = ops.take(ops.convert_to_tensor(table), index, axis=0)
+    factor = ops.where(ops.greater(labels, last), beyond or 0.0, factor)
     # A label that names no class, such as one that is ignored, weighs nothing.
-    known = ops.logical_and(
-        ops.greater_equal(labels, 0), ops.less(labels, len(weights))
-    )
-    index = ops.cast(ops.where(known, labels, 0), "int32")
-    factor = ops.where(known, ops.take(table, index, axis=0), 0.0)
+    factor = ops.where(ops.less(labels, 0), 0.0, factor)
     return mean(values * ops.cast(factor, values.dtype), sample_weight, mask)
+
+
+def _table(weights):
+    """The weights in the order of the classes, and that of further ones.
+
+    A dict leaves further classes at 1; beyond a list there are none, `None`.
+    """
+    if not isinstance(weights, Mapping):
+        return np.asarray(weights, "float32"), None
+    table = np.ones(max(weights) + 1, "float32")
+    table[list(weights)] = list(weights.values())
+    return table, 1.0
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
@@ -62,8 +74,9 @@ class ClassWeighted(Reduction):
             weight, in which a class that is missing weighs 1.
 
     Raises:
-        ValueError: if there are no weights; in a call, if `y_true` is neither
-            integer labels of the values' shape nor one-hot.
+        ValueError: if there are no weights, or one of a class below 0; in a
+            call, if `y_true` is neither integer labels of the values' shape nor
+            one-hot.
 
     Example:
         >>> reduction = ClassWeighted(weights=[1.0, 3.0])
@@ -75,14 +88,18 @@ class ClassWeighted(Reduction):
     uses_targets = True
 
     def __init__(self, *, weights: Sequence[float] | Mapping[int, float]):
-        if isinstance(weights, dict):
+        self.weights: dict[int, float] | list[float]
+        if isinstance(weights, Mapping):
             # A config that went through JSON has its keys as strings.
-            given = {int(key): float(w) for key, w in weights.items()}
-            classes = range(max(given, default=-1) + 1)
-            weights = [given.get(index, 1.0) for index in classes]
-        self.weights = [float(weight) for weight in weights]
+            self.weights = {int(key): float(w) for key, w in weights.items()}
+        else:
+            self.weights = [float(weight) for weight in weights]
         if not self.weights:
             raise ValueError("Expected a weight or more. Received: none")
+        if isinstance(self.weights, dict) and min(self.weights) < 0:
+            raise ValueError(
+                f"Expected classes from 0 on. Received: weights={self.weights}"
+            )
 
     def __call__(
         self,

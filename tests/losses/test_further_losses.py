@@ -357,3 +357,46 @@ def test_equals_pytorch():
     )
     got = losses.KLToStandardNormal()(y_true, y_pred)
     torch.testing.assert_close(got, want.sum(-1).mean())
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        losses.GeneralizedDice(),
+        losses.FocalTversky(),
+        losses.LovaszSoftmax(),
+    ],
+    ids=lambda loss: loss.name,
+)
+def test_one_channel_takes_labels_with_and_without_it(loss):
+    labels = np.array([[[1, 1], [0, 0]]])
+    right = np.array([[[[0.9], [0.8]], [[0.1], [0.2]]]])
+    want = float(loss(labels[..., None], right))
+    assert float(loss(labels, right)) == want
+    assert float(loss(labels, 1.0 - right)) > 3 * want
+
+
+def test_poly1_of_one_channel_is_refused():
+    with pytest.raises(ValueError, match="two classes or more.*Binary"):
+        losses.Poly1()([0, 1], [[0.1], [0.9]])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        losses.CategoricalCrossentropy,
+        losses.CategoricalFocalCrossentropy,
+        lambda **k: losses.CategoricalCrossentropy(normalize=False, **k),
+        lambda **k: (
+            losses.CategoricalCrossentropy(**k)
+            + losses.CategoricalFocalCrossentropy(**k)
+        ),
+    ],
+    ids=["ce", "focal", "textbook", "sum"],
+)
+@pytest.mark.parametrize("from_logits", [False, True])
+@pytest.mark.parametrize("shape", [(3,), (3, 1), (3, 2), (1, 3)])
+def test_labels_that_are_not_one_hot_are_refused(make, from_logits, shape):
+    y_pred = np.full((3, 3), 1 / 3, "float32")
+    with pytest.raises(ValueError, match=r"one-hot.*SparseCategorical"):
+        make(from_logits=from_logits)(np.ones(shape, "float32"), y_pred)

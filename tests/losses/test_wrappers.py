@@ -106,6 +106,69 @@ class TestMasked:
         assert value == 0.0
         np.testing.assert_array_equal(gradient, 0.0)
 
+    @pytest.mark.parametrize("from_logits", [False, True])
+    @pytest.mark.parametrize("one_hot", [False, True])
+    @pytest.mark.parametrize(
+        "cls",
+        [
+            losses.Dice,
+            losses.Tversky,
+            losses.GeneralizedDice,
+            losses.FocalTversky,
+            losses.LovaszSoftmax,
+        ],
+    )
+    def test_overlap_of_the_places_that_are_left(
+        self, cls, one_hot, from_logits
+    ):
+        # The same three places of each sample, so that they can be cut out.
+        labels = np.array([[0, 255, 2, 1], [1, 255, 0, 0]])
+        y_pred = np.random.default_rng(3).normal(size=(2, 4, 3))
+        if not from_logits:
+            y_pred = np.exp(log_softmax(y_pred))
+        y_pred = y_pred.astype("float32")
+        y_true = labels
+        if one_hot:
+            y_true = np.full((2, 4, 3), 255.0, "float32")
+            y_true[labels != 255] = np.eye(3)[labels[labels != 255]]
+        kept = [0, 2, 3]
+        rest = np.eye(3, dtype="float32")[labels[:, kept]]
+        loss = cls(from_logits=from_logits)
+        want, part = value_and_gradient(
+            lambda x: loss(rest, x), y_pred[:, kept]
+        )
+        masked = losses.Masked(loss, ignore_value=255)
+        got, gradient = value_and_gradient(
+            compiled(lambda x: masked(y_true, x)), y_pred
+        )
+        assert got == pytest.approx(want, rel=1e-5)
+        np.testing.assert_allclose(gradient[:, kept], part, atol=1e-6)
+        np.testing.assert_array_equal(gradient[:, 1], 0.0)
+
+    def test_overlap_beside_a_crossentropy(self):
+        ce = losses.SparseCategoricalCrossentropy(from_logits=True, name="ce")
+        dice = losses.GeneralizedDice(from_logits=True, name="dice")
+        focal = losses.FocalTversky(from_logits=True, name="focal")
+        loss = losses.Masked(ce + dice + focal, ignore_value=255)
+        got = [float(v) for v in loss.part_values(self.labels, self.logits)]
+        alone = [
+            float(losses.Masked(each, ignore_value=255)(*pair))
+            for each in (ce, dice, focal)
+            for pair in [(self.labels, self.logits)]
+        ]
+        assert got == pytest.approx(alone, rel=1e-5)
+        assert got[0] == pytest.approx(self.want(), rel=1e-5)
+
+    def test_samples_without_features(self):
+        loss = losses.Masked(losses.MeanSquaredError(), ignore_value=-1)
+        assert float(loss([1.0, -1.0], [3.0, 9.0])) == 4.0
+        assert float(loss([1.0, -1.0], [3.0, 9.0], [0.5, 1.0])) == 2.0
+
+    def test_one_scalar_for_a_batch_is_refused(self):
+        loss = losses.Masked(keras.losses.Dice(), ignore_value=255)
+        with pytest.raises(ValueError, match="value per sample or place"):
+            loss([[[1.0], [255.0]]], [[[0.9], [0.9]]])
+
     def test_config(self):
         loss = losses.Masked(
             losses.Huber(delta=3.0), ignore_value=-1, elementwise=True, name="m"
