@@ -226,13 +226,17 @@ SUBCLASSED = [
 
 
 def built_late(base):
+    # Keras 3.14 makes a tensor of the rate: in `build` one of the graph that
+    # TensorFlow builds in, dead afterwards.
+    kernel, activity = l2(0.5), l2(0.25)
+
     class Wrapping(keras.layers.Layer):
         def build(self, input_shape):
             self.inner = ones_dense(
                 2,
                 name="inner",
-                kernel_regularizer=l2(0.5),
-                activity_regularizer=l2(0.25),
+                kernel_regularizer=kernel,
+                activity_regularizer=activity,
             )
             self.inner.build(input_shape)
             self.built = True
