@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 
+from keras_losskit.structures import Outputs
+from keras_losskit.structures import spread_data
 from keras_losskit.typing import Structure
 from keras_losskit.typing import Tensor
 
@@ -47,6 +49,14 @@ class Context:
                 f"{type(self.model).__name__}. Use `keras_losskit.wrap(model)`."
             )
         return kept(layer)
+
+    def sample_weights(self) -> list[Tensor | None]:
+        """The sample weights of each output, flat; None where it has none."""
+        names = getattr(self.model, "output_names", None)
+        outputs = Outputs.of(self.y_pred, names, separator="/")
+        return spread_data(
+            self.sample_weight, outputs, argument="sample_weight"
+        )
 
     def loss_at(self, x: Structure) -> Tensor:
         """The compiled losses where the inputs are `x`.

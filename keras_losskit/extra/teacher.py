@@ -19,8 +19,9 @@ from keras_losskit.typing import Weight
 class FromTeacher(ExtraTerm):
     """A loss between a frozen teacher's predictions and the model's.
 
-    `value = loss(teacher(x), y_pred)`, summed over the outputs. The teacher
-    runs in inference mode, is not trained and is saved with the model.
+    `value = loss(teacher(x), y_pred)`, summed over the outputs, with the sample
+    weights of the batch. The teacher runs in inference mode, is not trained and
+    is saved with the model.
 
     Args:
         teacher: A built `keras.Model` that takes the model's inputs and has its
@@ -63,9 +64,12 @@ class FromTeacher(ExtraTerm):
                 "Expected the teacher to have the outputs of the model, "
                 f"{len(predictions)}. Received: {len(targets)}"
             )
+        weights = context.sample_weights()
         values = [
-            losses_lib.evaluate(self.loss, target, prediction)
-            for target, prediction in zip(targets, predictions, strict=True)
+            losses_lib.evaluate(self.loss, target, prediction, weight)
+            for target, prediction, weight in zip(
+                targets, predictions, weights, strict=True
+            )
         ]
         # The container makes extra terms parts of a batch itself.
         share = replicas.batch_share(context.y_pred)

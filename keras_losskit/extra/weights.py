@@ -40,7 +40,8 @@ class FromWeights(ExtraTerm):
         from_start: Whether the function gets the distance to `w_0`.
 
     Raises:
-        ValueError: before training, if the pattern matches no trainable weight.
+        ValueError: before training, if the pattern matches no trainable weight,
+            or other weights than `w_0` was taken of.
 
     Example:
         >>> FromWeights("encoder/.*kernel", "l2", weight=0.5, from_start=True)
@@ -60,34 +61,47 @@ class FromWeights(ExtraTerm):
         self.pattern = pattern
         self.fn = keras.regularizers.get(fn)
         self.from_start = from_start
-        self._start: dict[str, np.ndarray] = {}
+        # In the order of the model's weights, those that are frozen included:
+        # a path is another one after loading.
+        self._start: list[np.ndarray] = []
 
     def value(self, context: Context) -> Tensor:
-        values = [
-            self.reduce(self.fn(self._argument(variable)))
-            for variable in self._variables(context.model)
-        ]
+        variables = self._variables(context.model)
+        starts = self._starts(context.model) if self.from_start else {}
+        values = []
+        for variable in variables:
+            weight = at_least_float32(variable.value)
+            if self.from_start:
+                start = starts[id(variable)]
+                weight = weight - ops.cast(start, weight.dtype)
+            values.append(self.reduce(self.fn(weight)))
         return sum(values[1:], values[0])
 
-    def _argument(self, variable):
-        weight = at_least_float32(variable.value)
-        if not self.from_start:
-            return weight
-        return weight - ops.cast(self._start[variable.path], weight.dtype)
+    def _starts(self, model):
+        matching = self._matching(model.weights)
+        return {
+            id(variable): start
+            for variable, start in zip(matching, self._start, strict=True)
+        }
 
     def prepare(self, model: keras.Model) -> None:
-        for variable in self._variables(model):
-            if self.from_start and variable.path not in self._start:
-                self._start[variable.path] = np.array(
-                    _backend.value_now(variable)
-                )
+        self._variables(model)
+        if not self.from_start:
+            return
+        matching = self._matching(model.weights)
+        if not self._start:
+            self._start = [np.array(_backend.value_now(v)) for v in matching]
+        shapes = [tuple(variable.shape) for variable in matching]
+        saved = [start.shape for start in self._start]
+        if shapes != saved:
+            raise ValueError(
+                f"Expected the weights that '{self.pattern}' matches to be "
+                f"those that training began with, of shapes {saved}. "
+                f"Received: shapes {shapes}. Compile with a new FromWeights."
+            )
 
     def _variables(self, model):
-        found = [
-            variable
-            for variable in model.trainable_weights
-            if path_matches(self.pattern, variable.path)
-        ]
+        found = self._matching(model.trainable_weights)
         if not found:
             paths = [variable.path for variable in model.trainable_weights]
             raise ValueError(
@@ -96,22 +110,23 @@ class FromWeights(ExtraTerm):
             )
         return found
 
+    def _matching(self, variables):
+        return [v for v in variables if path_matches(self.pattern, v.path)]
+
     def copy(self) -> Self:
         made = super().copy()
-        made._start = {}
+        made._start = []
         return made
 
     def save_own_variables(self, store: Any) -> None:
         """Write the starting weights."""
-        for path, value in self._start.items():
-            store[path.replace("/", "|")] = value
+        for index, start in enumerate(self._start):
+            store[str(index)] = start
 
     def load_own_variables(self, store: Any) -> None:
         """Read them; a file that has none leaves them to be taken anew."""
-        self._start = {
-            path.replace("|", "/"): np.array(store[path])
-            for path in store.keys()
-        }
+        count = len(store.keys())
+        self._start = [np.array(store[str(index)]) for index in range(count)]
 
     def get_config(self) -> Config:
         return {

@@ -8,6 +8,7 @@ import keras
 
 from keras_losskit import _keras
 from keras_losskit import weights as weights_lib
+from keras_losskit.adding import reduced
 from keras_losskit.layers.base import LossLayer
 from keras_losskit.layers.base import registered
 from keras_losskit.recording import at_least_float32
@@ -94,7 +95,8 @@ class AddLoss(LossLayer, keras.layers.Layer):
             the model.
         name: Name of the layer and of the logged term, `<name>_loss`.
         weight: A number, a `keras.Variable` or a schedule.
-        reduction: How per-sample values become a scalar.
+        reduction: How per-sample values become a scalar. What the Keras mask of
+            a single input masks is left out, of values per step.
         **kwargs: As `keras.layers.Layer`.
 
     Returns:
@@ -142,10 +144,16 @@ class AddLoss(LossLayer, keras.layers.Layer):
             loss = self.fn(*values)
         else:
             loss = self.fn(values)
+            loss = self._without_masked(loss, _keras.get_keras_mask(inputs))
         self.add_loss(
             loss, name=self.name, weight=self.weight, reduction=self.reduction
         )
         return inputs
+
+    def _without_masked(self, loss, mask):
+        if mask is None or len(getattr(loss, "shape", ())) < len(mask.shape):
+            return loss
+        return reduced(loss, self.reduction, self.name, mask)
 
     def compute_output_spec(self, inputs: Structure) -> Structure:
         return keras.tree.map_structure(

@@ -7,6 +7,7 @@ from keras import ops
 
 import keras_losskit as losskit
 from keras_losskit import extra
+from keras_losskit import losses
 from keras_losskit import schedules
 
 
@@ -278,6 +279,49 @@ def test_distance_to_the_starting_weights_is_saved(tmp_path):
     np.testing.assert_allclose(results["w_loss"], expected, rtol=1e-4)
 
 
+@keras.saving.register_keras_serializable("tests")
+class Subclassed(losskit.Model):
+    """Its weights have other paths after loading."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.hidden = keras.layers.Dense(2, name="hidden")
+        self.out = keras.layers.Dense(1, name="out")
+
+    def call(self, x):
+        return self.out(self.hidden(x))
+
+
+def test_starting_weights_of_a_subclassed_model_are_saved(tmp_path):
+    x, y = numbers(4, 3), np.ones((4, 1), "float32")
+    model = Subclassed()
+    term = extra.FromWeights(".*kernel", "l2", from_start=True)
+    container = losskit.LossesContainer("mse", extra_terms={"w": term})
+    model.compile(keras.optimizers.SGD(0.3), container)
+    model.fit(x, y, epochs=3, verbose=0)
+    # What is frozen later has a start as well.
+    model.hidden.trainable = False
+    want = model.evaluate(x, y, verbose=0, return_dict=True)["w_loss"]
+    model.hidden.trainable = True
+    model.save(tmp_path / "m.keras")
+    keras.utils.clear_session()
+    loaded = keras.saving.load_model(tmp_path / "m.keras")
+    loaded.hidden.trainable = False
+    got = loaded.evaluate(x, y, verbose=0, return_dict=True)["w_loss"]
+    assert got == pytest.approx(want, rel=1e-5)
+    assert want > 0.0
+
+
+def test_starting_weights_of_another_model_are_refused():
+    term = extra.FromWeights("middle/.*", "l2", from_start=True)
+    term.prepare(small_model())
+    other = keras.Sequential(
+        [keras.Input((3,)), keras.layers.Dense(7, name="middle")]
+    )
+    with pytest.raises(ValueError, match=r"training began with.*\(3, 7\)"):
+        term.prepare(other)
+
+
 def test_pattern_that_matches_nothing_is_refused():
     with pytest.raises(ValueError, match="'encoder/.*'.*trainable weight"):
         one_epoch(
@@ -320,6 +364,38 @@ def test_from_teacher_value_and_frozen_teacher():
     np.testing.assert_allclose(results["kd_loss"], expected, rtol=1e-5)
     np.testing.assert_allclose(
         results["loss"], mse(student, x) + expected / 2, rtol=1e-5
+    )
+
+
+def test_from_teacher_counts_samples_by_their_weights():
+    x, y = numbers(6, 3), np.zeros((6, 1), "float32")
+    x[3:] = 100.0
+    weights = np.array([1.0, 2.0, 0.5, 0.0, 0.0, 0.0], "float32")
+    teacher, student = small_model(keras.Model), small_model()
+    both = losskit.Model(student.inputs, [student.output, student.output])
+    loss = losses.MeanAbsoluteError(reduction="mean_with_sample_weight")
+    term = extra.FromTeacher(teacher, loss)
+    container = losskit.LossesContainer("mse", extra_terms={"kd": term})
+    student.compile("sgd", container)
+    error = np.abs(
+        teacher.predict(x, verbose=0) - student.predict(x, verbose=0)
+    )[:, 0]
+    expected = np.sum(weights * error) / np.sum(weights)
+    logs = student.evaluate(
+        x, y, sample_weight=weights, verbose=0, return_dict=True
+    )
+    np.testing.assert_allclose(logs["kd_loss"], expected, rtol=1e-5)
+    # Weights of one output of two, by its name.
+    twin = keras.Model(teacher.inputs, [teacher.output, teacher.output])
+    term = extra.FromTeacher(twin, loss)
+    both.compile(
+        "sgd", losskit.LossesContainer(["mse", "mse"], extra_terms={"kd": term})
+    )
+    logs = both.evaluate(
+        x, [y, y], sample_weight=[weights, None], verbose=0, return_dict=True
+    )
+    np.testing.assert_allclose(
+        logs["kd_loss"], expected + error.mean(), rtol=1e-5
     )
 
 

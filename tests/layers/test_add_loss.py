@@ -450,3 +450,21 @@ def test_a_loss_of_training_with_a_variable_for_weight_follows_it():
     history = model.fit(x, np.zeros((4, 1)), verbose=0).history
     assert history["training_weight"] == [4.0]
     assert history["added_loss"] == [4.0]
+
+
+@pytest.mark.parametrize(
+    ("reduction", "want"), [("sum_over_batch_size", 2.0), ("sum", 4.0)]
+)
+def test_steps_that_are_masked_are_left_out(reduction, want):
+    inputs = keras.Input((4,), dtype="int32")
+    x = keras.layers.Embedding(
+        3, 2, mask_zero=True, embeddings_initializer="ones"
+    )(inputs)
+    add = layers.AddLoss(
+        lambda x: ops.sum(x, axis=-1), name="size", reduction=reduction
+    )
+    model = losskit.Model(inputs, ops.mean(add(x), axis=-1))
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    tokens, zeros = np.array([[1, 2, 0, 0]]), np.zeros((1, 4))
+    logs = model.fit(tokens, zeros, verbose=0).history
+    assert logs["size_loss"] == [want]
