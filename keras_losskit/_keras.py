@@ -6,6 +6,7 @@ were tried; `tests/test_keras_private.py` says which of them broke.
 
 import contextlib
 import operator
+import sys
 
 import keras
 from keras.src import backend
@@ -109,7 +110,8 @@ class TrainerSeams:
                 x, y, y_pred, sample_weight=sample_weight, training=training
             )
         if overrides(self, "compute_loss"):
-            self.account_for(total, y_pred if x is None else x)
+            batch = y_pred if x is None else x
+            self.account_for(total, batch, training)
         return total
 
     def _flatten_metrics_in_order(self, logs):
@@ -317,6 +319,15 @@ def trainer_loss(model, x, y, y_pred, sample_weight):
     `Trainer._compute_loss`, 3.14 to 3.15.
     """
     return model._compute_loss(x, y, y_pred, sample_weight, training=True)
+
+
+def is_called_by_compile_loss():
+    """Whether the function that asks was called by Keras' trainer as a loss.
+
+    `keras.src.trainers.compile_utils`, 3.14 to 3.15.
+    """
+    caller = sys._getframe(2)
+    return caller.f_globals.get("__name__") == CompileMetrics.__module__
 
 
 def track_total(model, total, batch_size):

@@ -32,9 +32,9 @@ from keras_losskit.typing import Structure
 from keras_losskit.typing import Tensor
 
 PLAIN_MODEL_HINT = (
-    "A container over several outputs trains a `keras_losskit.Model`, or any "
-    "model through `keras_losskit.wrap(model)`; a plain `keras.Model` calls it "
-    "on each output by itself."
+    "A container over several outputs, or in which something moves, trains a "
+    "`keras_losskit.Model`, or any model through `keras_losskit.wrap(model)`; "
+    "a plain `keras.Model` calls it on each output by itself."
 )
 
 
@@ -96,7 +96,7 @@ class LossesContainer(MovingState, LossRecipe):
         self,
         y_true: Structure,
         y_pred: Structure,
-        terms: list[LossTerm] | None = None,
+        terms: Structure | None = None,
         kinds: Sequence[str] = KINDS,
         separator: str = "_",
     ) -> None:
@@ -105,12 +105,14 @@ class LossesContainer(MovingState, LossRecipe):
         Args:
             y_true: Nest of labels, tensors or `KerasTensor`s.
             y_pred: Nest of predictions.
-            terms: Terms beyond the compiled ones that the model can produce;
-                None where they are not known.
+            terms: Terms beyond the compiled ones that the model can produce, or
+                its `losses`; None where they are not known.
             kinds: The kinds that it can produce.
             separator: What joins the keys of a nested output's name.
         """
-        self._compiled.build(y_true, y_pred, separator)
+        if terms is not None:
+            terms = as_terms(terms, "added")
+        self._lay_losses(y_true, y_pred, separator)
         compiled = self._compiled.specs()
         groups = {name: [name] for name in self.extra_terms}
         for kind, penalty in self.penalties.items():
@@ -136,6 +138,15 @@ class LossesContainer(MovingState, LossRecipe):
             )
         )
         self.built = True
+
+    def _lay_losses(self, y_true, y_pred, separator="_"):
+        self._compiled.build(y_true, y_pred, separator)
+        clash = sorted(set(self._compiled.weights) & set(self.extra_terms))
+        if clash:
+            raise ValueError(
+                "Expected compiled losses and extra terms to have names of "
+                f"their own. Received twice: {clash}. Rename one of them."
+            )
 
     def _moving(self):
         """Names of the terms whose weight is not the same at every step."""
@@ -208,7 +219,7 @@ class LossesContainer(MovingState, LossRecipe):
         context: Context | None,
         moves: bool,
     ) -> LossTerms:
-        """The terms of one batch; in training the state moves on.
+        """The terms of one batch; the clock is left to the caller.
 
         Args:
             y_true: Nest of labels.
@@ -216,13 +227,15 @@ class LossesContainer(MovingState, LossRecipe):
             sample_weight: Nest of sample weights.
             penalties: List of `LossTerm` of the kinds beyond the compiled one.
             context: `Context` for extra terms, or None.
-            moves: Whether the weighting and the clock move on.
+            moves: Whether the weighting moves on.
 
         Returns:
             `LossTerms`.
         """
         if self._compiled.outputs is None:
-            self._compiled.build(y_true, y_pred)
+            self._lay_losses(y_true, y_pred)
+        if moves and not self.counts_steps:
+            refuse_late_schedules(penalties)
         clock = self.clock.now()
         share = replicas.batch_share(y_pred)
         terms = list(self._compiled.terms(y_true, y_pred, sample_weight, clock))
@@ -253,8 +266,6 @@ class LossesContainer(MovingState, LossRecipe):
             terms = weighted(
                 terms, self.weighting, self.weighted_names(), clock[0], moves
             )
-        if moves and self.counts_steps:
-            self.clock.tick()
         return LossTerms(with_unique_names(terms)).summed()
 
     def stateless_compute(
@@ -292,6 +303,8 @@ class LossesContainer(MovingState, LossRecipe):
                 context,
                 moves=training,
             )
+            if training:
+                self.count_step()
         return terms, [scope.get_current_value(v) for v in self.variables]
 
     def call(self, y_true: Structure, y_pred: Structure) -> Tensor:
@@ -327,7 +340,8 @@ class LossesContainer(MovingState, LossRecipe):
             RuntimeError: inside a bare `jax.jit` or `jax.grad`, which would
                 leave a dead tracer in the metrics: use `compute` there.
             ValueError: in training with a weighting over gradients, which a
-                total does not give.
+                total does not give; in `fit` of a plain `keras.Model`, if a
+                weight moves.
         """
         penalties = [
             *as_terms(regularization_losses, "regularization"),
@@ -337,9 +351,11 @@ class LossesContainer(MovingState, LossRecipe):
         refuse_tracers((y_true, y_pred, [term.value for term in penalties]))
         if training:
             self.refuse_gradient_weighting()
+        if _keras.is_called_by_compile_loss():
+            self._refuse_plain_model()
         try:
             if not self.built:
-                self.build(y_true, y_pred)
+                self.build(y_true, y_pred, penalties or None)
             terms = self.step_terms(
                 y_true,
                 y_pred,
@@ -348,6 +364,8 @@ class LossesContainer(MovingState, LossRecipe):
                 Context(y_true=y_true, y_pred=y_pred, training=training),
                 moves=training,
             )
+            if training:
+                self.count_step()
         except StructureError as error:
             raise StructureError(f"{error}\n{PLAIN_MODEL_HINT}") from None
         batch_size = batch_size_of(y_pred)
@@ -363,6 +381,40 @@ class LossesContainer(MovingState, LossRecipe):
                     ),
                 )
         return terms.total
+
+    def _refuse_plain_model(self):
+        """Refuse Keras' own trainer, which does not know what moves here.
+
+        It would stand still on JAX, and elsewhere move in evaluation too.
+        """
+        if self.variables or self.weighting is not None:
+            raise ValueError(
+                "Expected a loss in which nothing moves: no weight that is a "
+                f"variable or schedule, no weighting. Received: {self!r}. "
+                f"{PLAIN_MODEL_HINT}"
+            )
+
+
+def refuse_late_schedules(penalties):
+    """Refuse weights that should follow a step which nobody counts.
+
+    Args:
+        penalties: Terms that layers added.
+    """
+    late = [
+        term.name
+        for term in penalties
+        if not isinstance(term.weight, float)
+        and weights_lib.is_schedule(term.weight)
+    ]
+    if late:
+        raise ValueError(
+            "Expected the container to know of losses whose weights follow a "
+            "schedule when it is built, to count the steps. Received: "
+            f"{late}, not known then. Call `container.build(y_true, y_pred, "
+            "model.losses)` after a forward pass, or build the model anew by "
+            "`compile`."
+        )
 
 
 def refuse_tracers(tensors):

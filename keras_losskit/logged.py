@@ -39,7 +39,8 @@ def log_entries(terms, *, kinds, moving, found_later, log, groups):
     """What a model logs, in order.
 
     Args:
-        terms: Every term the model can produce, a list of `LossTerm`.
+        terms: Every term the model can produce, a list of `LossTerm`; one of
+            training and of evaluation comes twice.
         kinds: The kinds the model may produce.
         moving: Names of the terms whose weight moves.
         found_later: Names of the terms whose weights are found after the terms
@@ -81,11 +82,11 @@ def log_entries(terms, *, kinds, moving, found_later, log, groups):
         if log == "all":
             detail += [
                 LogEntry(
-                    f"{t.name}_contribution",
-                    _contribution_of(t.name),
-                    member_of=t.kind,
+                    f"{name}_contribution",
+                    _contribution_of(name),
+                    member_of=kind,
                 )
-                for t in terms
+                for name, kind in kinds_by_name.items()
             ]
         detail = _unique(detail)
     else:

@@ -25,6 +25,7 @@ from keras_losskit.seeds import SeedState
 from keras_losskit.terms import LossTerms
 from keras_losskit.tracking import batch_size_of
 from keras_losskit.tracking import total_tracked_by_trainer
+from keras_losskit.tracking import trainer_tracks_total
 from keras_losskit.twins import become_functional
 from keras_losskit.twins import is_functional_call
 from keras_losskit.typing import Config
@@ -165,6 +166,11 @@ class LossTermsMixin(RecordedLosses, FitArguments, _keras.TrainerSeams):
         bare = is_bare_trace(y_pred)
         if bare and (container.variables or regularized_variables(self)):
             raise RuntimeError(f"{BARE_TRACE} Received: none.")
+        # A `compute_loss` of the user's own may call this one more than once.
+        apart = trainer_tracks_total(container) and origin.overrides(
+            self, "compute_loss"
+        )
+        earlier = self.last_terms() if apart else None
         fused = self.__dict__.get("_fused_penalties")
         penalties = (
             self.penalty_terms()
@@ -178,7 +184,7 @@ class LossTermsMixin(RecordedLosses, FitArguments, _keras.TrainerSeams):
                 sample_weight,
                 penalties,
                 Context(self, x, y, y_pred, sample_weight, training),
-                moves=training and not bare,
+                moves=training and not bare and earlier is None,
             )
         if not terms and not self._has_own_step():
             raise ValueError(
@@ -188,9 +194,10 @@ class LossTermsMixin(RecordedLosses, FitArguments, _keras.TrainerSeams):
         if bare:
             warnings.warn(f"{BARE_TRACE} No term is logged.", stacklevel=2)
             return terms.total
-        batch_size = batch_size_of(y_pred if x is None else x)
-        container.tracker.track(terms, batch_size, training)
-        self._pass.computed = terms
+        if not apart:
+            batch_size = batch_size_of(y_pred if x is None else x)
+            self._count(container, terms, batch_size, training)
+        self._pass.computed = terms if earlier is None else earlier + terms
         return terms.total
 
     def _build_loss(self, container, x, y, y_pred, training):
@@ -200,10 +207,8 @@ class LossTermsMixin(RecordedLosses, FitArguments, _keras.TrainerSeams):
             origin.is_users_own(type(layer).call)
             for layer in _keras.flatten_layers(self)
         ):
-            # Which may add a loss in training only, or only in evaluation.
-            known = {term.name for term in terms}
-            others = self.terms_aside(x, not training)
-            terms += [term for term in others if term.name not in known]
+            # Which may add a loss in training only, or with another weight.
+            terms += self.terms_aside(x, not training)
         container.picked = gradient_weights.picked_variables(self)
         container.build(y, y_pred, terms, self._possible_kinds(), "/")
         penalty = container.penalties["regularization"]
@@ -242,6 +247,7 @@ class LossTermsMixin(RecordedLosses, FitArguments, _keras.TrainerSeams):
         if container is None:
             yield
             return
+        self.last_terms()  # of an earlier step
         with total_tracked_by_trainer(container):
             yield
 
@@ -261,27 +267,36 @@ class LossTermsMixin(RecordedLosses, FitArguments, _keras.TrainerSeams):
         gradient_step.refuse_hidden_step(self, LossTermsMixin)
         return gradient_step.train_step(self, *args, **kwargs)
 
-    def account_for(self, total: Tensor, batch: Structure) -> None:
-        """Book what a `compute_loss` of the user's own adds to the terms.
+    def account_for(
+        self, total: Tensor, batch: Structure, training: bool
+    ) -> None:
+        """Book the terms of a `compute_loss` of the user's own.
 
-        It is the kind `added`, so that the kinds still sum to `loss`.
+        What it adds to them is of the kind `added`, so that the kinds still sum
+        to `loss`.
 
         Args:
             total: What the user's `compute_loss` returned.
             batch: The tensors whose leading size counts the samples.
+            training: Whether it was of a training step.
         """
         terms = self.last_terms()
         if gradient_step.is_running(self):
             self._pass.computed = terms  # it takes them apart
         container = self.compiled_loss
-        if container is None or container.tracker is None:
+        if container is None or container.tracker is None or terms is None:
             return
-        if terms is None or total is terms.total:
-            return
-        tracker = container.tracker
-        tracker.add(
-            {tracker.key_of("added"): total - terms.total}, batch_size_of(batch)
-        )
+        tracker, batch_size = container.tracker, batch_size_of(batch)
+        self._count(container, terms, batch_size, training)
+        if total is not terms.total:
+            tracker.add(
+                {tracker.key_of("added"): total - terms.total}, batch_size
+            )
+
+    def _count(self, container, terms, batch_size, training):
+        container.tracker.track(terms, batch_size, training)
+        if training:
+            container.count_step()
 
     def _has_own_step(self):
         # Then a total of 0 here is no sign that nothing is minimised.

@@ -12,6 +12,7 @@ from keras_losskit import weights as weights_lib
 from keras_losskit.clock import Clock
 from keras_losskit.compiled import CompiledLosses
 from keras_losskit.extra import ExtraTerm
+from keras_losskit.losses.composition import parts_of
 from keras_losskit.penalties import PENALTY_KINDS
 from keras_losskit.penalties import Penalty
 from keras_losskit.structures import map_leaves
@@ -19,6 +20,7 @@ from keras_losskit.typing import Config
 from keras_losskit.typing import KerasLoss
 from keras_losskit.typing import Losses
 from keras_losskit.typing import LossWeights
+from keras_losskit.typing import Weight
 from keras_losskit.weighting import Weighting
 
 CONFIG_VERSION = 1
@@ -97,6 +99,19 @@ class LossRecipe(KerasLoss[keras.losses.Loss]):
             name=self.name,
         )
 
+    def weight_variables(self) -> list[keras.Variable]:
+        """The variables among the weights, in the order of the arguments.
+
+        One that is given twice comes twice, as it does after loading.
+        """
+        weights: list[Weight] = []
+        map_leaves(weights.append, self.loss_weights)
+        map_leaves(lambda loss: weights.extend(own_weights(loss)), self.losses)
+        for penalty in self.penalties.values():
+            weights += penalty.weights if penalty is not None else []
+        weights += [term.weight for term in self.extra_terms.values()]
+        return [v for w in weights for v in weights_lib.weight_variables(w)]
+
     def get_config(self) -> Config:
         """Everything needed to build the container again."""
         serialize = keras.saving.serialize_keras_object
@@ -145,6 +160,13 @@ class LossRecipe(KerasLoss[keras.losses.Loss]):
         ):
             config[key] = deserialize(config[key])
         return cls(**config)
+
+
+def own_weights(loss):
+    """The weights that a loss, given in any form, brings along."""
+    if not isinstance(loss, keras.losses.Loss):
+        return []
+    return [part.weight for part in parts_of(loss)]
 
 
 def checked_penalty(kind, penalty):

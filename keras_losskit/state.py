@@ -1,5 +1,6 @@
 """What of a loss moves: weights, schedules, weightings, running means."""
 
+from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,6 +31,7 @@ class MovingState(MixesIntoLoss):
     # Its `TermTracker`, once it is built.
     tracker: Any = None
     weighting: Weighting | None
+    weight_variables: Callable[[], list[keras.Variable]]
 
     @property
     def weighs_gradients(self) -> bool:
@@ -60,6 +62,11 @@ class MovingState(MixesIntoLoss):
         self.clock.on_epoch_end()
         if self.weighting is not None:
             self.weighting.on_epoch_end()
+
+    def count_step(self) -> None:
+        """Count a training step where anything depends on it."""
+        if self.counts_steps:
+            self.clock.tick()
 
     @property
     def counts_steps(self) -> bool:
@@ -101,6 +108,18 @@ class MovingState(MixesIntoLoss):
         if self.total_loss_mean is not None:
             views[0] = self.total_loss_mean
         return views
+
+    def save_own_variables(self, store: Any) -> None:
+        """Write the variables among the weights, for files of weights only."""
+        for index, variable in enumerate(self.weight_variables()):
+            store[str(index)] = keras.ops.convert_to_numpy(variable.value)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Read them; a file that has others leaves them as they are."""
+        variables = self.weight_variables()
+        if len(store.keys()) == len(variables):
+            for index, variable in enumerate(variables):
+                variable.assign(store[str(index)])
 
     def reset_state(self) -> None:
         """Start the running means anew."""

@@ -143,6 +143,16 @@ class LossTerms(Terms):
         self._total = add_up(self.by_kind().values())
         return self
 
+    def __add__(self, other: "LossTerms") -> "LossTerms":
+        """The terms of both; values of one name, of one weight, are added."""
+        terms = dict(self._terms)
+        for name, term in other.items():
+            if name in terms:
+                value = terms[name].value + term.value
+                term = dataclasses.replace(terms[name], value=value)
+            terms[name] = term
+        return LossTerms(terms.values()).summed()
+
     def by_kind(self) -> dict[str, Tensor]:
         """Contributions summed by kind: `{kind: scalar}`, kinds with terms."""
         if self._by_kind is None:

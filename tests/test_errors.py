@@ -219,6 +219,42 @@ def test_container_of_one_loss_trains_a_plain_model():
     assert fit_logs(model, X, ZERO) == {"loss": 9.0}
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"loss_weights": losskit.schedules.Linear(0.0, 1.0, steps=2)},
+        {"loss_weights": keras.Variable(2.0)},
+        {"weighting": losskit.weighting.SoftAdapt()},
+        {"weighting": losskit.weighting.Uncertainty()},
+    ],
+    ids=["schedule", "variable", "values", "learned"],
+)
+@pytest.mark.parametrize("eager", [False, True])
+def test_a_container_that_moves_is_refused_by_a_plain_model(arguments, eager):
+    inputs = keras.Input((1,))
+    model = keras.Model(inputs, ones_dense(1)(inputs))
+    container = losskit.LossesContainer("mse", **arguments)
+    model.compile(still(), container, run_eagerly=eager)
+    with pytest.raises(ValueError, match=r"nothing moves.*wrap\(model\)"):
+        model.fit(X, ZERO, verbose=0)
+    wrapped = losskit.wrap(model)
+    wrapped.compile(still(), container)
+    assert np.isfinite(fit_logs(wrapped, X, ZERO)["loss"])
+
+
+def test_an_extra_term_of_the_name_of_a_loss_is_refused():
+    model = passing(outputs=("a",))
+    term = losskit.extra.FromWeights(".*kernel", "l2")
+    model.compile(
+        still(), losskit.LossesContainer("mse", extra_terms={"mse": term})
+    )
+    with pytest.raises(ValueError, match=r"Received twice: \['mse'\]"):
+        model.fit(X, ZERO, verbose=0)
+    container = losskit.LossesContainer("mse", extra_terms={"mse": term})
+    with pytest.raises(ValueError, match=r"Received twice: \['mse'\]"):
+        container.compute(ZERO, X)
+
+
 @pytest.mark.skipif(keras.config.backend() != "jax", reason="jax.jit")
 def test_effects_inside_a_bare_transformation_are_refused():
     import jax

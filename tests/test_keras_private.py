@@ -48,6 +48,7 @@ BY_THEMSELVES = [
     "_distribute_strategy",
     "_distributed_dataset",
     "_fn_kwargs",
+    "_getframe",
     "_jax_state",
     "_loss_tracker",
     "_obj_type",
@@ -120,6 +121,24 @@ def test_model_inherits_the_backends_trainer_first():
     trainer = keras.Model.__mro__[1]
     assert issubclass(trainer, keras.src.trainers.trainer.Trainer)
     assert "train_step" in vars(trainer)
+
+
+@pytest.mark.parametrize("eager", [False, True])
+def test_a_loss_knows_that_the_trainer_calls_it(eager):
+    answers = []
+
+    class Asks(keras.losses.Loss):
+        def __call__(self, y_true, y_pred, sample_weight=None):
+            answers.append(_keras.is_called_by_compile_loss())
+            return keras.ops.mean(y_pred - y_true)
+
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", Asks(), run_eagerly=eager)
+    model.fit(np.ones((2, 1)), np.ones((2, 1)), verbose=0)
+    assert answers
+    assert all(answers)
+    Asks()(np.ones((2, 1)), np.ones((2, 1)))
+    assert not answers[-1]
 
 
 def test_losses_keep_the_arguments_of_their_function():

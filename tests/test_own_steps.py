@@ -217,3 +217,45 @@ def test_what_an_own_compute_loss_adds_is_the_kind_added():
     assert logs["added_loss"] == [pytest.approx(added, rel=1e-5)]
     assert logs["compiled_loss"] == [pytest.approx(compiled, rel=1e-5)]
     assert logs["loss"] == [pytest.approx(added + compiled, rel=1e-5)]
+
+
+class TwoPasses(losskit.Model):
+    """Compares two predictions with the labels in one step."""
+
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        first = super().compute_loss(x, y, y_pred, sample_weight, training)
+        return first + super().compute_loss(
+            x, y, y_pred + 1.0, sample_weight, training
+        )
+
+
+def test_two_passes_in_one_step_add_up():
+    inputs = keras.Input((3,))
+    outputs = ones_dense(2, kernel_regularizer=keras.regularizers.L2(0.5))
+    model = TwoPasses(inputs, outputs(inputs))
+    ramp = losskit.schedules.Linear(0.0, 1.0, steps=10)
+    model.compile(
+        keras.optimizers.SGD(0.0),
+        losskit.LossesContainer(["mse", "mae"], [1.0, ramp]),
+    )
+    # Batches of 8, 8 and 4: the weight is 0, 0.1 and 0.2.
+    logs = model.fit(
+        X, Y, validation_data=(X, Y), batch_size=8, shuffle=False, verbose=0
+    ).history
+    y_pred = np.repeat(X.sum(-1, keepdims=True), 2, -1)
+    errors = [y_pred - Y, y_pred + 1.0 - Y]
+    mse = sum(np.mean(error**2) for error in errors)
+    parts = [slice(0, 8), slice(8, 16), slice(16, 20)]
+    mae = [sum(np.abs(e[part]).mean() for e in errors) for part in parts]
+    compiled = mse + (8 * 0.1 * mae[1] + 4 * 0.2 * mae[2]) / 20
+    assert logs["mae_weight"] == pytest.approx([(8 * 0.1 + 4 * 0.2) / 20])
+    assert logs["mse_loss"] == pytest.approx([mse], rel=1e-5)
+    assert logs["compiled_loss"] == pytest.approx([compiled], rel=1e-5)
+    # The penalty is in both passes, 0.5 * 6 ones each.
+    assert logs["regularization_loss"] == pytest.approx([6.0])
+    assert logs["loss"] == pytest.approx([compiled + 6.0], rel=1e-5)
+    assert logs["added_loss"] == pytest.approx([0.0], abs=1e-5)
+    total = mse + 0.3 * sum(np.abs(error).mean() for error in errors) + 6.0
+    assert logs["val_loss"] == pytest.approx([total], rel=1e-5)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 from keras import ops
+from models import fit_logs
 
 import keras_losskit as losskit
 
@@ -154,6 +155,51 @@ def test_a_schedule_goes_on_where_it_was(tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert fit(loaded, epochs=2)["mse_weight"] == pytest.approx([0.2, 0.3])
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_variables_among_the_weights_come_with_the_weights(tmp_path, trained):
+    x, y = np.ones((4, 1), "float32"), np.zeros((4, 1), "float32")
+
+    def compiled_with(*values):
+        given, part, kind = (keras.Variable(v, name="w") for v in values)
+        model = losskit.Sequential(
+            [
+                keras.Input((1,)),
+                layers.Dense(
+                    1, kernel_initializer="ones", kernel_regularizer="l1"
+                ),
+            ]
+        )
+        loss = losskit.losses.MeanSquaredError(name="mse")
+        other = losskit.losses.MeanAbsoluteError(name="mae", weight=part)
+        model.compile(
+            keras.optimizers.SGD(0.0),
+            losskit.LossesContainer(
+                [loss, other],
+                # One that is used twice is two after loading.
+                [given, given],
+                regularization=losskit.Penalty(weight=kind),
+            ),
+        )
+        return model
+
+    model = compiled_with(2.0, 3.0, 50.0)
+    expected = fit_logs(model, x, y)
+    assert expected["loss"] == pytest.approx(2.0 + 6.0 + 0.5)
+    model.save_weights(tmp_path / "of.weights.h5")
+    other = compiled_with(1.0, 1.0, 1.0)
+    if trained:
+        fit_logs(other, x, y)
+    other.load_weights(tmp_path / "of.weights.h5")
+    assert fit_logs(other, x, y) == expected
+    # A file that has none leaves them.
+    functional().save_weights(tmp_path / "plain.weights.h5")
+    kept = losskit.wrap(functional())
+    weight = keras.Variable(5.0)
+    kept.compile("sgd", losskit.LossesContainer("mse", weight))
+    kept.load_weights(tmp_path / "plain.weights.h5")
+    assert float(weight.numpy()) == 5.0
 
 
 def test_weights_of_a_plain_model_load_into_a_compiled_one(tmp_path):

@@ -1,9 +1,15 @@
 """Losses of overlap, which sum over the places of a sample themselves."""
 
+from collections.abc import Callable
+from typing import Any
+
 from keras import ops
 
 from keras_losskit.losses.labels import one_hot_like
+from keras_losskit.losses.logits import Logits
 from keras_losskit.losses.logits import Probabilities
+from keras_losskit.typing import Tensor
+from keras_losskit.typing import TensorLike
 
 
 class SumsOverPlaces:
@@ -18,7 +24,14 @@ class SumsOverPlaces:
         """Whether the values have the batch in front."""
         return True
 
-    def call_on_places(self, y_true, prediction, kept):
+    call_on_logits: Callable[[TensorLike, Any], Tensor]
+
+    def call_on_places(
+        self,
+        y_true: TensorLike,
+        prediction: Logits | Probabilities,
+        kept: TensorLike,
+    ) -> tuple[Tensor, Tensor | None]:
         """`call_on_logits` over the places that are kept.
 
         Args:

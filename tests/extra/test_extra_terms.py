@@ -280,7 +280,7 @@ def test_distance_to_the_starting_weights_is_saved(tmp_path):
 
 
 @keras.saving.register_keras_serializable("tests")
-class Subclassed(losskit.Model):
+class TwoLayers(losskit.Model):
     """Its weights have other paths after loading."""
 
     def __init__(self, **kwargs):
@@ -294,7 +294,7 @@ class Subclassed(losskit.Model):
 
 def test_starting_weights_of_a_subclassed_model_are_saved(tmp_path):
     x, y = numbers(4, 3), np.ones((4, 1), "float32")
-    model = Subclassed()
+    model = TwoLayers()
     term = extra.FromWeights(".*kernel", "l2", from_start=True)
     container = losskit.LossesContainer("mse", extra_terms={"w": term})
     model.compile(keras.optimizers.SGD(0.3), container)

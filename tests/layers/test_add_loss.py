@@ -440,6 +440,75 @@ def test_a_loss_of_one_mode_is_logged_and_its_schedule_moves(eager):
     np.testing.assert_allclose(history["loss"], parts, rtol=1e-6)
 
 
+class AddedInBoth(layers.Layer):
+    """Adds its mean as `size`, in evaluation with a weight of 1."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.weight = weight
+
+    def call(self, x, training=False):
+        weight = self.weight if training else 1.0
+        self.add_loss(ops.mean(x), name="size", weight=weight)
+        return x
+
+
+@pytest.mark.parametrize("log", ["terms", "all"])
+def test_a_weight_of_training_moves_where_evaluation_has_another(log):
+    ramp = schedules.Linear(0.0, 1.0, steps=2)
+    model = model_with(AddedInBoth(ramp))
+    x, y = np.ones((4, 3), "float32"), np.zeros((4, 1))
+    model.compile(
+        keras.optimizers.SGD(0.0), losskit.LossesContainer("mse", log=log)
+    )
+    history = model.fit(
+        x, y, validation_data=(x, y), epochs=3, verbose=0
+    ).history
+    assert history["added_loss"] == [0.0, 0.5, 1.0]
+    assert history["size_weight"] == [0.0, 0.5, 1.0]
+    assert history["val_added_loss"] == [1.0] * 3
+    assert len([key for key in history if "contribution" in key]) == (
+        4 if log == "all" else 0
+    )
+
+
+def test_a_schedule_moves_in_a_loop_of_ones_own():
+    ramp = schedules.Linear(0.0, 1.0, steps=2)
+    model = model_with(Added(lambda x: ops.mean(x), name="size", weight=ramp))
+    x, y = np.ones((4, 3), "float32"), 3.0 * np.ones((4, 1), "float32")
+    container = losskit.LossesContainer("mse")
+    totals = [
+        value(
+            container(
+                y, model(x, training=True), regularization_losses=model.losses
+            )
+        )
+        for _ in range(4)
+    ]
+    assert totals == [0.0, 0.5, 1.0, 1.0]
+    logs = {m.name: value(m.result()) for m in container.metrics}
+    assert logs["size_loss"] == 1.0
+    assert logs["size_weight"] == logs["added_loss"] == 0.625
+
+
+def test_a_schedule_that_nobody_counts_is_refused():
+    ramp = schedules.Linear(0.0, 1.0, steps=2)
+    model = model_with(Added(lambda x: ops.mean(x), name="size", weight=ramp))
+    x, y = np.ones((4, 3), "float32"), 3.0 * np.ones((4, 1), "float32")
+    container = losskit.LossesContainer("mse")
+    y_pred = model(x)
+    with pytest.raises(ValueError, match="container.build"):
+        container.stateless_compute([], y, y_pred, None, model.losses)
+    container.build(y, y_pred, model.losses)
+    state, totals = [v.value for v in container.variables], []
+    for _ in range(3):
+        terms, state = container.stateless_compute(
+            state, y, y_pred, None, model.losses
+        )
+        totals.append(value(terms.total))
+    assert totals == [0.0, 0.5, 1.0]
+
+
 def test_a_loss_of_training_with_a_variable_for_weight_follows_it():
     weight = keras.Variable(0.5, name="weight")
     model = model_with(AddedIn("training", weight))
