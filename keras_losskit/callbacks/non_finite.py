@@ -42,14 +42,17 @@ class TerminateOnNonFiniteTerm(keras.callbacks.Callback):
         self._epoch = 0
 
     def on_train_begin(self, logs: Logs = None) -> None:
-        """Check the model and remember the weights to begin with."""
+        """Check the model."""
         checked_container(self.model)
         self.non_finite = None
-        self._remember()
+        self._good_weights = None
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
-        """Note the epoch."""
+        """Note the epoch, and the weights that the first one begins with."""
         self._epoch = epoch
+        # Not when training begins: `BackupAndRestore` may restore in between.
+        if self._good_weights is None:
+            self._remember()
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         """Look at the logs of the batch."""

@@ -3,6 +3,9 @@
 import keras
 import numpy as np
 import pytest
+from callback_models import Interrupt
+from callback_models import compiled_model
+from callback_models import fit
 from keras import ops
 
 import keras_losskit as losskit
@@ -57,6 +60,46 @@ def test_restores_the_weights_of_the_last_good_epoch():
     with pytest.warns(RuntimeWarning, match="b_broken_loss"):
         model, _ = fitted(targets, callback)
     assert all(np.isfinite(w).all() for w in model.get_weights())
+
+
+class Spoil(keras.callbacks.Callback):
+    """Makes the penalty of `a` infinite in an epoch."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self.epoch = epoch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == self.epoch:
+            kernel = self.model.get_layer("a").kernel
+            kernel.assign(np.full((2, 1), np.inf))
+
+
+def test_restores_the_weights_that_a_backup_begins_with(tmp_path):
+    def backup():
+        return keras.callbacks.BackupAndRestore(tmp_path)
+
+    model = compiled_model()
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, [backup(), Interrupt(1)])
+    expected = model.get_weights()
+    assert not np.allclose(expected[0], 1.0)  # what it was made with
+    model = compiled_model()
+    callback = TerminateOnNonFiniteTerm(restore_weights=True)
+    with pytest.warns(RuntimeWarning, match="epoch 2 at batch 0"):
+        fit(model, [callback, backup(), Spoil(1)])
+    for value, other in zip(model.get_weights(), expected, strict=True):
+        np.testing.assert_array_equal(value, other)
+
+
+def test_remembers_the_weights_of_each_fit_anew():
+    model = compiled_model()
+    callback = TerminateOnNonFiniteTerm(restore_weights=True)
+    fit(model, [callback], epochs=1)
+    model.set_weights([np.full(w.shape, 2.0) for w in model.get_weights()])
+    with pytest.warns(RuntimeWarning, match="epoch 1 at batch 0"):
+        fit(model, [callback, Spoil(0)])
+    assert all((w == 2.0).all() for w in model.get_weights())
 
 
 def test_lets_finite_training_run():
