@@ -179,7 +179,7 @@ def groups_of(tracker):
             part = "kind"
         elif not entry.scaled:
             part = "weights"
-        elif re.search(r"_contribution(_\d+)?$", entry.key):
+        elif entry.contribution:
             part = "contributions"
         else:
             part = "values"

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from callback_models import Interrupt
 from callback_models import compiled_model
+from callback_models import data
 from callback_models import fit
 from keras import ops
 
@@ -100,6 +101,66 @@ def test_remembers_the_weights_of_each_fit_anew():
     with pytest.warns(RuntimeWarning, match="epoch 1 at batch 0"):
         fit(model, [callback, Spoil(0)])
     assert all((w == 2.0).all() for w in model.get_weights())
+
+
+class NoNumber(keras.metrics.Metric):
+    def update_state(self, *args, **kwargs):
+        pass
+
+    def result(self):
+        return ops.convert_to_tensor(np.nan)
+
+
+def test_lets_a_metric_be_no_number():
+    model = compiled_model()
+    model.compile("sgd", "mse", metrics={"a": [NoNumber(name="none")]})
+    callback = TerminateOnNonFiniteTerm()
+    logs = fit(model, [callback]).history
+    assert np.isnan(logs["a_none"]).all()
+    assert len(logs["loss"]) == 3
+    assert callback.non_finite is None
+
+
+@pytest.mark.parametrize("log", ["terms", "all"])
+def test_names_every_output_whatever_others_are_called(log):
+    # a metric `digit_mae`, and an output whose name begins with the other's
+    inputs = keras.Input((2,))
+    names = ["digit", "digit_aux"]
+    model = losskit.Model(
+        inputs,
+        {name: keras.layers.Dense(1, name=name)(inputs) for name in names},
+    )
+    model.compile(
+        "sgd",
+        losskit.LossesContainer(dict.fromkeys(names, "mse"), log=log),
+        metrics={"digit": ["mae"]},
+    )
+    x, _ = data()
+    callback = TerminateOnNonFiniteTerm()
+    nan = np.full((8, 1), np.nan)
+    with pytest.warns(RuntimeWarning, match="digit_loss, digit_aux_loss"):
+        model.fit(x, dict.fromkeys(names, nan), verbose=0, callbacks=[callback])
+    # and no contribution beside its value
+    assert callback.non_finite["terms"] == ["digit_loss", "digit_aux_loss"]
+
+
+def test_names_the_contribution_that_overflows():
+    # each loss is finite, and 1e36 * 1e4 is not
+    inputs = keras.Input((2,))
+    outputs = {n: keras.layers.Dense(1, name=n)(inputs) for n in ("a", "b")}
+    model = losskit.Model(inputs, outputs)
+    model.compile(
+        "sgd",
+        losskit.LossesContainer(
+            {"a": "mae", "b": "mae"}, loss_weights={"a": 1e4}, log="all"
+        ),
+    )
+    x, y = data()
+    y["a"] = np.full((8, 1), 1e36, "float32")
+    callback = TerminateOnNonFiniteTerm()
+    with pytest.warns(RuntimeWarning, match="a_contribution"):
+        model.fit(x, y, verbose=0, callbacks=[callback])
+    assert callback.non_finite["terms"] == ["a_contribution"]
 
 
 def test_lets_finite_training_run():
