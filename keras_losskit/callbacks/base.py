@@ -1,5 +1,6 @@
 """What the callbacks share: the model's container, and a batch's own means."""
 
+import numpy as np
 from keras import ops
 
 
@@ -64,5 +65,19 @@ class BatchMeans:
 
 
 def as_floats(logs):
-    """The logs of an epoch as Python floats."""
-    return {key: float(value) for key, value in (logs or {}).items()}
+    """Logs as Python floats, a metric of several values as a list of them."""
+    return {
+        key: np.asarray(value, "float64").tolist()
+        if np.ndim(value)
+        else float(value)
+        for key, value in (logs or {}).items()
+    }
+
+
+def scalars(logs):
+    """Logs as Python floats, without metrics of several values."""
+    return {
+        key: float(value)
+        for key, value in (logs or {}).items()
+        if np.ndim(value) == 0
+    }

@@ -1,12 +1,13 @@
 """`TerminateOnNonFiniteTerm`: a stop that names the term."""
 
+import math
 import warnings
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_losskit.callbacks.base import checked_container
+from keras_losskit.callbacks.base import scalars
 from keras_losskit.typing import Config
 from keras_losskit.typing import Logs
 
@@ -58,8 +59,8 @@ class TerminateOnNonFiniteTerm(keras.callbacks.Callback):
         """Look at the logs of the batch."""
         bad = [
             key
-            for key, value in (logs or {}).items()
-            if not np.isfinite(float(value))
+            for key, value in scalars(logs).items()
+            if not math.isfinite(value)
         ]
         if not bad:
             return  # on JAX, to ask for `model` costs time

@@ -12,8 +12,8 @@ import keras
 
 from keras_losskit._checks import checked_count
 from keras_losskit.callbacks.base import BatchMeans
-from keras_losskit.callbacks.base import as_floats
 from keras_losskit.callbacks.base import checked_container
+from keras_losskit.callbacks.base import scalars
 from keras_losskit.callbacks.base import steps_taken
 from keras_losskit.typing import Config
 from keras_losskit.typing import Logs
@@ -36,7 +36,8 @@ class TermTensorBoard(keras.callbacks.Callback):
     Tags are `<kind>/<key>`, so that the time series show one group for each
     kind. `stacked/<kind>_loss` is the sum of the contributions up to that kind,
     so the last is `loss`. The tab "Custom scalars" shows the stack in one
-    chart, the values of a kind in one, and all moving weights in one.
+    chart, the values of a kind in one, and all moving weights in one. A metric
+    of several values is left out.
 
     Args:
         log_dir: Folder, with one of training and one of validation inside. A
@@ -101,7 +102,7 @@ class TermTensorBoard(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Write the means of the epoch."""
-        logs = as_floats(logs)
+        logs = scalars(logs)
         train = {k: v for k, v in logs.items() if not k.startswith("val_")}
         validation = {
             key.removeprefix("val_"): value

@@ -4,9 +4,11 @@ import keras
 import numpy as np
 import pytest
 from callback_models import Interrupt
+from callback_models import Several
 from callback_models import compiled_model
 from callback_models import data
 from callback_models import fit
+from callback_models import with_metric
 from keras import ops
 
 import keras_losskit as losskit
@@ -111,12 +113,11 @@ class NoNumber(keras.metrics.Metric):
         return ops.convert_to_tensor(np.nan)
 
 
-def test_lets_a_metric_be_no_number():
-    model = compiled_model()
-    model.compile("sgd", "mse", metrics={"a": [NoNumber(name="none")]})
+@pytest.mark.parametrize("metric", [NoNumber, Several])
+def test_lets_a_metric_be_no_number(metric):
     callback = TerminateOnNonFiniteTerm()
-    logs = fit(model, [callback]).history
-    assert np.isnan(logs["a_none"]).all()
+    logs = fit(with_metric(metric(name="m")), [callback]).history
+    assert np.isnan(logs["a_m"]).any()
     assert len(logs["loss"]) == 3
     assert callback.non_finite is None
 
