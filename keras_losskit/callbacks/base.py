@@ -19,12 +19,16 @@ def checked_container(model):
 
 
 def steps_taken(model):
-    """How often the optimizer has stepped, which a restored run goes on with.
+    """The batches the optimizer has seen, which a restored run goes on from.
 
     To be asked when an epoch begins, not when training does: `BackupAndRestore`
     may restore the number in between.
     """
-    return int(ops.convert_to_numpy(model.optimizer.iterations.value))
+    # A `LossScaleOptimizer` leaves the count to the one inside.
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    # Where gradients are accumulated `optimizer.iterations` counts updates.
+    count = next(v for v in optimizer.variables if v.name == "iteration")
+    return int(ops.convert_to_numpy(count.value))
 
 
 class BatchMeans:

@@ -44,7 +44,7 @@ class TermTensorBoard(keras.callbacks.Callback):
             run that is resumed goes on in it.
         update_freq: `"epoch"`, or a number of batches after which the values of
             these batches are written as well, with tags that begin with
-            `batch/`, against the optimizer's steps.
+            `batch/`, against the number of batches that the optimizer had seen.
 
     Raises:
         ImportError: without tensorboardX.
