@@ -30,7 +30,7 @@ class FitArguments(MixesIntoModel):
     ) -> keras.callbacks.History:
         """As Keras; sample weights may be given by name, or in part."""
         given = named_arguments(FIT_ARGUMENTS, args, kwargs)
-        given["callbacks"] = with_epoch_end(given.get("callbacks"))
+        given["callbacks"] = with_epoch_end(given.get("callbacks"), self)
         given["sample_weight"] = self._like_labels(
             given.get("sample_weight"), y
         )
@@ -129,13 +129,20 @@ class _EpochEnd(keras.callbacks.Callback):
             container.on_epoch_end()
 
 
-def with_epoch_end(callbacks):
-    """`callbacks`, preceded by the one that counts epochs.
+def with_epoch_end(callbacks, model):
+    """`callbacks`, preceded by the one that counts epochs of `model`.
 
     First, so that a callback that saves the model saves the count as well.
     """
     if isinstance(callbacks, keras.callbacks.CallbackList):
-        callbacks.callbacks.insert(0, _EpochEnd())
+        # Keras takes a list as it is: it tells nobody the model, and one that
+        # was given to `fit` before still has what was put into it.
+        known = (c for c in callbacks.callbacks if isinstance(c, _EpochEnd))
+        first = next(known, None)
+        if first is None:
+            first = _EpochEnd()
+            callbacks.callbacks.insert(0, first)
+        first.set_model(model)
         return callbacks
     if callbacks is None:
         callbacks = []
