@@ -121,9 +121,22 @@ def offer_validation_data(given):
 
 
 class _EpochEnd(keras.callbacks.Callback):
-    """Tells the container that an epoch is over."""
+    """Tells the container that an epoch is over, and the history which it was.
+
+    `history.epochs_by_key`, `{key: [epoch, ...]}`, says what Keras' own
+    `history.epoch` does not: which epochs had validation.
+    """
+
+    def on_train_begin(self, logs=None):
+        self.epochs_by_key = {}
 
     def on_epoch_end(self, epoch, logs=None):
+        for key in logs or ():
+            self.epochs_by_key.setdefault(key, []).append(epoch)
+        # A `CallbackList` may be without a history.
+        history = getattr(self.model, "history", None)
+        if history is not None:
+            history.epochs_by_key = self.epochs_by_key
         container = self.model.compiled_loss
         if container is not None:
             container.on_epoch_end()

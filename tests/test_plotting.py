@@ -106,6 +106,19 @@ def test_values_are_lines_dashed_in_validation(trained):
     assert ax.get_xlabel() == "epoch"
 
 
+@pytest.mark.parametrize(
+    ("epochs", "frequency", "expected"),
+    [(3, 2, [1]), (8, 3, [2, 5]), (10, [1, 2, 10], [0, 1, 9])],
+)
+def test_validation_is_drawn_at_its_epochs(epochs, frequency, expected):
+    history = fit(compiled_model(), epochs=epochs, validation_freq=frequency)
+    axes = axes_of(losskit.plot_terms(history))
+    drawn = lines(axes["Values of the terms, validation dashed"])
+    assert list(drawn["a"][0]) == list(range(epochs))
+    assert list(drawn["_a"][0]) == expected
+    np.testing.assert_array_equal(drawn["_a"][1], history.history["val_a_loss"])
+
+
 def test_terms_are_stacked_to_the_loss(trained):
     history = trained[0].history
     axes = axes_of(losskit.plot_terms(trained[0], stack="terms"))

@@ -36,7 +36,9 @@ def plot_terms(
 
     Args:
         history: What `fit` returned, a `callbacks.TermHistory`, or a mapping
-            from key to values.
+            from key to values. A mapping does not tell in which epochs there
+            was validation: if in fewer than all, it is drawn in every n-th,
+            which is right where `validation_freq` divides their number.
         stack: Whose contributions: `"kinds"`, or `"terms"`, which needs
             `LossesContainer(..., log="all")`.
         log_scale: Whether the vertical axes are logarithmic. Contributions are
