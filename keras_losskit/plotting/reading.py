@@ -68,7 +68,7 @@ def kind_keys(values):
         key
         for kind in KINDS
         for key in (f"{kind}_loss", f"total_{kind}_loss")
-        if key in values
+        if key in values and len(values[key]) == len(values["loss"])
     ]
     for count in range(len(candidates), 1, -1):
         for keys in itertools.combinations(candidates, count):
@@ -80,10 +80,10 @@ def kind_keys(values):
     return []
 
 
-def stacked_keys(values, stack, kinds):
+def stacked_keys(values, stack):
     """The keys whose contributions are drawn."""
     if stack == "kinds":
-        return kinds or ["loss"]
+        return kind_keys(values) or ["loss"]
     if stack != "terms":
         raise ValueError(
             "Expected `stack` to be 'kinds' or 'terms'. Received: "
@@ -97,3 +97,14 @@ def stacked_keys(values, stack, kinds):
             f"{sorted(values)}"
         )
     return keys
+
+
+def line_keys(values):
+    """The keys of the values that are drawn as lines."""
+    kinds = kind_keys(values)
+    return [k for k in values if k.endswith("_loss") and k not in kinds]
+
+
+def merged(*several):
+    """The keys of several lists, each once."""
+    return list(dict.fromkeys(key for keys in several for key in keys))
