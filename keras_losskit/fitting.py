@@ -35,7 +35,8 @@ class FitArguments(MixesIntoModel):
             given.get("sample_weight"), y
         )
         validation_data = given.get("validation_data")
-        if isinstance(validation_data, tuple) and len(validation_data) == 3:
+        several = isinstance(validation_data, (tuple, list))
+        if several and len(validation_data) == 3:
             val_x, val_y, weight = validation_data
             weight = self._like_labels(weight, val_y)
             given["validation_data"] = (val_x, val_y, weight)

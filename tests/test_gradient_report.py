@@ -242,8 +242,10 @@ class Batches(keras.utils.PyDataset):
 
 def test_the_callback_takes_a_first_batch_of_any_data():
     first = first_batch((X, Y), 6)
-    for data in (Batches(), [Batches()[0], Batches()[1]]):
-        found = first_batch(data, 32)
+    batches = {"one": Batches()[0], "two": Batches()[1]}.values()
+    # Keras takes a list as it does a tuple.
+    for data, size in ((Batches(), 32), (batches, 32), ([X, Y], 6)):
+        found = first_batch(data, size)
         for ours, theirs in zip(
             keras.tree.flatten(found), keras.tree.flatten(first), strict=True
         ):

@@ -133,13 +133,13 @@ def first_batch(data, batch_size):
     """The first batch of what `fit` takes as `validation_data`.
 
     Args:
-        data: A tuple of arrays or nests of them, or a data set.
+        data: A tuple or list of arrays or nests of them, or a data set.
         batch_size: Number of samples to take of arrays.
 
     Returns:
         `(x, y, sample_weight)`.
     """
-    if isinstance(data, tuple):
+    if isinstance(data, (tuple, list)):
         cut = keras.tree.map_structure(
             lambda a: None if a is None else a[:batch_size], data
         )
