@@ -231,6 +231,19 @@ def test_the_callback_records_without_a_trace():
     assert not np.allclose(steps.history[0].report.gramian, now.gramian)
 
 
+def test_each_fit_reports_on_its_own_validation_data():
+    model, watch = compiled(network()), callbacks.GradientReport()
+    other = {key: 2 * value for key, value in Y.items()}
+    for labels in (Y, other):
+        fit(model, watch, validation_data=(X, labels), epochs=1)
+        now = losskit.gradient_report(
+            model, X[:6], {key: value[:6] for key, value in labels.items()}
+        )
+        np.testing.assert_allclose(
+            watch.history[-1].report.gramian, now.gramian, rtol=1e-5
+        )
+
+
 class Batches(keras.utils.PyDataset):
     def __len__(self):
         return 2

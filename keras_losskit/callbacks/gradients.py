@@ -80,7 +80,8 @@ class GradientReport(keras.callbacks.Callback):
                 'Expected `unit` of GradientReport to be "epoch" or "step". '
                 f"Received: unit={unit!r}"
             )
-        self.batch = None if x is None else (x, y, sample_weight)
+        self._given = None if x is None else (x, y, sample_weight)
+        self.batch = self._given
         self.every = checked_count(every, "`every` of GradientReport")
         self.unit = unit
         self.wrt = wrt
@@ -97,14 +98,14 @@ class GradientReport(keras.callbacks.Callback):
     def on_train_begin(self, logs: Logs = None) -> None:
         """Settle which batch the reports are of."""
         self._step = 0
-        if self.batch is None:
-            if self._validation is None:
-                raise ValueError(
-                    "Expected GradientReport to be given a batch, "
-                    "`GradientReport(x, y)`, or `fit` of a keras_losskit.Model "
-                    "to be given `validation_data`. Received: neither"
-                )
+        if self._given is None and self._validation is not None:
             self.batch = first_batch(*self._validation)
+        if self.batch is None:
+            raise ValueError(
+                "Expected GradientReport to be given a batch, "
+                "`GradientReport(x, y)`, or `fit` of a keras_losskit.Model "
+                "to be given `validation_data`. Received: neither"
+            )
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         """Note the epoch."""
