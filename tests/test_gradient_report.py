@@ -244,6 +244,26 @@ def test_each_fit_reports_on_its_own_validation_data():
         )
 
 
+@pytest.mark.skipif(
+    keras.config.backend() == "torch", reason="refused by Keras on PyTorch"
+)
+def test_the_callback_counts_the_steps_of_an_execution():
+    model = compiled(network())
+    model.steps_per_execution = 4
+    # 6 steps in an epoch, executed as 4 and 2
+    every = {2: callbacks.GradientReport(X, Y, every=2, unit="step")}
+    every[5] = callbacks.GradientReport(X, Y, every=5, unit="step")
+    every["epoch"] = callbacks.GradientReport(X, Y)
+    settings = {"batch_size": 2, "epochs": 2, "shuffle": False, "verbose": 0}
+    model.fit(X, Y, callbacks=list(every.values()), **settings)
+    assert {n: [e[:2] for e in w.history] for n, w in every.items()} == {
+        2: [(0, 4), (0, 6), (1, 10), (1, 12)],
+        # the fifth step is in the second execution, the tenth in the third
+        5: [(0, 6), (1, 10)],
+        "epoch": [(0, 6), (1, 12)],
+    }
+
+
 class Batches(keras.utils.PyDataset):
     def __len__(self):
         return 2

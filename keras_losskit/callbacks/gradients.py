@@ -38,7 +38,8 @@ class GradientReport(keras.callbacks.Callback):
         x: Inputs of the batch.
         y: Labels.
         sample_weight: Sample weights.
-        every: A report after every N-th epoch or step.
+        every: A report after every N-th epoch or step; with
+            `steps_per_execution` after the execution that the step is in.
         unit: `"epoch"` or `"step"`.
         wrt: As for `gradient_report`.
         verbose: Whether each report is printed.
@@ -90,6 +91,7 @@ class GradientReport(keras.callbacks.Callback):
         self.history: list[RecordedReport] = []
         self._validation: tuple[Any, int] | None = None
         self._epoch = self._step = 0
+        self._steps_before = 0  # the epoch
 
     def take_validation_data(self, data: Any, batch_size: int) -> None:
         """Called by `fit`: the data of which the first batch may be used."""
@@ -108,13 +110,18 @@ class GradientReport(keras.callbacks.Callback):
             )
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
-        """Note the epoch."""
+        """Note the epoch and where its steps begin."""
         self._epoch = epoch
+        self._steps_before = self._step
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
-        """Count a step, and report if it is one to report."""
-        self._step += 1
-        if self.unit == "step" and self._step % self.every == 0:
+        """Count the steps, and report if one of them is one to report."""
+        before = self._step
+        # The last step of an execution, which may lie beyond the epoch's end.
+        steps = (self.params or {}).get("steps") or batch + 1
+        self._step = self._steps_before + min(batch + 1, steps)
+        due = self._step // self.every > before // self.every
+        if self.unit == "step" and due:
             self._record()
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
