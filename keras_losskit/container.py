@@ -351,11 +351,12 @@ class LossesContainer(MovingState, LossRecipe):
         refuse_tracers((y_true, y_pred, [term.value for term in penalties]))
         if training:
             self.refuse_gradient_weighting()
-        if _keras.is_called_by_compile_loss():
-            self._refuse_plain_model()
+        by_keras = _keras.is_called_by_compile_loss()
         try:
             if not self.built:
                 self.build(y_true, y_pred, penalties or None)
+            if by_keras:
+                self._refuse_plain_model()
             terms = self.step_terms(
                 y_true,
                 y_pred,

@@ -30,12 +30,13 @@ class FitArguments(MixesIntoModel):
     ) -> keras.callbacks.History:
         """As Keras; sample weights may be given by name, or in part."""
         given = named_arguments(FIT_ARGUMENTS, args, kwargs)
-        given["callbacks"] = with_epoch_end(given.get("callbacks"))
+        given["callbacks"] = with_epoch_end(given.get("callbacks"), self)
         given["sample_weight"] = self._like_labels(
             given.get("sample_weight"), y
         )
         validation_data = given.get("validation_data")
-        if isinstance(validation_data, tuple) and len(validation_data) == 3:
+        several = isinstance(validation_data, (tuple, list))
+        if several and len(validation_data) == 3:
             val_x, val_y, weight = validation_data
             weight = self._like_labels(weight, val_y)
             given["validation_data"] = (val_x, val_y, weight)
@@ -121,21 +122,41 @@ def offer_validation_data(given):
 
 
 class _EpochEnd(keras.callbacks.Callback):
-    """Tells the container that an epoch is over."""
+    """Tells the container that an epoch is over, and the history which it was.
+
+    `history.epochs_by_key`, `{key: [epoch, ...]}`, says what Keras' own
+    `history.epoch` does not: which epochs had validation.
+    """
+
+    def on_train_begin(self, logs=None):
+        self.epochs_by_key = {}
 
     def on_epoch_end(self, epoch, logs=None):
+        for key in logs or ():
+            self.epochs_by_key.setdefault(key, []).append(epoch)
+        # A `CallbackList` may be without a history.
+        history = getattr(self.model, "history", None)
+        if history is not None:
+            history.epochs_by_key = self.epochs_by_key
         container = self.model.compiled_loss
         if container is not None:
             container.on_epoch_end()
 
 
-def with_epoch_end(callbacks):
-    """`callbacks`, preceded by the one that counts epochs.
+def with_epoch_end(callbacks, model):
+    """`callbacks`, preceded by the one that counts epochs of `model`.
 
     First, so that a callback that saves the model saves the count as well.
     """
     if isinstance(callbacks, keras.callbacks.CallbackList):
-        callbacks.callbacks.insert(0, _EpochEnd())
+        # Keras takes a list as it is: it tells nobody the model, and one that
+        # was given to `fit` before still has what was put into it.
+        known = (c for c in callbacks.callbacks if isinstance(c, _EpochEnd))
+        first = next(known, None)
+        if first is None:
+            first = _EpochEnd()
+            callbacks.callbacks.insert(0, first)
+        first.set_model(model)
         return callbacks
     if callbacks is None:
         callbacks = []

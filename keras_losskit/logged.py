@@ -24,6 +24,8 @@ class LogEntry:
         scaled: Whether the value was divided by the number of replicas, as all
             but weights are.
         member_of: The kind of the terms that it tells of, where it is one.
+        terms: Names of the terms that it tells of, unless it tells of a kind.
+        contribution: Whether it is the contribution of a single term.
     """
 
     key: str
@@ -33,6 +35,8 @@ class LogEntry:
     plain: bool = False
     scaled: bool = True
     member_of: str | None = None
+    terms: tuple = ()
+    contribution: bool = False
 
 
 def log_entries(terms, *, kinds, moving, found_later, log, groups):
@@ -66,6 +70,7 @@ def log_entries(terms, *, kinds, moving, found_later, log, groups):
                 _value_of(members),
                 written=True,
                 member_of=kinds_by_name.get(members[0]),
+                terms=tuple(members),
             )
             for name, members in groups.items()
         ]
@@ -75,6 +80,7 @@ def log_entries(terms, *, kinds, moving, found_later, log, groups):
                 None if name in found_later else _weight_of(name),
                 scaled=False,
                 member_of=kinds_by_name.get(name),
+                terms=(name,),
             )
             for name in moving
         ]
@@ -85,6 +91,8 @@ def log_entries(terms, *, kinds, moving, found_later, log, groups):
                     f"{name}_contribution",
                     _contribution_of(name),
                     member_of=kind,
+                    terms=(name,),
+                    contribution=True,
                 )
                 for name, kind in kinds_by_name.items()
             ]
@@ -104,21 +112,25 @@ def _label_entries(terms):
     """What is logged of the losses that a user named in `add_loss`."""
     entries = []
     for label in dict.fromkeys(term.label for term in terms if term.label):
+        members = [term for term in terms if term.label == label]
+        names = tuple(term.name for term in members)
         entries.append(
             LogEntry(
                 f"{label}_loss",
                 _value_of_label(label),
                 written=True,
                 member_of="added",
+                terms=names,
             )
         )
-        if any(t.label == label and moves(t.weight) for t in terms):
+        if any(moves(term.weight) for term in members):
             entries.append(
                 LogEntry(
                     f"{label}_weight",
                     _weight_of_label(label),
                     scaled=False,
                     member_of="added",
+                    terms=names,
                 )
             )
     return entries
@@ -158,12 +170,16 @@ def _output_entries(compiled):
                     written=True,
                     plain=True,
                     member_of="compiled",
+                    terms=tuple(members),
                 )
             )
         if len(members) > 1:
             entries += [
                 LogEntry(
-                    f"{name}_loss", _value_of([name]), member_of="compiled"
+                    f"{name}_loss",
+                    _value_of([name]),
+                    member_of="compiled",
+                    terms=(name,),
                 )
                 for name in members
             ]

@@ -43,6 +43,23 @@ def compiled_model(optimizer="sgd", weight=0.5, **container):
     return model
 
 
+class Several(keras.metrics.Metric):
+    """A metric of several values, as `F1Score(average=None)` is one."""
+
+    def update_state(self, *args, **kwargs):
+        pass
+
+    def result(self):
+        return keras.ops.convert_to_tensor([0.25, np.nan])
+
+
+def with_metric(metric):
+    """A model with a metric over its output `a`."""
+    model = compiled_model()
+    model.compile("sgd", {"a": "mse", "b": "mae"}, metrics={"a": [metric]})
+    return model
+
+
 def fit(model, callbacks=(), epochs=3, **kwargs):
     x, y = data()
     settings = {

@@ -231,6 +231,39 @@ def test_the_callback_records_without_a_trace():
     assert not np.allclose(steps.history[0].report.gramian, now.gramian)
 
 
+def test_each_fit_reports_on_its_own_validation_data():
+    model, watch = compiled(network()), callbacks.GradientReport()
+    other = {key: 2 * value for key, value in Y.items()}
+    for labels in (Y, other):
+        fit(model, watch, validation_data=(X, labels), epochs=1)
+        now = losskit.gradient_report(
+            model, X[:6], {key: value[:6] for key, value in labels.items()}
+        )
+        np.testing.assert_allclose(
+            watch.history[-1].report.gramian, now.gramian, rtol=1e-5
+        )
+
+
+@pytest.mark.skipif(
+    keras.config.backend() == "torch", reason="refused by Keras on PyTorch"
+)
+def test_the_callback_counts_the_steps_of_an_execution():
+    model = compiled(network())
+    model.steps_per_execution = 4
+    # 6 steps in an epoch, executed as 4 and 2
+    every = {2: callbacks.GradientReport(X, Y, every=2, unit="step")}
+    every[5] = callbacks.GradientReport(X, Y, every=5, unit="step")
+    every["epoch"] = callbacks.GradientReport(X, Y)
+    settings = {"batch_size": 2, "epochs": 2, "shuffle": False, "verbose": 0}
+    model.fit(X, Y, callbacks=list(every.values()), **settings)
+    assert {n: [e[:2] for e in w.history] for n, w in every.items()} == {
+        2: [(0, 4), (0, 6), (1, 10), (1, 12)],
+        # the fifth step is in the second execution, the tenth in the third
+        5: [(0, 6), (1, 10)],
+        "epoch": [(0, 6), (1, 12)],
+    }
+
+
 class Batches(keras.utils.PyDataset):
     def __len__(self):
         return 2
@@ -242,8 +275,10 @@ class Batches(keras.utils.PyDataset):
 
 def test_the_callback_takes_a_first_batch_of_any_data():
     first = first_batch((X, Y), 6)
-    for data in (Batches(), [Batches()[0], Batches()[1]]):
-        found = first_batch(data, 32)
+    batches = {"one": Batches()[0], "two": Batches()[1]}.values()
+    # Keras takes a list as it does a tuple.
+    for data, size in ((Batches(), 32), (batches, 32), ([X, Y], 6)):
+        found = first_batch(data, size)
         for ours, theirs in zip(
             keras.tree.flatten(found), keras.tree.flatten(first), strict=True
         ):

@@ -626,6 +626,18 @@ def test_structures_may_be_partial(
     assert logs["loss"] == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize("container", [tuple, list])
+def test_sample_weights_of_validation_may_be_partial(container):
+    model = two_outputs()
+    model.compile(still(), "mse")
+    validation = container([X, [ZERO, ONE], {"a": column(1, 0)}])
+    history = model.fit(
+        X, [ZERO, ONE], verbose=0, validation_data=validation
+    ).history
+    # mean(1 * 9, 0 * 9) + 4
+    assert history["val_loss"] == pytest.approx([8.5], rel=1e-6)
+
+
 def test_one_label_serves_all_outputs():
     model = two_outputs()
     model.compile(still(), "mse")

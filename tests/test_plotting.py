@@ -8,6 +8,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 from callback_models import compiled_model
+from callback_models import data
 from callback_models import fit
 
 import keras_losskit as losskit
@@ -106,6 +107,19 @@ def test_values_are_lines_dashed_in_validation(trained):
     assert ax.get_xlabel() == "epoch"
 
 
+@pytest.mark.parametrize(
+    ("epochs", "frequency", "expected"),
+    [(3, 2, [1]), (8, 3, [2, 5]), (10, [1, 2, 10], [0, 1, 9])],
+)
+def test_validation_is_drawn_at_its_epochs(epochs, frequency, expected):
+    history = fit(compiled_model(), epochs=epochs, validation_freq=frequency)
+    axes = axes_of(losskit.plot_terms(history))
+    drawn = lines(axes["Values of the terms, validation dashed"])
+    assert list(drawn["a"][0]) == list(range(epochs))
+    assert list(drawn["_a"][0]) == expected
+    np.testing.assert_array_equal(drawn["_a"][1], history.history["val_a_loss"])
+
+
 def test_terms_are_stacked_to_the_loss(trained):
     history = trained[0].history
     axes = axes_of(losskit.plot_terms(trained[0], stack="terms"))
@@ -159,6 +173,69 @@ def test_an_output_may_bear_the_name_of_a_kind():
         "total_activity": 1.0,
     }
     assert list(lines(axes["Values of the terms"])) == ["activity"]
+
+
+class AddsIn(losskit.layers.Layer):
+    """Adds a loss in training only, or in evaluation only."""
+
+    def __init__(self, phase):
+        super().__init__()
+        self.phase = phase
+
+    def call(self, x, training=False):
+        if bool(training) == (self.phase == "training"):
+            self.add_loss(keras.ops.mean(x**2), name="size")
+        return x
+
+
+@pytest.mark.parametrize("log_scale", [False, True])
+@pytest.mark.parametrize("phase", ["training", "evaluation"])
+def test_a_loss_may_be_added_in_one_phase_only(phase, log_scale):
+    inputs = keras.Input((2,))
+    outputs = keras.layers.Dense(1)(AddsIn(phase)(inputs))
+    model = losskit.Model(inputs, outputs)
+    model.compile("sgd", "mse")
+    x, y = data()
+    history = model.fit(
+        x, y["a"], epochs=2, verbose=0, validation_data=(x, y["a"])
+    )
+    prefix, title = "", "Contributions to the loss, training"
+    other = "validation"
+    if phase == "evaluation":
+        prefix, title, other = "val_", other, title
+    figure = losskit.plot_terms(history, log_scale=log_scale)
+    axes = axes_of(figure)
+    drawn = {ax.get_title(): [*areas(ax), *lines(ax)] for ax in axes.values()}
+    # the other phase has one kind, which is its loss
+    assert drawn[title] == ["compiled", "added", "loss"]
+    assert set(drawn[other]) == {"loss"}
+    (line,) = axes["Values of the terms, validation dashed"].lines
+    values = history.history[f"{prefix}size_loss"]
+    np.testing.assert_array_equal(line.get_data(), [[0, 1], values])
+    assert line.get_linestyle() == ("--" if prefix else "-")
+    assert legend(line.axes) == ["size"]
+    training = axes["Contributions to the loss, training"]
+    assert set(legend(training)) == {"compiled", "added", "loss"}
+
+
+def test_a_kind_may_come_up_late():
+    history = types.SimpleNamespace(
+        history={
+            "loss": [1.0, 3.0, 2.0],
+            "compiled_loss": [1.0, 1.0],
+            "added_loss": [2.0, 1.0],
+        },
+        epoch=[0, 1, 2],
+        epochs_by_key={"compiled_loss": [1, 2], "added_loss": [1, 2]},
+    )
+    axes = axes_of(losskit.plot_terms(history))
+    drawn = areas(axes["Contributions to the loss"])
+    assert {key: list(h) for key, h in drawn.items()} == {"loss": [1, 3, 2]}
+    drawn = lines(axes["Values of the terms"])
+    assert {key: list(e) for key, (e, _) in drawn.items()} == {
+        "compiled": [1, 2],
+        "added": [1, 2],
+    }
 
 
 def test_one_term_and_one_epoch_can_be_seen():

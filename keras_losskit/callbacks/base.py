@@ -1,5 +1,6 @@
 """What the callbacks share: the model's container, and a batch's own means."""
 
+import numpy as np
 from keras import ops
 
 
@@ -18,12 +19,16 @@ def checked_container(model):
 
 
 def steps_taken(model):
-    """How often the optimizer has stepped, which a restored run goes on with.
+    """The batches the optimizer has seen, which a restored run goes on from.
 
     To be asked when an epoch begins, not when training does: `BackupAndRestore`
     may restore the number in between.
     """
-    return int(ops.convert_to_numpy(model.optimizer.iterations.value))
+    # A `LossScaleOptimizer` leaves the count to the one inside.
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    # Where gradients are accumulated `optimizer.iterations` counts updates.
+    count = next(v for v in optimizer.variables if v.name == "iteration")
+    return int(ops.convert_to_numpy(count.value))
 
 
 class BatchMeans:
@@ -64,5 +69,19 @@ class BatchMeans:
 
 
 def as_floats(logs):
-    """The logs of an epoch as Python floats."""
-    return {key: float(value) for key, value in (logs or {}).items()}
+    """Logs as Python floats, a metric of several values as a list of them."""
+    return {
+        key: np.asarray(value, "float64").tolist()
+        if np.ndim(value)
+        else float(value)
+        for key, value in (logs or {}).items()
+    }
+
+
+def scalars(logs):
+    """Logs as Python floats, without metrics of several values."""
+    return {
+        key: float(value)
+        for key, value in (logs or {}).items()
+        if np.ndim(value) == 0
+    }

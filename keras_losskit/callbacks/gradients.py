@@ -38,7 +38,8 @@ class GradientReport(keras.callbacks.Callback):
         x: Inputs of the batch.
         y: Labels.
         sample_weight: Sample weights.
-        every: A report after every N-th epoch or step.
+        every: A report after every N-th epoch or step; with
+            `steps_per_execution` after the execution that the step is in.
         unit: `"epoch"` or `"step"`.
         wrt: As for `gradient_report`.
         verbose: Whether each report is printed.
@@ -80,7 +81,8 @@ class GradientReport(keras.callbacks.Callback):
                 'Expected `unit` of GradientReport to be "epoch" or "step". '
                 f"Received: unit={unit!r}"
             )
-        self.batch = None if x is None else (x, y, sample_weight)
+        self._given = None if x is None else (x, y, sample_weight)
+        self.batch = self._given
         self.every = checked_count(every, "`every` of GradientReport")
         self.unit = unit
         self.wrt = wrt
@@ -89,6 +91,7 @@ class GradientReport(keras.callbacks.Callback):
         self.history: list[RecordedReport] = []
         self._validation: tuple[Any, int] | None = None
         self._epoch = self._step = 0
+        self._steps_before = 0  # the epoch
 
     def take_validation_data(self, data: Any, batch_size: int) -> None:
         """Called by `fit`: the data of which the first batch may be used."""
@@ -97,23 +100,28 @@ class GradientReport(keras.callbacks.Callback):
     def on_train_begin(self, logs: Logs = None) -> None:
         """Settle which batch the reports are of."""
         self._step = 0
-        if self.batch is None:
-            if self._validation is None:
-                raise ValueError(
-                    "Expected GradientReport to be given a batch, "
-                    "`GradientReport(x, y)`, or `fit` of a keras_losskit.Model "
-                    "to be given `validation_data`. Received: neither"
-                )
+        if self._given is None and self._validation is not None:
             self.batch = first_batch(*self._validation)
+        if self.batch is None:
+            raise ValueError(
+                "Expected GradientReport to be given a batch, "
+                "`GradientReport(x, y)`, or `fit` of a keras_losskit.Model "
+                "to be given `validation_data`. Received: neither"
+            )
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
-        """Note the epoch."""
+        """Note the epoch and where its steps begin."""
         self._epoch = epoch
+        self._steps_before = self._step
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
-        """Count a step, and report if it is one to report."""
-        self._step += 1
-        if self.unit == "step" and self._step % self.every == 0:
+        """Count the steps, and report if one of them is one to report."""
+        before = self._step
+        # The last step of an execution, which may lie beyond the epoch's end.
+        steps = (self.params or {}).get("steps") or batch + 1
+        self._step = self._steps_before + min(batch + 1, steps)
+        due = self._step // self.every > before // self.every
+        if self.unit == "step" and due:
             self._record()
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
@@ -133,13 +141,13 @@ def first_batch(data, batch_size):
     """The first batch of what `fit` takes as `validation_data`.
 
     Args:
-        data: A tuple of arrays or nests of them, or a data set.
+        data: A tuple or list of arrays or nests of them, or a data set.
         batch_size: Number of samples to take of arrays.
 
     Returns:
         `(x, y, sample_weight)`.
     """
-    if isinstance(data, tuple):
+    if isinstance(data, (tuple, list)):
         cut = keras.tree.map_structure(
             lambda a: None if a is None else a[:batch_size], data
         )

@@ -34,7 +34,7 @@ class TermHistory(keras.callbacks.Callback):
 
     In the rows `<kind>_loss` is a contribution, weight times value, and the
     kinds add up to `loss`; `<term>_loss` is a value, to which the weight,
-    where it moves, is `<term>_weight`.
+    where it moves, is `<term>_weight`. A metric of several values is a list.
 
     Args:
         batches: Whether to keep the batches as well.
@@ -234,7 +234,13 @@ def write_rows(rows, path):
         else:
             writer = csv.DictWriter(file, columns(rows))
             writer.writeheader()
-            writer.writerows(rows)
+            writer.writerows(
+                {
+                    key: json.dumps(value) if isinstance(value, list) else value
+                    for key, value in row.items()
+                }
+                for row in rows
+            )
     part.replace(path)
 
 
@@ -247,9 +253,14 @@ def read_rows(path):
             return json.load(file)
         return [
             {
-                key: int(value) if key in INDICES else float(value)
+                key: int(value) if key in INDICES else read_value(value)
                 for key, value in row.items()
                 if value != ""
             }
             for row in csv.DictReader(file)
         ]
+
+
+def read_value(text):
+    """A number in a .csv file, or the list of a metric of several values."""
+    return json.loads(text) if text.startswith("[") else float(text)

@@ -1,12 +1,13 @@
 """`TerminateOnNonFiniteTerm`: a stop that names the term."""
 
+import math
 import warnings
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_losskit.callbacks.base import checked_container
+from keras_losskit.callbacks.base import scalars
 from keras_losskit.typing import Config
 from keras_losskit.typing import Logs
 
@@ -42,25 +43,31 @@ class TerminateOnNonFiniteTerm(keras.callbacks.Callback):
         self._epoch = 0
 
     def on_train_begin(self, logs: Logs = None) -> None:
-        """Check the model and remember the weights to begin with."""
+        """Check the model."""
         checked_container(self.model)
         self.non_finite = None
-        self._remember()
+        self._good_weights = None
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
-        """Note the epoch."""
+        """Note the epoch, and the weights that the first one begins with."""
         self._epoch = epoch
+        # Not when training begins: `BackupAndRestore` may restore in between.
+        if self._good_weights is None:
+            self._remember()
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         """Look at the logs of the batch."""
         bad = [
             key
-            for key, value in (logs or {}).items()
-            if not np.isfinite(float(value))
+            for key, value in scalars(logs).items()
+            if not math.isfinite(value)
         ]
         if not bad:
+            return  # on JAX, to ask for `model` costs time
+        tracker = getattr(self.model.compiled_loss, "tracker", None)
+        terms = most_specific(bad, tracker.entries if tracker else ())
+        if not terms:
             return
-        terms = most_specific(bad, self.model.compiled_loss.tracker)
         self.non_finite = {"epoch": self._epoch, "batch": batch, "terms": terms}
         self.model.stop_training = True
         warnings.warn(
@@ -86,25 +93,41 @@ class TerminateOnNonFiniteTerm(keras.callbacks.Callback):
         return {"restore_weights": self.restore_weights}
 
 
-def most_specific(keys, tracker):
-    """Of the logged `keys` those that no other of them explains.
+def most_specific(keys, entries):
+    """Of the logged `keys` those of terms that no other of them explains.
 
-    A term explains its output and its kind, and both explain the total.
+    The loss of an output is explained by that of a part of it, a contribution
+    by the value or the weight of its term, the compiled kind by its terms, and
+    the total by anything.
 
     Args:
-        keys: Logged keys, in order.
-        tracker: The `TermTracker` they come from.
+        keys: Logged keys; those of metrics are passed over.
+        entries: What the model logs of its terms, a list of `LogEntry`.
+
+    Returns:
+        A list of keys, in the order of the entries.
     """
-    kinds = {entry.key for entry in tracker.entries if entry.kind}
-    terms = [key for key in keys if key not in kinds and key != "loss"]
-    terms = [
-        key
-        for key in terms
-        if not any(
-            other != key and other.startswith(key.removesuffix("loss"))
-            for other in terms
-        )
+    bad = [entry for entry in entries if entry.key in keys]
+    terms = [entry for entry in bad if entry.terms]
+    found = [
+        entry.key
+        for entry in terms
+        if not any(explains(other, entry) for other in terms)
     ]
-    explained = {"compiled_loss", "total_compiled_loss"} if terms else set()
-    further = [k for k in keys if k in kinds and k not in explained]
-    return terms + further or list(keys)
+    compiled = any(entry.member_of == "compiled" for entry in terms)
+    found += [
+        entry.key
+        for entry in bad
+        if entry.kind and not (compiled and entry.kind == "compiled")
+    ]
+    return found or ["loss"] * ("loss" in keys)
+
+
+def explains(one, other):
+    """Whether the `LogEntry` `other` is not finite because `one` is not."""
+    if not other.scaled:
+        return False  # a weight shows in what it weighs, nothing in a weight
+    whole = other.contribution and not one.contribution
+    return set(one.terms) < set(other.terms) or (
+        whole and one.terms == other.terms
+    )

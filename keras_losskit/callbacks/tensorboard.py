@@ -12,8 +12,8 @@ import keras
 
 from keras_losskit._checks import checked_count
 from keras_losskit.callbacks.base import BatchMeans
-from keras_losskit.callbacks.base import as_floats
 from keras_losskit.callbacks.base import checked_container
+from keras_losskit.callbacks.base import scalars
 from keras_losskit.callbacks.base import steps_taken
 from keras_losskit.typing import Config
 from keras_losskit.typing import Logs
@@ -36,14 +36,15 @@ class TermTensorBoard(keras.callbacks.Callback):
     Tags are `<kind>/<key>`, so that the time series show one group for each
     kind. `stacked/<kind>_loss` is the sum of the contributions up to that kind,
     so the last is `loss`. The tab "Custom scalars" shows the stack in one
-    chart, the values of a kind in one, and all moving weights in one.
+    chart, the values of a kind in one, and all moving weights in one. A metric
+    of several values is left out.
 
     Args:
         log_dir: Folder, with one of training and one of validation inside. A
             run that is resumed goes on in it.
         update_freq: `"epoch"`, or a number of batches after which the values of
             these batches are written as well, with tags that begin with
-            `batch/`, against the optimizer's steps.
+            `batch/`, against the number of batches that the optimizer had seen.
 
     Raises:
         ImportError: without tensorboardX.
@@ -101,7 +102,7 @@ class TermTensorBoard(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Write the means of the epoch."""
-        logs = as_floats(logs)
+        logs = scalars(logs)
         train = {k: v for k, v in logs.items() if not k.startswith("val_")}
         validation = {
             key.removeprefix("val_"): value
@@ -179,7 +180,7 @@ def groups_of(tracker):
             part = "kind"
         elif not entry.scaled:
             part = "weights"
-        elif re.search(r"_contribution(_\d+)?$", entry.key):
+        elif entry.contribution:
             part = "contributions"
         else:
             part = "values"

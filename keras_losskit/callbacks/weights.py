@@ -24,7 +24,8 @@ class SetLossWeight(keras.callbacks.Callback):
     """Set a weight of the loss at the start of every epoch or step.
 
     `variable <- schedule(count)`, where the count is that of the epochs of
-    `fit`, or of the optimizer's steps, which a restored run goes on with.
+    `fit`, or of the batches that the optimizer has seen, which a restored run
+    goes on with; also where it accumulates gradients over several.
 
     A schedule can also be given to the loss itself, which needs no callback and
     is saved with the model. This is for what only Python can compute, and for a

@@ -21,10 +21,18 @@ HATCHES = ("", "//", "..", "xx", "\\\\", "oo")
 WIDTH = 8.0
 
 
-def draw_stack(ax, run, keys):
-    """Areas of contributions: the positive upwards, the negative downwards."""
+def draw_stack(ax, run, keys, among=None):
+    """Areas of contributions: the positive upwards, the negative downwards.
+
+    Args:
+        ax: Axes.
+        run: The `Run` to draw.
+        keys: Whose contributions.
+        among: The keys of all runs, which share their colours; `keys` if None.
+    """
     above = below = 0.0
-    for index, key in enumerate(keys):
+    for key in keys:
+        index = (among or keys).index(key)
         epochs, values = run.of(key)
         values = np.nan_to_num(values, posinf=0.0, neginf=0.0)
         if len(epochs) == 1:  # an area needs a width
@@ -53,11 +61,19 @@ def draw_total(ax, run):
     ax.plot(epochs, values, color=TOTAL, marker=marker, label="loss")
 
 
-def draw_lines(ax, run, keys, style="-"):
-    """A line per key; only training is named in the legend."""
-    for index, key in enumerate(keys):
-        if key not in run.values:
-            continue
+def draw_lines(ax, run, keys, among=None, style="-"):
+    """A line per key, of which the first one drawn is named in the legend.
+
+    Args:
+        ax: Axes.
+        run: The `Run` to draw.
+        keys: The keys.
+        among: As for `draw_stack`.
+        style: Of the lines.
+    """
+    _, named = ax.get_legend_handles_labels()
+    for key in keys:
+        index = (among or keys).index(key)
         epochs, values = run.of(key)
         marker = MARKERS[index // len(COLOURS) % len(MARKERS)]
         label = label_of(key)
@@ -68,7 +84,7 @@ def draw_lines(ax, run, keys, style="-"):
             color=COLOURS[index % len(COLOURS)],
             marker=marker or ("o" if len(epochs) == 1 else ""),
             markersize=4,
-            label=label if style == "-" else f"_{label}",
+            label=f"_{label}" if label in named else label,
         )
 
 
@@ -80,16 +96,22 @@ def label_of(key):
     return key
 
 
-def add_legend(ax, figure=None):
-    """The legend below the axes, or below those of a row of the figure."""
-    handles, labels = ax.get_legend_handles_labels()
+def add_legend(ax, beside=None):
+    """The legend below the axes, or below those and the ones beside them."""
+    named = {}
+    for axes in (ax, beside) if beside else (ax,):
+        for handle, label in zip(
+            *axes.get_legend_handles_labels(), strict=True
+        ):
+            named.setdefault((type(handle), label), handle)
+    labels = [label for _, label in named]
     columns = max(1, min(5, int(84 / (max(map(len, labels)) + 6))))
     ax.legend(
-        handles,
+        list(named.values()),
         labels,
         loc="upper left",
         bbox_to_anchor=(0.0, -0.16),
-        ncols=columns if figure is None else max(1, columns // 2),
+        ncols=max(1, columns // 2) if beside else columns,
         frameon=False,
         fontsize="small",
     )

@@ -11,7 +11,8 @@ from keras_losskit.plotting.drawing import draw_total
 from keras_losskit.plotting.drawing import finish
 from keras_losskit.plotting.drawing import new_axes
 from keras_losskit.plotting.drawing import pyplot
-from keras_losskit.plotting.reading import kind_keys
+from keras_losskit.plotting.reading import line_keys
+from keras_losskit.plotting.reading import merged
 from keras_losskit.plotting.reading import separate_runs
 from keras_losskit.plotting.reading import stacked_keys
 from keras_losskit.typing import History
@@ -36,7 +37,9 @@ def plot_terms(
 
     Args:
         history: What `fit` returned, a `callbacks.TermHistory`, or a mapping
-            from key to values.
+            from key to values. A mapping does not tell in which epochs there
+            was validation: if in fewer than all, it is drawn in every n-th,
+            which is right where `validation_freq` divides their number.
         stack: Whose contributions: `"kinds"`, or `"terms"`, which needs
             `LossesContainer(..., log="all")`.
         log_scale: Whether the vertical axes are logarithmic. Contributions are
@@ -66,41 +69,37 @@ def plot_terms(
             "Expected a history of training, with the key 'loss'. Received: "
             f"keys {sorted(train.values)}"
         )
-    kinds = kind_keys(train.values)
-    stacked = stacked_keys(train.values, stack, kinds)
-    lines = [
-        key
-        for key in train.values
-        if key.endswith("_loss") and key not in kinds
-    ]
-    validation = runs["val_"]
-    both = "loss" in validation.values
-    mosaic = [["stack", "val_stack" if both else "stack"]]
-    if lines:
-        mosaic.append(["values", "values"])
+    both = "loss" in runs["val_"].values
+    drawn = [train, runs["val_"]] if both else [train]
+    # A loss may be added in training only, or in evaluation only.
+    stacks = [stacked_keys(run.values, stack) for run in drawn]
+    lines = [line_keys(run.values) for run in drawn]
+    rows = [["stack", "val_stack" if both else "stack"]]
+    if any(lines):
+        rows.append(["values", "values"])
     figure, axes = plt.subplot_mosaic(
-        mosaic,
-        figsize=(WIDTH, 3.6 * len(mosaic)),
+        rows,
+        figsize=(WIDTH, 3.6 * len(rows)),
         dpi=100,
         layout="constrained",
     )
     draw = draw_lines if log_scale else draw_stack
+    names = ("stack", "val_stack")
+    for name, run, keys in zip(names, drawn, stacks, strict=False):
+        draw(axes[name], run, keys, merged(*stacks))
+        draw_total(axes[name], run)
     title = "Contributions to the loss"
-    draw(axes["stack"], train, stacked)
-    draw_total(axes["stack"], train)
     if both:
-        draw(axes["val_stack"], validation, stacked)
-        draw_total(axes["val_stack"], validation)
         axes["val_stack"].sharey(axes["stack"])
         axes["val_stack"].set_title("validation")
         title += ", training"
     axes["stack"].set_title(title)
     axes["stack"].set_ylabel("weight × value")
-    add_legend(axes["stack"], figure if both else None)
-    if lines:
-        draw_lines(axes["values"], train, lines)
-        if both:
-            draw_lines(axes["values"], validation, lines, "--")
+    add_legend(axes["stack"], axes.get("val_stack"))
+    if any(lines):
+        styles = ("-", "--")
+        for style, run, keys in zip(styles, drawn, lines, strict=False):
+            draw_lines(axes["values"], run, keys, merged(*lines), style)
         axes["values"].set_title(
             "Values of the terms" + both * ", validation dashed"
         )

@@ -23,11 +23,17 @@ class Run:
 
 
 def separate_runs(history):
-    """`{"": Run, "val_": Run}` of a history in any of its forms."""
+    """`{"": Run, "val_": Run}` of a history in any of its forms.
+
+    The `History` of our `fit` and a `TermHistory` know the epochs of each key.
+    In others a key with fewer values than the rest is taken for one of every
+    n-th epoch, which is right where n divides the number of epochs.
+    """
     if hasattr(history, "rows"):  # a TermHistory
         epochs = [row["epoch"] for row in history.rows()]
     else:
         epochs = getattr(history, "epoch", None)
+    noted = getattr(history, "epochs_by_key", {})
     columns = getattr(history, "history", history)
     longest = max((len(columns[key]) for key in columns.keys()), default=0)
     if epochs is None or len(epochs) != longest:
@@ -36,11 +42,14 @@ def separate_runs(history):
     for key in columns.keys():
         prefix = "val_" if key.startswith("val_") else ""
         values = list(columns[key])
-        # With `validation_freq` Keras' history is shorter, ours has gaps.
-        every = max(1, len(epochs) // max(1, len(values)))
+        own = noted.get(key, ())
+        if len(own) != len(values):
+            every = max(1, len(epochs) // max(1, len(values)))
+            own = epochs[every - 1 :: every]
+        # Where an epoch lacks a key, Keras' history is shorter, ours has None.
         known = [
             pair
-            for pair in zip(epochs[every - 1 :: every], values, strict=False)
+            for pair in zip(own, values, strict=False)
             if pair[1] is not None
         ]
         run, name = runs[prefix], key.removeprefix(prefix)
@@ -59,7 +68,7 @@ def kind_keys(values):
         key
         for kind in KINDS
         for key in (f"{kind}_loss", f"total_{kind}_loss")
-        if key in values
+        if key in values and len(values[key]) == len(values["loss"])
     ]
     for count in range(len(candidates), 1, -1):
         for keys in itertools.combinations(candidates, count):
@@ -71,10 +80,10 @@ def kind_keys(values):
     return []
 
 
-def stacked_keys(values, stack, kinds):
+def stacked_keys(values, stack):
     """The keys whose contributions are drawn."""
     if stack == "kinds":
-        return kinds or ["loss"]
+        return kind_keys(values) or ["loss"]
     if stack != "terms":
         raise ValueError(
             "Expected `stack` to be 'kinds' or 'terms'. Received: "
@@ -88,3 +97,14 @@ def stacked_keys(values, stack, kinds):
             f"{sorted(values)}"
         )
     return keys
+
+
+def line_keys(values):
+    """The keys of the values that are drawn as lines."""
+    kinds = kind_keys(values)
+    return [k for k in values if k.endswith("_loss") and k not in kinds]
+
+
+def merged(*several):
+    """The keys of several lists, each once."""
+    return list(dict.fromkeys(key for keys in several for key in keys))

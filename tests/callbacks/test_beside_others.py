@@ -163,3 +163,18 @@ def test_tuner_finds_the_best_trial_of_a_term(tmp_path):
     for trial in trials:
         assert KEYS <= set(trial.metrics.metrics)
         assert trial.score == trial.metrics.get_best_value("val_b_loss")
+
+
+def test_a_callback_list_of_ones_own():
+    linear = losskit.schedules.Linear(0.0, 1.0, epochs=8)
+    model = compiled_model(weight=linear)
+    terms = TermHistory()
+    callbacks = keras.callbacks.CallbackList(
+        [terms], add_history=True, model=model
+    )
+    x, y = data()
+    model.fit(x, y, epochs=2, verbose=0, callbacks=callbacks)
+    assert terms.history["b_weight"] == pytest.approx([0.0, 1 / 8])
+    # given again, it counts no epoch twice
+    model.fit(x, y, epochs=2, verbose=0, callbacks=callbacks)
+    assert terms.history["b_weight"] == pytest.approx([2 / 8, 3 / 8])

@@ -9,9 +9,11 @@ import keras
 import numpy as np
 import pytest
 from callback_models import KEYS
+from callback_models import Several
 from callback_models import compiled_model
 from callback_models import data
 from callback_models import fit
+from callback_models import with_metric
 from models import numpy_l2
 from models import still
 
@@ -99,6 +101,21 @@ def test_files_hold_the_rows(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
         ["new", batches.name]
     )
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json"])
+def test_a_metric_of_several_values_is_a_list(tmp_path, suffix):
+    path = tmp_path / f"epochs.{suffix}"
+    model = with_metric(Several(name="m"))
+    fit(model, [TermHistory(epochs_file=path)], epochs=1)
+    terms = TermHistory(epochs_file=path, append=True)
+    fit(model, [terms], epochs=2, initial_epoch=1)
+    # the first row was read from the file
+    assert [row["epoch"] for row in terms.epochs] == [0, 1]
+    for row in terms.epochs:
+        assert row["a_m"] == pytest.approx([0.25, np.nan], nan_ok=True)
+        assert isinstance(row["loss"], float)
+    assert terms.to_frame().loc[0, "a_m"][0] == 0.25
 
 
 def test_saves_afterwards(trained, tmp_path):

@@ -21,16 +21,21 @@ def variable(value=0.5):
 
 
 @pytest.fixture(scope="module")
-def model():
-    """A model that learns nothing, whose output `b` is weighted."""
+def compiled():
     return compiled_model(still(), variable())
 
 
-def weights_of(model, schedule, by="epoch"):
+@pytest.fixture
+def model(compiled):
+    """A model that learns nothing, whose output `b` is weighted."""
+    compiled.optimizer.iterations.assign(0)
+    return compiled
+
+
+def weights_of(model, schedule, by="epoch", **fitting):
     """`b_weight` at every batch of three epochs."""
-    model.optimizer.iterations.assign(0)
     terms = TermHistory(batches=True)
-    fit(model, [SetLossWeight("beta", schedule, by=by), terms])
+    fit(model, [SetLossWeight("beta", schedule, by=by), terms], **fitting)
     # a + weight * b = compiled: the step was computed with this weight
     for row in terms.batches:
         total = row["a_loss"] + row["b_weight"] * row["b_loss"]
@@ -70,12 +75,25 @@ def test_the_step_is_computed_with_the_weight(model, schedule, by, expected):
 
 
 def test_steps_count_on_from_run_to_run(model):
-    model.optimizer.iterations.assign(0)
     terms = TermHistory(batches=True)
     callback = SetLossWeight("beta", float, by="step")
     fit(model, [callback], epochs=2)
     fit(model, [callback, terms], epochs=1)
     assert [row["b_weight"] for row in terms.batches] == pytest.approx([4, 5])
+
+
+@pytest.mark.parametrize("accumulation", [None, 2])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_steps_are_batches_with_any_optimizer(accumulation, scaled):
+    optimizer = keras.optimizers.SGD(
+        0.0, gradient_accumulation_steps=accumulation
+    )
+    if scaled:
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    model = compiled_model(optimizer, variable())
+    # three batches in an epoch: the second begins amid an update
+    weights = weights_of(model, float, by="step", batch_size=3, epochs=2)
+    assert weights == pytest.approx([0, 1, 2, 3, 4, 5])
 
 
 def test_a_loaded_models_variable_is_found_by_name(tmp_path):

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import keras
 import pytest
+from callback_models import Several
 from callback_models import compiled_model
 from callback_models import fit
+from callback_models import with_metric
 from tensorboardX.proto import event_pb2
 from tensorboardX.proto import layout_pb2
 
@@ -129,6 +131,13 @@ def test_batches(tmp_path):
         rel=1e-5,
     )
     assert len(scalars(tmp_path / "train")["compiled/a_loss"]) == 2
+
+
+def test_a_metric_of_several_values_is_left_out(tmp_path):
+    fit(with_metric(Several(name="m")), [TermTensorBoard(tmp_path)])
+    found = scalars(tmp_path / "train")
+    assert sorted(found["loss"]) == [0, 1, 2]
+    assert not any("a_m" in tag for tag in found)
 
 
 def test_a_resumed_run_goes_on_in_the_folder(tmp_path):
