@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from typing import Any
+from typing import Self
 
 import keras
 from keras import ops
 
+from keras_losskit import _keras
 from keras_losskit._checks import checked_count
 from keras_losskit.reductions.alignment import wide
 from keras_losskit.typing import Config
@@ -51,6 +53,12 @@ class Weighting(keras.layers.Layer):
     `.assign`, only when `training`. Nothing else may change, and no Python
     branch may depend on a value, since JAX traces the step once.
 
+    `compile` copies a weighting by its config, which Keras derives from the
+    arguments of a subclass' constructor. It needs a `get_config` of its own
+    where it takes other things than numbers, strings, booleans, None and lists
+    or dicts of these, or where its base has one; and the constructor hands
+    `**options` on to this one.
+
     Args:
         terms: The terms that take part, by name or regular expression, or a
             list of them; the others keep the weights that the user gave.
@@ -84,6 +92,13 @@ class Weighting(keras.layers.Layer):
     #: What a `GradientWeighting` can be given.
     wrt: Selection | None = None
     update_every = 1
+    # Arguments of any type that `get_config` writes whatever Keras derives.
+    _written: tuple[str, ...] = ("dtype",)
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        # Keras derives no config at all if one argument is of another type.
+        written = {name: None for name in kwargs if name in cls._written}
+        return super().__new__(cls, *args, **kwargs | written)
 
     def __init__(
         self,
@@ -185,16 +200,21 @@ class Weighting(keras.layers.Layer):
     def on_epoch_end(self) -> None:
         """Take note that an epoch of training is over."""
 
+    @_keras.derived_config
     def get_config(self) -> Config:
         terms = None if self.terms is None else list(self.terms)
-        return {**super().get_config(), "terms": terms}
+        # Of `**options` Keras does not know that they take a name.
+        return {**super().get_config(), "name": self.name, "terms": terms}
 
     def __repr__(self) -> str:
-        common = keras.layers.Layer.get_config(self)
+        try:
+            config = self.get_config()
+        except NotImplementedError:  # Keras can derive none
+            return f"{type(self).__name__}(...)"
         arguments = [
             f"{name}={value!r}"
-            for name, value in self.get_config().items()
-            if name not in common
+            for name, value in config.items()
+            if name not in ("name", "trainable", "dtype")
             and value is not None
             and (name, value) != ("update_every", 1)
         ]

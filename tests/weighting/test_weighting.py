@@ -5,7 +5,11 @@ import numpy as np
 import pytest
 from frameworks import compiled_with_state
 from keras import ops
+from models import fit_logs
+from models import ones_dense
+from models import still
 
+import keras_losskit as losskit
 from keras_losskit import weighting
 from keras_losskit.weighting import base
 
@@ -95,6 +99,65 @@ def test_a_built_method_comes_back_built(name):
     assert [v.name for v in again.variables] == [
         v.name for v in method.variables
     ]
+
+
+class Power(weighting.Weighting):
+    """Leaves its config to Keras."""
+
+    def __init__(self, power, *, floors=(), **options):
+        super().__init__(**options)
+        self.power = power
+        self.floors = floors
+
+    def weigh(self, values, training):
+        return ops.ones_like(values) * self.power
+
+
+class PowerOfGradients(weighting.GradientWeighting):
+    def __init__(self, power=1.0, **options):
+        super().__init__(**options)
+        self.power = power
+
+    def weigh(self, gramian, training):
+        return ops.ones((self.num_terms,)) * self.power
+
+
+def test_compile_keeps_what_a_constructor_was_given():
+    x = np.ones((4, 2), "float32")
+    given = Power(10.0, floors=[1, "a"], name="mine", terms="m.e")
+    model = losskit.Sequential([keras.Input((2,)), ones_dense(1)])
+    model.compile(still(), losskit.LossesContainer("mse", weighting=given))
+    # error 2 - 0, squared 4, times 10
+    assert fit_logs(model, x, 0 * x[:, :1])["loss"] == 40.0
+    made = model.compiled_loss.weighting
+    assert made is not given
+    assert made.get_config() == given.get_config()
+    assert (made.name, made.floors) == ("mine", [1, "a"])
+    assert repr(made) == "Power(power=10.0, floors=[1, 'a'], terms=['m.e'])"
+
+
+def test_a_gradient_weighting_keeps_it_beside_a_layer():
+    x = np.ones((4, 2), "float32")
+    dense = ones_dense(1)
+    given = PowerOfGradients(
+        10.0,
+        wrt=dense,
+        update_every=np.int64(2),
+        dtype=keras.DTypePolicy("float64"),
+    )
+    model = losskit.Sequential([keras.Input((2,)), dense])
+    model.compile(still(), losskit.LossesContainer("mse", weighting=given))
+    assert fit_logs(model, x, 0 * x[:, :1])["mse_weight"] == 10.0
+    made = model.compiled_loss.weighting
+    assert made.wrt.parts == (dense,)
+    assert (made.update_every, made.variable_dtype) == (2, "float64")
+
+
+def test_an_argument_that_keras_cannot_save_asks_for_a_config():
+    method = Power(ops.ones)
+    with pytest.raises(NotImplementedError, match="implement `get_config"):
+        losskit.LossesContainer("mse", weighting=method).copy()
+    assert repr(method) == "Power(...)"
 
 
 @keras.saving.register_keras_serializable("tests")
