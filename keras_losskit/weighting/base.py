@@ -5,6 +5,7 @@ from typing import Any
 from typing import Self
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_losskit import _keras
@@ -92,6 +93,8 @@ class Weighting(keras.layers.Layer):
     #: What a `GradientWeighting` can be given.
     wrt: Selection | None = None
     update_every = 1
+    # Why a file that is being loaded could not be.
+    _load_failure: str | None = None
     # Arguments of any type that `get_config` writes whatever Keras derives.
     _written: tuple[str, ...] = ("dtype",)
 
@@ -131,6 +134,33 @@ class Weighting(keras.layers.Layer):
         """Build as the layer was that was saved."""
         if config:
             self.build(config["num_terms"])
+
+    def save_own_variables(self, store: Any) -> None:
+        super().save_own_variables(store)
+        if self.num_terms is not None:
+            store["num_terms"] = np.array(self.num_terms)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Read the state, and build for it; without one all stays as it is.
+
+        Raises:
+            ValueError: for the state of another weighting.
+        """
+        rest = {key: store[key] for key in store.keys()}
+        failure, self._load_failure = self._load_failure, None
+        if not rest:
+            # After a failure Keras looks once more, where a file has nothing.
+            if failure is not None:
+                raise ValueError(failure)
+            return
+        num_terms = rest.pop("num_terms", self.num_terms)
+        if not self.built and num_terms is not None:
+            self.build(int(np.asarray(num_terms)))
+        try:
+            super().load_own_variables(rest)
+        except ValueError as error:
+            self._load_failure = str(error)
+            raise
 
     def add_state(self, name: str, initial: float = 0.0) -> keras.Variable:
         """Make a non-trainable `(K,)` variable, every element `initial`."""
@@ -248,7 +278,8 @@ class RandomWeighting(Weighting):
 
     def load_own_variables(self, store: Any) -> None:
         rest = {key: store[key] for key in store.keys()}
-        self.seed_generator.state.assign(rest.pop("seed_generator"))
+        if "seed_generator" in rest:
+            self.seed_generator.state.assign(rest.pop("seed_generator"))
         super().load_own_variables(rest)
 
 

@@ -198,6 +198,74 @@ def test_a_run_resumed_from_a_file_is_the_run_that_went_on(name, tmp_path):
     np.testing.assert_array_equal(run(resumed.method, steps), went_on)
 
 
+def two_tasks(method=None, model_class=losskit.Model):
+    """Three terms over random kernels, weighed by a method if one is given."""
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((3,))
+    hidden = keras.layers.Dense(3, name="hidden")(inputs)
+    outputs = {n: keras.layers.Dense(1, name=n)(hidden) for n in "ab"}
+    model = model_class(inputs, outputs)
+    if method is not None:
+        model.compile(
+            keras.optimizers.SGD(0.01),
+            loss=losskit.LossesContainer(
+                {"a": ["mse", "mae"], "b": "mae"}, weighting=method
+            ),
+            jit_compile=False,
+        )
+    return model
+
+
+def train(model, epochs):
+    x = np.random.default_rng(0).normal(size=(8, 3)).astype("float32")
+    y = {"a": x[:, :1], "b": 3 * x[:, 1:2]}
+    arguments = {"epochs": epochs, "shuffle": False, "verbose": 0}
+    return model.fit(x, y, batch_size=4, **arguments).history
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_run_resumed_from_weights_is_the_run_that_went_on(name, tmp_path):
+    model, resumed = two_tasks(make(name)), two_tasks(make(name))
+    train(model, 3)
+    model.save_weights(tmp_path / "of.weights.h5")
+    resumed.load_weights(tmp_path / "of.weights.h5")
+    ours, theirs = (m.compiled_loss.weighting for m in (resumed, model))
+    for variable, other in zip(ours.variables, theirs.variables, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), other.numpy())
+    went_on, logs = train(model, 2), train(resumed, 2)
+    assert set(logs) == set(went_on)
+    for key, values in went_on.items():
+        np.testing.assert_allclose(logs[key], values, rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:Skipping variable loading")
+@pytest.mark.parametrize("name", METHODS)
+def test_weights_of_a_plain_model_leave_the_state_as_it_is(name, tmp_path):
+    two_tasks(model_class=keras.Model).save_weights(tmp_path / "a.weights.h5")
+    model = two_tasks(make(name))
+    model.load_weights(tmp_path / "a.weights.h5")  # not built yet
+    train(model, 1)
+    method = model.compiled_loss.weighting
+    before = [variable.numpy().copy() for variable in method.variables]
+    model.load_weights(tmp_path / "a.weights.h5")
+    for variable, value in zip(method.variables, before, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value)
+
+
+@pytest.mark.filterwarnings("ignore:Skipping variable loading")
+def test_the_state_of_another_weighting_is_refused(tmp_path):
+    model, other = two_tasks(make("SoftAdapt")), two_tasks(make("Uncertainty"))
+    for each in (model, other):
+        train(each, 1)
+    model.save_weights(tmp_path / "a.weights.h5")
+    for each in (other, two_tasks(make("Uncertainty"))):
+        with pytest.raises(ValueError, match="expected 1 variables"):
+            each.load_weights(tmp_path / "a.weights.h5")
+    # and what a file says then is not held against the next one
+    two_tasks(model_class=keras.Model).save_weights(tmp_path / "b.weights.h5")
+    other.load_weights(tmp_path / "b.weights.h5")
+
+
 def test_a_model_may_hold_a_weighting():
     model = Holder(make("Uncertainty"))
     model.method.build(2)
