@@ -12,7 +12,6 @@ from keras_losskit import gradient_step
 from keras_losskit import gradient_weights
 from keras_losskit import origin
 from keras_losskit.container import LossesContainer
-from keras_losskit.container import is_bare_trace
 from keras_losskit.extra.context import Context
 from keras_losskit.fitting import FitArguments
 from keras_losskit.forward import RecordedLosses
@@ -23,6 +22,7 @@ from keras_losskit.recording import VariableReads
 from keras_losskit.replicas import PerThread
 from keras_losskit.seeds import SeedState
 from keras_losskit.terms import LossTerms
+from keras_losskit.tracers import is_bare_trace
 from keras_losskit.tracking import batch_size_of
 from keras_losskit.tracking import total_tracked_by_trainer
 from keras_losskit.twins import become_functional
