@@ -166,11 +166,13 @@ class LossTermsMixin(RecordedLosses, FitArguments, _keras.TrainerSeams):
         if bare and (container.variables or regularized_variables(self)):
             raise RuntimeError(f"{BARE_TRACE} Received: none.")
         fused = self.__dict__.get("_fused_penalties")
-        penalties = (
-            self.penalty_terms()
-            if fused is None
-            else self.recorded_terms() + fused.terms()
-        )
+        if fused is None:
+            penalties = self.penalty_terms()
+        else:
+            current = fused.of(regularized_variables(self))
+            if current is not fused:
+                self.__dict__["_fused_penalties"] = current
+            penalties = self.recorded_terms() + current.terms()
         with self._adopting_variables(container):
             terms = container.step_terms(
                 y,
@@ -209,10 +211,7 @@ class LossTermsMixin(RecordedLosses, FitArguments, _keras.TrainerSeams):
         penalty = container.penalties["regularization"]
         if fuses(penalty, container.log):
             self.__dict__["_fused_penalties"] = FusedPenalties(
-                regularized_variables(self),
-                penalty.members(
-                    [term for term in terms if term.kind == "regularization"]
-                ),
+                regularized_variables(self), penalty
             )
 
     @contextlib.contextmanager
