@@ -125,6 +125,13 @@ class Weighting(keras.layers.Layer):
 
     def build(self, num_terms: int) -> None:
         """Make the variables for `num_terms` terms."""
+        if num_terms == 0:
+            raise ValueError(
+                f"Expected {self!r} to have a term to weigh: a compiled loss "
+                "or an extra term. Received: `num_terms` of 0. Give `compile` "
+                "a loss, or leave `weighting` out: penalties keep the weights "
+                "that you gave."
+            )
         self.num_terms = checked_count(num_terms, f"`num_terms` of {self.name}")
 
     def get_build_config(self) -> Config | None:

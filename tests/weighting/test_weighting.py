@@ -338,6 +338,15 @@ def test_a_number_of_terms_that_is_none_is_refused(terms):
         weighting.Equal().build(terms)
 
 
+def test_nothing_to_weigh_is_refused_with_the_remedy():
+    dense = ones_dense(1, kernel_regularizer="l2")
+    model = losskit.Sequential([keras.Input((2,)), dense])
+    method = weighting.Uncertainty(clamp=(-1, 1))
+    model.compile("sgd", losskit.LossesContainer(None, weighting=method))
+    with pytest.raises(ValueError, match=r"Uncertainty\(clamp=.*leave `wei"):
+        model.fit(np.ones((4, 2), "float32"), verbose=0)
+
+
 def test_a_weighting_over_steps_is_built_first():
     class Ramp(weighting.Weighting):
         statistic = "step"
