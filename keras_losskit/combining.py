@@ -7,6 +7,7 @@ from keras import ops
 from keras_losskit import _backend
 from keras_losskit import replicas
 from keras_losskit.terms import LossTerm
+from keras_losskit.terms import weigh
 
 
 def shared(terms, share):
@@ -40,7 +41,7 @@ def weighted(terms, weighting, members, step, training):
         [
             ops.cast(by_name[name].contribution, "float32")
             if name in by_name
-            else ops.zeros(())
+            else ops.zeros((), "float32")
             for name in members
         ]
     )
@@ -50,7 +51,7 @@ def weighted(terms, weighting, members, step, training):
     weights = ops.unstack(weighting.weights(statistic, training=training))
     factors = dict(zip(members, weights, strict=True))
     result = [
-        dataclasses.replace(term, weight=term.weight * factors[term.name])
+        dataclasses.replace(term, weight=weigh(factors[term.name], term.weight))
         if term.name in factors
         else term
         for term in terms

@@ -15,6 +15,7 @@ from keras_losskit.structures import spread_data
 from keras_losskit.terms import LossTerm
 from keras_losskit.terms import duplicates
 from keras_losskit.terms import numbered
+from keras_losskit.terms import weigh
 
 
 @dataclasses.dataclass(frozen=True)
@@ -237,7 +238,7 @@ class CompiledLosses:
                 name,
                 "compiled",
                 value,
-                weight=weight * inner,
+                weight=weigh(weight, inner),
                 output=self.outputs.names[entry.index],
                 inner_weight=inner,
             )

@@ -25,6 +25,8 @@ from keras_losskit.terms import LossTerm
 from keras_losskit.terms import LossTerms
 from keras_losskit.terms import add_up
 from keras_losskit.terms import with_unique_names
+from keras_losskit.tracers import refuse_to_build
+from keras_losskit.tracers import refuse_tracers
 from keras_losskit.tracking import TermTracker
 from keras_losskit.tracking import batch_size_of
 from keras_losskit.tracking import trainer_tracks_total
@@ -169,6 +171,22 @@ class LossesContainer(MovingState, LossRecipe):
         names = [*self._compiled.weights, *self.extra_terms]
         return self.weighting.members(names) if self.weighting else names
 
+    def _build_parts(self, y_true, y_pred, state=()):
+        """Build what values and weights need, where nobody has called `build`.
+
+        Args:
+            y_true: Nest of labels.
+            y_pred: Nest of predictions.
+            state: What else may come from a transformation.
+        """
+        weighting = None if self.weighs_gradients else self.weighting
+        if weighting is not None and not weighting.built:
+            refuse_to_build(weighting, (y_true, y_pred, state))
+        if self._compiled.outputs is None:
+            self._lay_losses(y_true, y_pred)
+        if weighting is not None and not weighting.built:
+            weighting.build(len(self.weighted_names()))
+
     # ----------------------------------------------------------- computation
 
     def compute(
@@ -200,6 +218,8 @@ class LossesContainer(MovingState, LossRecipe):
         Raises:
             ValueError: for structures that do not fit, or a loss that is not
                 reduced to a scalar.
+            RuntimeError: inside `jax.jit` or `jax.grad`, for a weighting that
+                is not built: call `build` before.
         """
         penalties = [
             *as_terms(regularization_losses, "regularization"),
@@ -232,8 +252,7 @@ class LossesContainer(MovingState, LossRecipe):
         Returns:
             `LossTerms`.
         """
-        if self._compiled.outputs is None:
-            self._lay_losses(y_true, y_pred)
+        self._build_parts(y_true, y_pred)
         if moves and not self.counts_steps:
             refuse_late_schedules(penalties)
         clock = self.clock.now()
@@ -292,9 +311,14 @@ class LossesContainer(MovingState, LossRecipe):
 
         Returns:
             `(terms, variables)`, the state after the step.
+
+        Raises:
+            RuntimeError: as `compute`.
         """
         mapping = list(zip(self.variables, variables, strict=True))
-        with keras.StatelessScope(state_mapping=mapping) as scope:
+        # Not in the scope, where a new variable has no value yet.
+        self._build_parts(y_true, y_pred, variables)
+        with keras.StatelessScope(state_mapping=mapping):
             terms = self.step_terms(
                 y_true,
                 y_pred,
@@ -305,7 +329,8 @@ class LossesContainer(MovingState, LossRecipe):
             )
             if training:
                 self.count_step()
-        return terms, [scope.get_current_value(v) for v in self.variables]
+            # Also of those that the weighting has made just now.
+            return terms, [variable.value for variable in self.variables]
 
     def call(self, y_true: Structure, y_pred: Structure) -> Tensor:
         """The total of the compiled losses; see `compute`."""
@@ -416,21 +441,3 @@ def refuse_late_schedules(penalties):
             "model.losses)` after a forward pass, or build the model anew by "
             "`compile`."
         )
-
-
-def refuse_tracers(tensors):
-    """Refuse a bare transformation, before anything is built or moved in it."""
-    if is_bare_trace(tensors):
-        raise RuntimeError(
-            "Expected `LossesContainer.__call__` to run outside of a "
-            "transformation, since it updates metrics. Received: a tracer. "
-            "Use `container.compute(...)` or `stateless_compute(...)` inside "
-            "`jax.jit` and `jax.grad`."
-        )
-
-
-def is_bare_trace(tensors):
-    """Whether JAX traces `tensors` with no scope that carries state along."""
-    return not _keras.in_stateless_scope() and any(
-        _backend.is_tracer(leaf) for leaf in keras.tree.flatten(tensors)
-    )

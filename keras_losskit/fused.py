@@ -2,10 +2,11 @@
 
 `sum_i c * ||w_i||^2` over a hundred variables is a hundred small kernels, and a
 hundred more in the backward pass; a framework with multi-tensor operations does
-it in a few. Which variables belong together is worked out once per compile.
+it in a few. Which variables belong together is worked out when they change.
 """
 
 import collections
+import operator
 
 import keras
 
@@ -45,20 +46,26 @@ class FusedPenalties:
 
     Args:
         variables: The regularized variables of the model.
-        group_of: `{path: group name}` of those in a penalty group; the terms of
-            one group are weighted and logged together.
+        penalty: Their `Penalty`; the terms of one of its groups are weighted
+            and logged together.
 
     Example:
+        >>> from keras_losskit.penalties import Penalty
         >>> kernel = keras.Variable([[3.0], [4.0]], name="kernel")
         >>> kernel.regularizer = keras.regularizers.L2(0.1)
         >>> bias = keras.Variable([1.0], name="bias")
         >>> bias.regularizer = keras.regularizers.L2(0.1)
-        >>> (term,) = FusedPenalties([kernel, bias], {}).terms()
+        >>> (term,) = FusedPenalties([kernel, bias], Penalty()).terms()
         >>> round(float(term.value), 4)  # 0.1 * (9 + 16 + 1)
         2.6
     """
 
-    def __init__(self, variables, group_of):
+    def __init__(self, variables, penalty):
+        self._penalty = penalty
+        self._made_of = made_of(variables)
+        group_of = penalty.members(
+            [LossTerm(v.path, "regularization", None) for v in variables]
+        )
         # {group: {(order, factor): [variable]}}
         self._families = collections.defaultdict(
             lambda: collections.defaultdict(list)
@@ -66,16 +73,27 @@ class FusedPenalties:
         self._paths = {}
         self._others = []
         for variable in variables:
-            family = FAMILIES.get(type(variable.regularizer))
-            if family is None or variable.dtype != "float32":
+            factors = factors_of(variable)
+            if factors is None:
                 self._others.append(variable)
                 continue
             group = group_of.get(variable.path)
             self._paths.setdefault(group, variable.path)
-            for order, attribute in family:
-                factor = float(getattr(variable.regularizer, attribute))
+            for order, factor in factors:
                 if factor:
                     self._families[group][order, factor].append(variable)
+
+    def of(self, variables):
+        """These penalties, or new ones where variables or factors changed.
+
+        Args:
+            variables: The regularized variables as they are now: a layer may be
+                frozen, and a callback change a factor.
+        """
+        now, before = made_of(variables), self._made_of
+        if len(now) == len(before) and all(map(operator.is_, now, before)):
+            return self
+        return FusedPenalties(variables, self._penalty)
 
     def terms(self):
         """A `LossTerm` per group, under the path of its first variable."""
@@ -92,3 +110,29 @@ class FusedPenalties:
             for group, families in self._families.items()
         ]
         return fused + variable_terms(self._others)
+
+
+def made_of(variables):
+    """The objects that decide on the terms; a new one is a change."""
+    objects = []
+    for variable in variables:
+        regularizer = variable.regularizer
+        objects += (variable, regularizer)
+        for _, attribute in FAMILIES.get(type(regularizer), ()):
+            objects.append(getattr(regularizer, attribute))
+    return objects
+
+
+def factors_of(variable):
+    """`(order, factor)` of each norm; None for a penalty of no family."""
+    regularizer = variable.regularizer
+    family = FAMILIES.get(type(regularizer))
+    if family is None or variable.dtype != "float32":
+        return None
+    factors = [
+        (order, getattr(regularizer, attribute)) for order, attribute in family
+    ]
+    # A variable has another value at another step.
+    if any(isinstance(factor, keras.Variable) for _, factor in factors):
+        return None
+    return [(order, float(factor)) for order, factor in factors]

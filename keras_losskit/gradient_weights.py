@@ -194,7 +194,9 @@ def padded(weights, scalars):
     """The weights in float32, with a 1 for what is not weighed."""
     weights = ops.cast(weights, "float32")
     rest = scalars - weights.shape[0]
-    return ops.concatenate([weights, ops.ones(rest)]) if rest else weights
+    if not rest:
+        return weights
+    return ops.concatenate([weights, ops.ones(rest, "float32")])
 
 
 def if_finite(matrix):

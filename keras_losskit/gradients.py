@@ -209,8 +209,10 @@ def gradient_report(
     weights = np.ones(len(names))
     if container.weighs_gradients:
         members = container.weighted_names()
-        at = [names.index(name) for name in members]
-        weights[at] = found_weights(container.weighting, jacobian, at)
+        found = found_weights(container.weighting, jacobian, names, members)
+        for name, weight in zip(members, found, strict=True):
+            if name in names:
+                weights[names.index(name)] = weight
     return TermGradients(names, as_float64(matrix), weights)
 
 
@@ -234,15 +236,21 @@ def rows_of(probe, total):
     return rows
 
 
-def found_weights(weighting, jacobian, at):
+def found_weights(weighting, jacobian, names, members):
     """The weights that a weighting over gradients gives the terms.
 
     Args:
         weighting: The weighting.
         jacobian: `Selection or None -> blocks` of the gradients of all terms.
-        at: Positions of the terms that are weighed.
+        names: Names of all terms.
+        members: Names of the terms that are weighed; one that the batch does
+            not have has a gradient of zero, as in training.
     """
-    matrix = as_float64(gramian(jacobian(weighting.wrt)))[np.ix_(at, at)]
+    of_all = as_float64(gramian(jacobian(weighting.wrt)))
+    present = [k for k, name in enumerate(members) if name in names]
+    at = [names.index(members[k]) for k in present]
+    matrix = np.zeros((len(members), len(members)))
+    matrix[np.ix_(present, present)] = of_all[np.ix_(at, at)]
     matrix = ops.convert_to_tensor(matrix, dtype="float32")
     return as_float64(weighting.weights(matrix, training=False))
 

@@ -12,7 +12,6 @@ from keras_losskit import gradient_step
 from keras_losskit import gradient_weights
 from keras_losskit import origin
 from keras_losskit.container import LossesContainer
-from keras_losskit.container import is_bare_trace
 from keras_losskit.extra.context import Context
 from keras_losskit.fitting import FitArguments
 from keras_losskit.forward import RecordedLosses
@@ -23,6 +22,7 @@ from keras_losskit.recording import VariableReads
 from keras_losskit.replicas import PerThread
 from keras_losskit.seeds import SeedState
 from keras_losskit.terms import LossTerms
+from keras_losskit.tracers import is_bare_trace
 from keras_losskit.tracking import batch_size_of
 from keras_losskit.tracking import total_tracked_by_trainer
 from keras_losskit.tracking import trainer_tracks_total
@@ -172,11 +172,13 @@ class LossTermsMixin(RecordedLosses, FitArguments, _keras.TrainerSeams):
         )
         earlier = self.last_terms() if apart else None
         fused = self.__dict__.get("_fused_penalties")
-        penalties = (
-            self.penalty_terms()
-            if fused is None
-            else self.recorded_terms() + fused.terms()
-        )
+        if fused is None:
+            penalties = self.penalty_terms()
+        else:
+            current = fused.of(regularized_variables(self))
+            if current is not fused:
+                self.__dict__["_fused_penalties"] = current
+            penalties = self.recorded_terms() + current.terms()
         with self._adopting_variables(container):
             terms = container.step_terms(
                 y,
@@ -214,10 +216,7 @@ class LossTermsMixin(RecordedLosses, FitArguments, _keras.TrainerSeams):
         penalty = container.penalties["regularization"]
         if fuses(penalty, container.log):
             self.__dict__["_fused_penalties"] = FusedPenalties(
-                regularized_variables(self),
-                penalty.members(
-                    [term for term in terms if term.kind == "regularization"]
-                ),
+                regularized_variables(self), penalty
             )
 
     @contextlib.contextmanager

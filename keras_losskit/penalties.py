@@ -305,7 +305,9 @@ class Penalty:
                 own = own / (
                     len(siblings) if name else len(terms) - len(groups)
                 )
-            weighted.append(dataclasses.replace(term, weight=weight * own))
+            weighted.append(
+                dataclasses.replace(term, weight=weigh(weight, own))
+            )
         return weighted
 
     def members(self, terms: list[LossTerm]) -> dict[str, str]:

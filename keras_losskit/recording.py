@@ -168,6 +168,8 @@ class Recorder:
         if layer.activity_regularizer is not None:
             watched.regularizer = layer.activity_regularizer
             self._patch(layer, "activity_regularizer", watched.penalize)
+            if not layer.built:
+                self._patch(layer, "build", building(layer, watched))
 
     def _patch(self, layer, name, replacement):
         attributes = layer.__dict__
@@ -237,6 +239,29 @@ class _WatchedLayer:
         self.penalizing = True
         # A sum over a batch of activations overflows float16.
         return self.regularizer(at_least_float32(output))
+
+
+def building(layer, watched):
+    """`layer.build` that sees the true regularizer.
+
+    It may hand it on to sublayers, which would keep what stands in for it.
+
+    Args:
+        layer: A layer that is not built.
+        watched: Its `_WatchedLayer`.
+    """
+    build = layer.build
+
+    @functools.wraps(build)
+    def built(*args, **kwargs):
+        attributes = layer.__dict__
+        attributes["activity_regularizer"] = watched.regularizer
+        try:
+            return build(*args, **kwargs)
+        finally:
+            attributes["activity_regularizer"] = watched.penalize
+
+    return built
 
 
 def reports_activity(layer):

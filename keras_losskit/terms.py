@@ -208,6 +208,7 @@ def weigh(value, weight):
     """`weight * value`, without an operation where the weight is 1."""
     if isinstance(weight, float) and weight == 1.0:
         return value
+    value, weight = _backend.in_one_dtype(value, weight)
     return value * weight
 
 
@@ -218,6 +219,7 @@ def add_up(values):
         return ops.zeros(())
     total = values[0]
     for value in values[1:]:
+        total, value = _backend.in_one_dtype(total, value)
         total = total + value
     return total
 

@@ -4,6 +4,7 @@ Whatever takes a weight (`loss_weights`, `0.3 * loss`, `Penalty`) checks, reads
 and saves it through these functions.
 """
 
+import functools
 import math
 import numbers
 
@@ -12,6 +13,7 @@ from keras import ops
 
 from keras_losskit import schedules
 from keras_losskit._checks import checked_number
+from keras_losskit.terms import weigh
 
 
 def check_weight(weight, *, name):
@@ -179,7 +181,8 @@ class ProductWeight(schedules.Schedule):
         self.factors = list(factors)
 
     def __call__(self, step, epoch):
-        return math.prod(weight_value(f, step, epoch) for f in self.factors)
+        weights = (weight_value(f, step, epoch) for f in self.factors)
+        return functools.reduce(weigh, weights)
 
     @property
     def variables(self):

@@ -58,7 +58,9 @@ def by_numpy(model):
 
 def test_sums_every_family_once():
     model = mixed_model()
-    terms = FusedPenalties(regularized_variables(model), {}).terms()
+    terms = FusedPenalties(
+        regularized_variables(model), losskit.Penalty()
+    ).terms()
     total = sum(float(term.value) for term in terms)
     assert total == pytest.approx(by_numpy(model), rel=1e-6)
     assert {term.kind for term in terms} == {"regularization"}
@@ -68,7 +70,8 @@ def test_sums_every_family_once():
 
 def test_equals_one_operation_per_variable():
     variables = regularized_variables(mixed_model())
-    fused = sum(float(t.value) for t in FusedPenalties(variables, {}).terms())
+    terms = FusedPenalties(variables, losskit.Penalty()).terms()
+    fused = sum(float(term.value) for term in terms)
     single = sum(float(t.value) for t in variable_terms(variables))
     assert fused == pytest.approx(single, rel=1e-6)
 
@@ -136,3 +139,40 @@ def test_forgets_the_variables_of_an_earlier_compile():
     assert logs["regularization_loss"][0] == pytest.approx(
         by_numpy(model) - frozen, rel=1e-5
     )
+
+
+@pytest.mark.parametrize("log", ["terms", "all"])
+def test_follows_what_is_frozen_and_the_factors_as_keras_does(log):
+    x = np.ones((4, 3), "float32")
+    plain, ours = (mixed_model(cls) for cls in (keras.Model, losskit.Model))
+    ours.set_weights(plain.get_weights())
+    eager = {"optimizer": keras.optimizers.SGD(0.0), "run_eagerly": True}
+    plain.compile(**eager, loss="mse")
+    groups = {"last": ("l1l2_2/.*", 1.0)}
+    ours.compile(
+        **eager,
+        loss=losskit.LossesContainer(
+            "mse", regularization=losskit.Penalty(groups=groups), log=log
+        ),
+    )
+
+    def changes(model):
+        yield
+        model.get_layer("l2_1").trainable = False
+        yield
+        model.get_layer("l1_0").kernel.regularizer.l1 = 0.5
+        yield
+        model.get_layer("l1l2_2").kernel.regularizer = keras.regularizers.L1(1)
+        yield
+        model.get_layer("l2_1").trainable = True
+        yield
+        model.trainable = False
+        yield
+
+    losses = []
+    for _ in zip(changes(plain), changes(ours), strict=True):
+        loss = plain.evaluate(x, x[:, :1], verbose=0)
+        logs = ours.evaluate(x, x[:, :1], verbose=0, return_dict=True)
+        assert logs["loss"] == pytest.approx(loss, rel=1e-6)
+        losses.append(loss)
+    assert len(set(losses)) == len(losses)

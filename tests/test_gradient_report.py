@@ -130,6 +130,18 @@ def test_weights_of_a_gradient_weighting_shape_the_shares(wrt):
     assert "weight" in str(report)
 
 
+@pytest.mark.parametrize("wrt", [None, "trunk/.*"])
+def test_a_term_without_labels_is_absent_as_in_training(wrt):
+    model = compiled(network(), ByNorm(wrt=wrt))
+    report = losskit.gradient_report(model, X, {"a": Y["a"], "b": None})
+    assert report.names == ["a"]
+    rows = jacobian()[:1]
+    norm = np.linalg.norm(rows[0, : 12 if wrt else None])
+    np.testing.assert_allclose(report.weights, [10.0 / norm], rtol=1e-4)
+    np.testing.assert_allclose(report.norms, np.linalg.norm(rows), rtol=1e-4)
+    assert report.shares.tolist() == [1.0]
+
+
 class Twice(losskit.Model):
     """Adds a term in `call`, and one in `compute_loss`."""
 

@@ -441,6 +441,50 @@ def test_lists_start_anew_with_every_pass():
     close(model.losses, values_of(EVERY_KIND))
 
 
+class HandingOn(keras.layers.Layer):
+    """Gives its regularizer to a sublayer, as `GroupQueryAttention` does."""
+
+    def build(self, shape):
+        self.inner = keras.layers.Dense(
+            2,
+            kernel_initializer="ones",
+            activity_regularizer=self.activity_regularizer,
+        )
+        self.inner.build(shape)
+
+    def call(self, x):
+        self.add_loss(5.0 * ops.mean(x))
+        return self.inner(x)
+
+
+class Outer(losskit.Model):
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def call(self, x):
+        return self.layer(x)
+
+
+def test_a_regularizer_that_a_layer_hands_on_stays_one():
+    regularizer = keras.regularizers.L2(0.1)
+    layer = HandingOn(activity_regularizer=regularizer)
+    build = vars(layer)["build"]
+    model = Outer(layer)
+    for _ in range(2):  # the pass that builds it, and another
+        model(np.ones((4, 2), "float32"))
+        terms = sorted((t.kind, float(t.value)) for t in model.penalty_terms())
+        # 5 * 1; an output of 2 twice, 0.1 * (4 + 4), of inner and outer layer
+        assert terms == [
+            ("activity", pytest.approx(0.8)),
+            ("activity", pytest.approx(0.8)),
+            ("added", 5.0),
+        ]
+    assert layer.activity_regularizer is regularizer
+    assert layer.inner.activity_regularizer is regularizer
+    assert vars(layer)["build"] is build
+
+
 def test_nothing_of_the_recording_stays_on_the_layers():
     model = every_kind(losskit.Model)
     regularizer = model.get_layer("dense").activity_regularizer

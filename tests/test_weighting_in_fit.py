@@ -1,5 +1,7 @@
 """Weightings in plain `fit`: the parts sum, the state is saved and resumed."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -222,3 +224,68 @@ def test_gradient_weights_do_without_a_term_that_a_batch_lacks():
     )
     for one, other in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(one.numpy(), other.numpy(), atol=1e-6)
+
+
+def unbuilt(method):
+    """A container whose losses are 1 and 2 on what comes with it."""
+    y_true = {"a": ops.zeros((4, 1)), "b": ops.zeros((4, 1))}
+    y_pred = {"a": ops.ones((4, 1)), "b": 2 * ops.ones((4, 1))}
+    container = losskit.LossesContainer(
+        {"a": "mse", "b": "mae"}, weighting=method
+    )
+    return container, y_true, y_pred
+
+
+def values_of(container):
+    return [variable.value for variable in container.variables]
+
+
+@pytest.mark.parametrize("method", ADAPTIVE)
+def test_a_stateless_step_builds_the_weighting(method):
+    expected, y_true, y_pred = unbuilt(method(**seed_of(method)))
+    expected.build(y_true, y_pred)
+    container, _, _ = unbuilt(method(**seed_of(method)))
+    state, want = values_of(container), values_of(expected)
+    for _ in range(2):
+        terms, state = container.stateless_compute(state, y_true, y_pred)
+        total, want = expected.stateless_compute(want, y_true, y_pred)
+        np.testing.assert_allclose(*map(as_numpy, (terms.total, total.total)))
+        for value, other in zip(state, want, strict=True):
+            np.testing.assert_allclose(as_numpy(value), as_numpy(other))
+
+
+def as_numpy(tensor):
+    return ops.convert_to_numpy(tensor)
+
+
+def seed_of(method):
+    random = issubclass(method, weighting.base.RandomWeighting)
+    return {"seed": 3} if random else {}
+
+
+@pytest.mark.skipif(keras.config.backend() != "jax", reason="tracers of JAX")
+@pytest.mark.parametrize("closed_over", [False, True])
+@pytest.mark.parametrize("method", ADAPTIVE)
+def test_a_transformation_asks_for_a_weighting_that_is_built(
+    method, closed_over
+):
+    import jax
+
+    container, y_true, y_pred = unbuilt(method())
+    steps = [
+        lambda state, y: container.compute(y_true, y).total,
+        lambda state, y: container.stateless_compute(state, y_true, y)[0].total,
+    ]
+    for step in steps:
+        transformed = jax.jit(step)
+        arguments = [values_of(container), y_pred]
+        if closed_over:
+            transformed = jax.jit(functools.partial(step, *arguments))
+        with pytest.raises(RuntimeError, match="to be built before.*`contain"):
+            transformed(*([] if closed_over else arguments))
+        assert not container.weighting.built
+    container.build(y_true, y_pred)
+    state = values_of(container)
+    for step in steps:
+        total = jax.jit(step)(state, y_pred)
+        assert float(total) == pytest.approx(float(step(state, y_pred)))

@@ -24,6 +24,7 @@ can_read = _module.can_read
 compiled = _module.compiled
 data_parallel = _module.data_parallel
 FUSES_PENALTIES = _module.FUSES_PENALTIES
+in_one_dtype = _module.in_one_dtype
 input_gradients = _module.input_gradients
 is_tracer = _module.is_tracer
 num_processes = _module.num_processes

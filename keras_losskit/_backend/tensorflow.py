@@ -2,6 +2,7 @@
 
 import contextlib
 
+import keras
 import tensorflow as tf
 
 
@@ -43,6 +44,19 @@ def is_tracer(tensor):
 def stacked(scalars):
     """See `_backend.jax`."""
     return tf.stack(scalars)
+
+
+def in_one_dtype(first, second):
+    """See `_backend.jax`: TensorFlow itself promotes no dtype."""
+    dtypes = {
+        keras.backend.standardize_dtype(x.dtype)
+        for x in (first, second)
+        if hasattr(x, "dtype")
+    }
+    if len(dtypes) < 2:
+        return first, second
+    dtype = keras.backend.result_type(*dtypes)
+    return tf.cast(first, dtype), tf.cast(second, dtype)
 
 
 def can_read(tensor):

@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from typing import Any
+from typing import Self
 
 import keras
+import numpy as np
 from keras import ops
 
+from keras_losskit import _keras
 from keras_losskit._checks import checked_count
 from keras_losskit.reductions.alignment import wide
 from keras_losskit.typing import Config
@@ -51,6 +54,12 @@ class Weighting(keras.layers.Layer):
     `.assign`, only when `training`. Nothing else may change, and no Python
     branch may depend on a value, since JAX traces the step once.
 
+    `compile` copies a weighting by its config, which Keras derives from the
+    arguments of a subclass' constructor. It needs a `get_config` of its own
+    where it takes other things than numbers, strings, booleans, None and lists
+    or dicts of these, or where its base has one; and the constructor hands
+    `**options` on to this one.
+
     Args:
         terms: The terms that take part, by name or regular expression, or a
             list of them; the others keep the weights that the user gave.
@@ -84,6 +93,15 @@ class Weighting(keras.layers.Layer):
     #: What a `GradientWeighting` can be given.
     wrt: Selection | None = None
     update_every = 1
+    # Why a file that is being loaded could not be.
+    _load_failure: str | None = None
+    # Arguments of any type that `get_config` writes whatever Keras derives.
+    _written: tuple[str, ...] = ("dtype",)
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        # Keras derives no config at all if one argument is of another type.
+        written = {name: None for name in kwargs if name in cls._written}
+        return super().__new__(cls, *args, **kwargs | written)
 
     def __init__(
         self,
@@ -107,6 +125,13 @@ class Weighting(keras.layers.Layer):
 
     def build(self, num_terms: int) -> None:
         """Make the variables for `num_terms` terms."""
+        if num_terms == 0:
+            raise ValueError(
+                f"Expected {self!r} to have a term to weigh: a compiled loss "
+                "or an extra term. Received: `num_terms` of 0. Give `compile` "
+                "a loss, or leave `weighting` out: penalties keep the weights "
+                "that you gave."
+            )
         self.num_terms = checked_count(num_terms, f"`num_terms` of {self.name}")
 
     def get_build_config(self) -> Config | None:
@@ -116,6 +141,33 @@ class Weighting(keras.layers.Layer):
         """Build as the layer was that was saved."""
         if config:
             self.build(config["num_terms"])
+
+    def save_own_variables(self, store: Any) -> None:
+        super().save_own_variables(store)
+        if self.num_terms is not None:
+            store["num_terms"] = np.array(self.num_terms)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Read the state, and build for it; without one all stays as it is.
+
+        Raises:
+            ValueError: for the state of another weighting.
+        """
+        rest = {key: store[key] for key in store.keys()}
+        failure, self._load_failure = self._load_failure, None
+        if not rest:
+            # After a failure Keras looks once more, where a file has nothing.
+            if failure is not None:
+                raise ValueError(failure)
+            return
+        num_terms = rest.pop("num_terms", self.num_terms)
+        if not self.built and num_terms is not None:
+            self.build(int(np.asarray(num_terms)))
+        try:
+            super().load_own_variables(rest)
+        except ValueError as error:
+            self._load_failure = str(error)
+            raise
 
     def add_state(self, name: str, initial: float = 0.0) -> keras.Variable:
         """Make a non-trainable `(K,)` variable, every element `initial`."""
@@ -185,16 +237,21 @@ class Weighting(keras.layers.Layer):
     def on_epoch_end(self) -> None:
         """Take note that an epoch of training is over."""
 
+    @_keras.derived_config
     def get_config(self) -> Config:
         terms = None if self.terms is None else list(self.terms)
-        return {**super().get_config(), "terms": terms}
+        # Of `**options` Keras does not know that they take a name.
+        return {**super().get_config(), "name": self.name, "terms": terms}
 
     def __repr__(self) -> str:
-        common = keras.layers.Layer.get_config(self)
+        try:
+            config = self.get_config()
+        except NotImplementedError:  # Keras can derive none
+            return f"{type(self).__name__}(...)"
         arguments = [
             f"{name}={value!r}"
-            for name, value in self.get_config().items()
-            if name not in common
+            for name, value in config.items()
+            if name not in ("name", "trainable", "dtype")
             and value is not None
             and (name, value) != ("update_every", 1)
         ]
@@ -228,7 +285,8 @@ class RandomWeighting(Weighting):
 
     def load_own_variables(self, store: Any) -> None:
         rest = {key: store[key] for key in store.keys()}
-        self.seed_generator.state.assign(rest.pop("seed_generator"))
+        if "seed_generator" in rest:
+            self.seed_generator.state.assign(rest.pop("seed_generator"))
         super().load_own_variables(rest)
 
 

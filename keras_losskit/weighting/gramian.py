@@ -7,6 +7,7 @@ and the norms, each of ordinary size, instead of with the Gramian itself.
 
 from keras import ops
 
+from keras_losskit import _keras
 from keras_losskit._checks import checked_count
 from keras_losskit.typing import Config
 from keras_losskit.typing import Wrt
@@ -53,6 +54,7 @@ class GradientWeighting(Weighting):
     """
 
     statistic = "gramian"
+    _written = ("dtype", "wrt", "update_every")
 
     def __init__(
         self, *, wrt: Wrt | None = None, update_every: int = 1, **options
@@ -68,6 +70,7 @@ class GradientWeighting(Weighting):
         if self.update_every > 1:
             self.found = self.add_state("found", 1.0)
 
+    @_keras.derived_config
     def get_config(self) -> Config:
         return {
             **super().get_config(),

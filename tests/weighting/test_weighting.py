@@ -5,7 +5,11 @@ import numpy as np
 import pytest
 from frameworks import compiled_with_state
 from keras import ops
+from models import fit_logs
+from models import ones_dense
+from models import still
 
+import keras_losskit as losskit
 from keras_losskit import weighting
 from keras_losskit.weighting import base
 
@@ -97,6 +101,65 @@ def test_a_built_method_comes_back_built(name):
     ]
 
 
+class Power(weighting.Weighting):
+    """Leaves its config to Keras."""
+
+    def __init__(self, power, *, floors=(), **options):
+        super().__init__(**options)
+        self.power = power
+        self.floors = floors
+
+    def weigh(self, values, training):
+        return ops.ones_like(values) * self.power
+
+
+class PowerOfGradients(weighting.GradientWeighting):
+    def __init__(self, power=1.0, **options):
+        super().__init__(**options)
+        self.power = power
+
+    def weigh(self, gramian, training):
+        return ops.ones((self.num_terms,)) * self.power
+
+
+def test_compile_keeps_what_a_constructor_was_given():
+    x = np.ones((4, 2), "float32")
+    given = Power(10.0, floors=[1, "a"], name="mine", terms="m.e")
+    model = losskit.Sequential([keras.Input((2,)), ones_dense(1)])
+    model.compile(still(), losskit.LossesContainer("mse", weighting=given))
+    # error 2 - 0, squared 4, times 10
+    assert fit_logs(model, x, 0 * x[:, :1])["loss"] == 40.0
+    made = model.compiled_loss.weighting
+    assert made is not given
+    assert made.get_config() == given.get_config()
+    assert (made.name, made.floors) == ("mine", [1, "a"])
+    assert repr(made) == "Power(power=10.0, floors=[1, 'a'], terms=['m.e'])"
+
+
+def test_a_gradient_weighting_keeps_it_beside_a_layer():
+    x = np.ones((4, 2), "float32")
+    dense = ones_dense(1)
+    given = PowerOfGradients(
+        10.0,
+        wrt=dense,
+        update_every=np.int64(2),
+        dtype=keras.DTypePolicy("float64"),
+    )
+    model = losskit.Sequential([keras.Input((2,)), dense])
+    model.compile(still(), losskit.LossesContainer("mse", weighting=given))
+    assert fit_logs(model, x, 0 * x[:, :1])["mse_weight"] == 10.0
+    made = model.compiled_loss.weighting
+    assert made.wrt.parts == (dense,)
+    assert (made.update_every, made.variable_dtype) == (2, "float64")
+
+
+def test_an_argument_that_keras_cannot_save_asks_for_a_config():
+    method = Power(ops.ones)
+    with pytest.raises(NotImplementedError, match="implement `get_config"):
+        losskit.LossesContainer("mse", weighting=method).copy()
+    assert repr(method) == "Power(...)"
+
+
 @keras.saving.register_keras_serializable("tests")
 class Holder(keras.Model):
     """A model that holds a weighting, as any layer may hold a layer."""
@@ -133,6 +196,74 @@ def test_a_run_resumed_from_a_file_is_the_run_that_went_on(name, tmp_path):
     went_on = run(model.method, steps)
     resumed = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(run(resumed.method, steps), went_on)
+
+
+def two_tasks(method=None, model_class=losskit.Model):
+    """Three terms over random kernels, weighed by a method if one is given."""
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((3,))
+    hidden = keras.layers.Dense(3, name="hidden")(inputs)
+    outputs = {n: keras.layers.Dense(1, name=n)(hidden) for n in "ab"}
+    model = model_class(inputs, outputs)
+    if method is not None:
+        model.compile(
+            keras.optimizers.SGD(0.01),
+            loss=losskit.LossesContainer(
+                {"a": ["mse", "mae"], "b": "mae"}, weighting=method
+            ),
+            jit_compile=False,
+        )
+    return model
+
+
+def train(model, epochs):
+    x = np.random.default_rng(0).normal(size=(8, 3)).astype("float32")
+    y = {"a": x[:, :1], "b": 3 * x[:, 1:2]}
+    arguments = {"epochs": epochs, "shuffle": False, "verbose": 0}
+    return model.fit(x, y, batch_size=4, **arguments).history
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_run_resumed_from_weights_is_the_run_that_went_on(name, tmp_path):
+    model, resumed = two_tasks(make(name)), two_tasks(make(name))
+    train(model, 3)
+    model.save_weights(tmp_path / "of.weights.h5")
+    resumed.load_weights(tmp_path / "of.weights.h5")
+    ours, theirs = (m.compiled_loss.weighting for m in (resumed, model))
+    for variable, other in zip(ours.variables, theirs.variables, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), other.numpy())
+    went_on, logs = train(model, 2), train(resumed, 2)
+    assert set(logs) == set(went_on)
+    for key, values in went_on.items():
+        np.testing.assert_allclose(logs[key], values, rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:Skipping variable loading")
+@pytest.mark.parametrize("name", METHODS)
+def test_weights_of_a_plain_model_leave_the_state_as_it_is(name, tmp_path):
+    two_tasks(model_class=keras.Model).save_weights(tmp_path / "a.weights.h5")
+    model = two_tasks(make(name))
+    model.load_weights(tmp_path / "a.weights.h5")  # not built yet
+    train(model, 1)
+    method = model.compiled_loss.weighting
+    before = [variable.numpy().copy() for variable in method.variables]
+    model.load_weights(tmp_path / "a.weights.h5")
+    for variable, value in zip(method.variables, before, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value)
+
+
+@pytest.mark.filterwarnings("ignore:Skipping variable loading")
+def test_the_state_of_another_weighting_is_refused(tmp_path):
+    model, other = two_tasks(make("SoftAdapt")), two_tasks(make("Uncertainty"))
+    for each in (model, other):
+        train(each, 1)
+    model.save_weights(tmp_path / "a.weights.h5")
+    for each in (other, two_tasks(make("Uncertainty"))):
+        with pytest.raises(ValueError, match="expected 1 variables"):
+            each.load_weights(tmp_path / "a.weights.h5")
+    # and what a file says then is not held against the next one
+    two_tasks(model_class=keras.Model).save_weights(tmp_path / "b.weights.h5")
+    other.load_weights(tmp_path / "b.weights.h5")
 
 
 def test_a_model_may_hold_a_weighting():
@@ -205,6 +336,15 @@ def test_another_number_of_terms_is_refused(name):
 def test_a_number_of_terms_that_is_none_is_refused(terms):
     with pytest.raises((ValueError, TypeError), match="`num_terms`"):
         weighting.Equal().build(terms)
+
+
+def test_nothing_to_weigh_is_refused_with_the_remedy():
+    dense = ones_dense(1, kernel_regularizer="l2")
+    model = losskit.Sequential([keras.Input((2,)), dense])
+    method = weighting.Uncertainty(clamp=(-1, 1))
+    model.compile("sgd", losskit.LossesContainer(None, weighting=method))
+    with pytest.raises(ValueError, match=r"Uncertainty\(clamp=.*leave `wei"):
+        model.fit(np.ones((4, 2), "float32"), verbose=0)
 
 
 def test_a_weighting_over_steps_is_built_first():
