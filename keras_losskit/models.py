@@ -67,6 +67,7 @@ class LossTermsMixin(RecordedLosses, FitArguments, _keras.TrainerSeams):
         optimizer: str | keras.optimizers.Optimizer = "rmsprop",
         loss: Losses = None,
         loss_weights: LossWeights = None,
+        *args,
         **kwargs,
     ) -> None:
         """As `keras.Model.compile`, with a loss made of terms.
@@ -76,13 +77,14 @@ class LossTermsMixin(RecordedLosses, FitArguments, _keras.TrainerSeams):
             loss: A `LossesContainer`, or any loss that Keras or tf.keras takes.
             loss_weights: As Keras; also variables and schedules. Not beside a
                 container, which has weights of its own.
+            *args: As Keras.
             **kwargs: As Keras.
 
         Raises:
             ValueError: for `loss_weights` beside a container.
         """
         container = self._container(loss, loss_weights)
-        super().compile(optimizer=optimizer, loss=None, **kwargs)
+        super().compile(optimizer, None, None, *args, **kwargs)
         _keras.install_loss(self, container)
         self.__dict__.pop("_fused_penalties", None)
 

@@ -23,7 +23,8 @@ def summary(
     """Print where the loss of a model comes from, one row per term.
 
     `contribution = weight * value`, and the contributions sum to `loss`, which
-    is what `model.evaluate` gives for this batch. Without a batch the terms and
+    is what `model.evaluate` gives for this batch; a plain `keras.Model` counts
+    one loss only where an output has several. Without a batch the terms and
     their weights are listed, but for those that only a batch brings to light:
     what `add_loss` adds and, where the outputs of a subclassed model are not
     known, the compiled ones.

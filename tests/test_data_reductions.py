@@ -179,6 +179,14 @@ def test_trains_in_a_plain_keras_model():
     assert got == pytest.approx(want, rel=1e-4)
 
 
+def test_an_infinite_value_counts_where_it_has_a_share():
+    values = [1.0, 2.0, 3.0, np.inf]
+    assert float(Quantile(q=0.5)(values)) == np.quantile(values, 0.5) == 2.5
+    assert float(Quantile(q=1.0)(values)) == np.inf
+    assert float(CVaR(alpha=0.5)([-np.inf, 1.0, 2.0, 4.0])) == 3.0
+    assert float(CVaR(alpha=0.5)(values)) == np.inf
+
+
 LABELS = [0, 2, 1, 2]
 
 

@@ -6,6 +6,8 @@ import pytest
 from frameworks import variable_gradients
 from keras import ops
 from models import floats
+from models import passing
+from models import still
 
 import keras_losskit as losskit
 
@@ -352,3 +354,12 @@ def test_evaluate_of_one_term_is_a_number():
     result = model.evaluate(X, Y["b"], verbose=0, return_dict=True)
     as_list = model.evaluate(X, Y["b"], verbose=0)
     assert as_list[0] == pytest.approx(result["loss"])
+
+
+def test_compile_takes_its_arguments_in_the_order_of_keras():
+    model = passing()
+    model.compile(still(), "mse", None, ["mae"], None, True)
+    assert model.run_eagerly
+    x, y = np.ones((4, 1)), np.full((4, 1), 3.0)
+    logs = model.fit(x, y, verbose=0).history
+    assert logs == {"loss": [4.0], "mae": [2.0]}

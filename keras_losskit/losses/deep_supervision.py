@@ -182,7 +182,7 @@ class DeepSupervision(Composite):
                 f"Received: levels={levels}"
             )
         return [
-            self._level_weight(level) * Resized(self.loss)
+            Resized(self.loss) * self._level_weight(level)
             for level in range(levels)
         ]
 

@@ -6,7 +6,6 @@ import keras
 from keras import ops
 
 from keras_losskit.losses.base import Loss
-from keras_losskit.losses.function import same_rank
 from keras_losskit.reductions.alignment import wide
 from keras_losskit.typing import Config
 from keras_losskit.typing import DType
@@ -53,7 +52,9 @@ def gaussian_nll(
         2.0
     """
     mean, log_variance = halves(y_pred)
-    y_true, _ = same_rank(wide(y_true), mean)
+    y_true = wide(y_true)
+    if len(y_true.shape) == len(mean.shape) - 1 and mean.shape[-1] == 1:
+        y_true = ops.expand_dims(y_true, axis=-1)
     if len(y_true.shape) != len(mean.shape) or (
         None not in (y_true.shape[-1], mean.shape[-1])
         and y_true.shape[-1] != mean.shape[-1]

@@ -27,7 +27,7 @@ def quantile(values, sample_weight=None, mask=None, *, q):
     # Linear interpolation, as a sum: it needs no index into an empty batch.
     share = ops.maximum(1.0 - ops.abs(position - at), 0.0)
     share = ops.where(ops.less(position, count), share, 0.0)
-    return replicas.part_of_mean(ops.sum(share * x))
+    return replicas.part_of_mean(ops.sum(shares_of(x, share)))
 
 
 def cvar(values, sample_weight=None, mask=None, *, alpha):
@@ -36,7 +36,12 @@ def cvar(values, sample_weight=None, mask=None, *, alpha):
     x, position = descending(x, valid)
     tail = (1.0 - alpha) * count
     share = ops.clip(tail - position, 0.0, 1.0)
-    return divided(ops.sum(share * x), tail)
+    return divided(ops.sum(shares_of(x, share)), tail)
+
+
+def shares_of(values, share):
+    """`share * values`, and 0 of an infinite value that has no share."""
+    return share * ops.where(ops.greater(share, 0.0), values, 0.0)
 
 
 def tilted(values, sample_weight=None, mask=None, *, t):

@@ -400,3 +400,14 @@ def test_labels_that_are_not_one_hot_are_refused(make, from_logits, shape):
     y_pred = np.full((3, 3), 1 / 3, "float32")
     with pytest.raises(ValueError, match=r"one-hot.*SparseCategorical"):
         make(from_logits=from_logits)(np.ones(shape, "float32"), y_pred)
+
+
+def test_gaussian_nll_takes_targets_without_a_last_axis():
+    y_pred = np.random.default_rng(0).normal(size=(4, 3, 2))
+    targets = np.arange(12.0).reshape(4, 3)
+    loss = losses.GaussianNLL()
+    want = float(loss(targets[..., None], y_pred))
+    assert float(loss(targets, y_pred)) == want
+    assert want == pytest.approx(
+        reference.gaussian_nll(targets[..., None], y_pred).mean(), rel=1e-5
+    )

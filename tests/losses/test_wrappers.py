@@ -232,6 +232,18 @@ class TestDeepSupervision:
             "2 * a_level_0 + mse_level_0 + a_level_1 + 0.5 * mse_level_1"
         )
 
+    def test_weights_of_the_levels_that_are_variables(self):
+        weight = keras.Variable(0.5, name="weight")
+        mse = losses.MeanSquaredError(name="mse")
+        loss = losses.DeepSupervision(mse, weights=[1.0, weight], levels=2)
+        full, half = loss.per_output()
+        assert full.parts[0].weight == 1.0
+        assert half.parts[0].weight is weight
+        y_pred = self.y_pred[1]
+        before = float(half(self.y_true, y_pred))
+        weight.assign(2.0)
+        assert float(half(self.y_true, y_pred)) == pytest.approx(4 * before)
+
     def test_trains_several_outputs(self):
         inputs = keras.Input((4, 4, 1))
         conv = keras.layers.Conv2D
