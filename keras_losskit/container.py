@@ -376,12 +376,12 @@ class LossesContainer(MovingState, LossRecipe):
         refuse_tracers((y_true, y_pred, [term.value for term in penalties]))
         if training:
             self.refuse_gradient_weighting()
-        by_keras = _keras.is_called_by_compile_loss()
         try:
             if not self.built:
+                by_keras = _keras.is_called_by_compile_loss()
                 self.build(y_true, y_pred, penalties or None)
-            if by_keras:
-                self._refuse_plain_model()
+                if by_keras:
+                    self._refuse_plain_model()
             terms = self.step_terms(
                 y_true,
                 y_pred,
@@ -414,6 +414,7 @@ class LossesContainer(MovingState, LossRecipe):
         It would stand still on JAX, and elsewhere move in evaluation too.
         """
         if self.variables or self.weighting is not None:
+            self.built = False  # refused again the next time
             raise ValueError(
                 "Expected a loss in which nothing moves: no weight that is a "
                 f"variable or schedule, no weighting. Received: {self!r}. "
