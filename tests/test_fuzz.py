@@ -65,6 +65,7 @@ class Case:
     subclassed: bool
     hidden: tuple
     added: float
+    added_always: bool
     masks: bool
     weights: str
     samples: int
@@ -80,6 +81,10 @@ class Case:
     def packed(self, values):
         """Values in the structure of the outputs."""
         return packed(self.structure, values)
+
+    def adds(self, training):
+        """Whether a layer adds a loss in this phase."""
+        return self.added and (training or self.added_always)
 
 
 @st.composite
@@ -109,6 +114,7 @@ def cases(draw):
         subclassed=draw(st.booleans()),
         hidden=tuple(draw(st.lists(st.integers(1, 3), max_size=2))),
         added=draw(st.sampled_from([0.0, 0.1, 2.0])),
+        added_always=draw(st.booleans()),
         masks=draw(st.booleans()),
         weights=draw(st.sampled_from(["none", "one", "each", "some"])),
         samples=samples,
@@ -123,15 +129,17 @@ def cases(draw):
 
 
 class Adds(losskit.layers.Layer):
-    """Adds the mean square of its input as `size`."""
+    """Adds the mean square of its input as `size`, or in training only."""
 
-    def __init__(self, weight, **kwargs):
+    def __init__(self, case, **kwargs):
         super().__init__(**kwargs)
-        self.weight = weight
+        self.case = case
         self.supports_masking = True
 
-    def call(self, x):
-        self.add_loss(ops.mean(ops.square(x)), name="size", weight=self.weight)
+    def call(self, x, training=False):
+        if self.case.adds(training):
+            size = ops.mean(ops.square(x))
+            self.add_loss(size, name="size", weight=self.case.added)
         return x
 
 
@@ -144,7 +152,7 @@ class Chain(losskit.Model):
         self.trunk = trunk
         self.heads = heads
 
-    def call(self, x):
+    def call(self, x, training=False):
         for layer in self.trunk:
             x = layer(x)
         return self.case.packed([head(x) for head in self.heads])
@@ -169,7 +177,7 @@ def model_of(case):
         dense(units, f"hidden{index}", 0.01, 0.01, "tanh")
         for index, units in enumerate(case.hidden)
     ]
-    trunk += [Adds(case.added)] if case.added else []
+    trunk += [Adds(case)] if case.added else []
     heads = [
         dense(1, name, output.kernel_rate, output.activity_rate)
         for name, output in zip(case.names, case.outputs, strict=True)
@@ -266,7 +274,7 @@ def reduced(reduction, values, weight, mask):
     return total / count if count else 0.0
 
 
-def of_batch(case, layers, x, labels, weights):
+def of_batch(case, layers, x, labels, weights, training):
     """All that could be logged of one batch, in float64."""
     trunk, heads = layers
     x = x.astype("float64")
@@ -287,7 +295,8 @@ def of_batch(case, layers, x, labels, weights):
     for layer in trunk:
         x = through(layer, x, 0.01, 0.01)
     values = {"size": np.mean(x**2)}
-    kinds["added"] = case.added * values["size"]
+    if case.adds(training):
+        kinds["added"] = case.added * values["size"]
     for name, output, head, y, weight in zip(
         case.names, case.outputs, heads, labels, weights, strict=True
     ):
@@ -304,7 +313,7 @@ def of_batch(case, layers, x, labels, weights):
     return values | {"loss": sum(kinds.values())}
 
 
-def keys_of(case):
+def keys_of(case, training):
     """`{logged key: name in the oracle}`, by the rules of the README."""
     kinds = {
         "compiled": True,
@@ -312,12 +321,12 @@ def keys_of(case):
         or any(output.kernel_rate for output in case.outputs),
         "activity": case.hidden
         or any(output.activity_rate for output in case.outputs),
-        "added": case.added,
+        "added": case.adds(training),
     }
     kinds = [kind for kind, there in kinds.items() if there]
     keys = {"loss": "loss"}
     keys |= {f"{k}_loss": k for k in kinds if len(kinds) > 1}
-    keys |= {"size_loss": "size"} if case.added else {}
+    keys |= {"size_loss": "size"} if case.adds(training) else {}
     several = len(case.outputs) > 1
     for name, output in zip(case.names, case.outputs, strict=True):
         keys |= {f"{name}_loss": name} if several else {}
@@ -328,9 +337,10 @@ def keys_of(case):
     return keys
 
 
-def expected_logs(case, layers, data):
+def expected_logs(case, layers, data, training):
     x, labels, weights = data
-    sums = dict.fromkeys(keys_of(case), 0.0)
+    keys = keys_of(case, training)
+    sums = dict.fromkeys(keys, 0.0)
     for start in range(0, case.samples, case.batch_size):
         part = slice(start, start + case.batch_size)
         values = of_batch(
@@ -339,8 +349,9 @@ def expected_logs(case, layers, data):
             x[part],
             [y[part] for y in labels],
             [None if w is None else w[part] for w in weights],
+            training,
         )
-        for key, name in keys_of(case).items():
+        for key, name in keys.items():
             sums[key] += len(x[part]) * values[name]
     return {key: value / case.samples for key, value in sums.items()}
 
@@ -370,17 +381,18 @@ def check(case):
         history = model.fit(*arguments, shuffle=False, **settings).history
         return {key: values[0] for key, values in history.items()}
 
-    expected = expected_logs(case, layers, (x, labels, weights))
-    # An epoch at a rate of 0, whose every batch NumPy knows beforehand, takes
-    # no second compilation, which an evaluation does.
-    received = [fit(model, 0.0)]
+    data = (x, labels, weights)
+    expected = expected_logs(case, layers, data, training=False)
     for evaluated in [eager, model] if case.evaluated else [eager]:
-        received.append(
-            evaluated.evaluate(*arguments, return_dict=True, **settings)
-        )
-    for logs in received:
+        logs = evaluated.evaluate(*arguments, return_dict=True, **settings)
         assert set(logs) == set(expected)
         assert_close(logs, expected, rel=2e-5)
+    # An epoch at a rate of 0, whose every batch NumPy knows beforehand, takes
+    # no second compilation, which an evaluation does.
+    expected = expected_logs(case, layers, data, training=True)
+    logs = fit(model, 0.0)
+    assert set(logs) == set(expected)
+    assert_close(logs, expected, rel=2e-5)
 
     trained, reference = fit(model, 0.01), fit(eager, 0.01)
     assert set(trained) == set(reference) == set(expected)
