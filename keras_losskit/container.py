@@ -253,8 +253,8 @@ class LossesContainer(MovingState, LossRecipe):
             `LossTerms`.
         """
         self._build_parts(y_true, y_pred)
-        if moves and not self.counts_steps:
-            refuse_late_schedules(penalties)
+        if moves:
+            self.refuse_late_schedules(penalties)
         clock = self.clock.now()
         share = replicas.batch_share(y_pred)
         terms = list(self._compiled.terms(y_true, y_pred, sample_weight, clock))
@@ -381,7 +381,7 @@ class LossesContainer(MovingState, LossRecipe):
                 by_keras = _keras.is_called_by_compile_loss()
                 self.build(y_true, y_pred, penalties or None)
                 if by_keras:
-                    self._refuse_plain_model()
+                    self.refuse_keras_trainer(PLAIN_MODEL_HINT)
             terms = self.step_terms(
                 y_true,
                 y_pred,
@@ -407,38 +407,3 @@ class LossesContainer(MovingState, LossRecipe):
                     ),
                 )
         return terms.total
-
-    def _refuse_plain_model(self):
-        """Refuse Keras' own trainer, which does not know what moves here.
-
-        It would stand still on JAX, and elsewhere move in evaluation too.
-        """
-        if self.variables or self.weighting is not None:
-            self.built = False  # refused again the next time
-            raise ValueError(
-                "Expected a loss in which nothing moves: no weight that is a "
-                f"variable or schedule, no weighting. Received: {self!r}. "
-                f"{PLAIN_MODEL_HINT}"
-            )
-
-
-def refuse_late_schedules(penalties):
-    """Refuse weights that should follow a step which nobody counts.
-
-    Args:
-        penalties: Terms that layers added.
-    """
-    late = [
-        term.name
-        for term in penalties
-        if not isinstance(term.weight, float)
-        and weights_lib.is_schedule(term.weight)
-    ]
-    if late:
-        raise ValueError(
-            "Expected the container to know of losses whose weights follow a "
-            "schedule when it is built, to count the steps. Received: "
-            f"{late}, not known then. Call `container.build(y_true, y_pred, "
-            "model.losses)` after a forward pass, or build the model anew by "
-            "`compile`."
-        )

@@ -11,6 +11,7 @@ from keras_losskit.clock import Clock
 from keras_losskit.compiled import CompiledLosses
 from keras_losskit.extra import ExtraTerm
 from keras_losskit.penalties import Penalty
+from keras_losskit.terms import LossTerm
 from keras_losskit.typing import MixesIntoLoss
 from keras_losskit.typing import Weight
 from keras_losskit.weighting import Weighting
@@ -24,6 +25,7 @@ class MovingState(MixesIntoLoss):
     _compiled: CompiledLosses
     # Variables that a loss function of the user's turned out to read.
     adopted: tuple[keras.Variable, ...] = ()
+    built: bool
     clock: Clock
     extra_terms: dict[str, ExtraTerm]
     penalties: dict[str, Penalty | None]
@@ -55,6 +57,51 @@ class MovingState(MixesIntoLoss):
                 "a `train_step` of your own call `super().train_step(...)`; in "
                 "a loop of your own take the gradients of the terms of "
                 "`container.compute(...)` and ask `weighting.weights(gramian)`."
+            )
+
+    def refuse_keras_trainer(self, hint: str) -> None:
+        """Refuse Keras' own trainer, which does not know what moves here.
+
+        It would stand still on JAX, and elsewhere move in evaluation too.
+
+        Args:
+            hint: The remedy.
+
+        Raises:
+            ValueError: if anything moves.
+        """
+        if self.variables or self.weighting is not None:
+            self.built = False  # refused again the next time
+            raise ValueError(
+                "Expected a loss in which nothing moves: no weight that is a "
+                f"variable or schedule, no weighting. Received: {self!r}. "
+                f"{hint}"
+            )
+
+    def refuse_late_schedules(self, penalties: Sequence[LossTerm]) -> None:
+        """Refuse weights that should follow a step which nobody counts.
+
+        Args:
+            penalties: Terms that layers added.
+
+        Raises:
+            ValueError: naming the terms, if there are any.
+        """
+        if self.counts_steps:
+            return
+        late = [
+            term.name
+            for term in penalties
+            if not isinstance(term.weight, float)
+            and weights_lib.is_schedule(term.weight)
+        ]
+        if late:
+            raise ValueError(
+                "Expected the container to know of losses whose weights "
+                "follow a schedule when it is built, to count the steps. "
+                f"Received: {late}, not known then. Call "
+                "`container.build(y_true, y_pred, model.losses)` after a "
+                "forward pass, or build the model anew by `compile`."
             )
 
     def on_epoch_end(self) -> None:
