@@ -390,12 +390,10 @@ class LossesContainer(MovingState, LossRecipe):
                 Context(y_true=y_true, y_pred=y_pred, training=training),
                 moves=training,
             )
-            if training:
-                self.count_step()
         except StructureError as error:
             raise StructureError(f"{error}\n{PLAIN_MODEL_HINT}") from None
         batch_size = batch_size_of(y_pred)
-        self.tracker.track(terms, batch_size, training)
+        self.track(terms, batch_size, training)
         by_trainer = trainer_tracks_total(self)
         loss_tracker = None if by_trainer else self.loss_tracker
         for metric in (self.total_loss_mean, loss_tracker):

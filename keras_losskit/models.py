@@ -200,7 +200,7 @@ class LossTermsMixin(RecordedLosses, FitArguments, _keras.TrainerSeams):
             return terms.total
         if not apart:
             batch_size = batch_size_of(y_pred if x is None else x)
-            self._count(container, terms, batch_size, training)
+            container.track(terms, batch_size, training)
         self._pass.computed = terms if earlier is None else earlier + terms
         return terms.total
 
@@ -288,16 +288,11 @@ class LossTermsMixin(RecordedLosses, FitArguments, _keras.TrainerSeams):
         if container is None or container.tracker is None or terms is None:
             return
         tracker, batch_size = container.tracker, batch_size_of(batch)
-        self._count(container, terms, batch_size, training)
+        container.track(terms, batch_size, training)
         if total is not terms.total:
             tracker.add(
                 {tracker.key_of("added"): total - terms.total}, batch_size
             )
-
-    def _count(self, container, terms, batch_size, training):
-        container.tracker.track(terms, batch_size, training)
-        if training:
-            container.count_step()
 
     def _has_own_step(self):
         # Then a total of 0 here is no sign that nothing is minimised.

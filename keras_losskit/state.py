@@ -12,6 +12,7 @@ from keras_losskit.compiled import CompiledLosses
 from keras_losskit.extra import ExtraTerm
 from keras_losskit.penalties import Penalty
 from keras_losskit.terms import LossTerm
+from keras_losskit.terms import LossTerms
 from keras_losskit.typing import MixesIntoLoss
 from keras_losskit.typing import Weight
 from keras_losskit.weighting import Weighting
@@ -114,6 +115,18 @@ class MovingState(MixesIntoLoss):
         """Count a training step where anything depends on it."""
         if self.counts_steps:
             self.clock.tick()
+
+    def track(self, terms: LossTerms, batch_size: Any, training: bool) -> None:
+        """Take the terms of a step into the running means, and count it.
+
+        Args:
+            terms: What the step came to.
+            batch_size: Number of samples, a number or an integer scalar.
+            training: Whether it is a training step; no other counts.
+        """
+        self.tracker.track(terms, batch_size, training)
+        if training:
+            self.count_step()
 
     @property
     def counts_steps(self) -> bool:
