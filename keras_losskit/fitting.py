@@ -12,9 +12,14 @@ from keras_losskit.typing import MixesIntoModel
 from keras_losskit.typing import Structure
 
 #: Names of the arguments after `x` and `y`, in Keras' order.
-FIT_ARGUMENTS, EVALUATE_ARGUMENTS = (
-    tuple(inspect.signature(method).parameters)[3:]
-    for method in (keras.Model.fit, keras.Model.evaluate)
+# What Keras takes by position after the arguments that ours name.
+FIT_ARGUMENTS, EVALUATE_ARGUMENTS, COMPILE_ARGUMENTS = (
+    tuple(inspect.signature(method).parameters)[named:]
+    for method, named in (
+        (keras.Model.fit, 3),
+        (keras.Model.evaluate, 3),
+        (keras.Model.compile, 4),
+    )
 )
 
 
@@ -98,8 +103,8 @@ def named_arguments(names, args, kwargs):
     """Positional and keyword arguments, all by name."""
     if len(args) > len(names):
         raise TypeError(
-            f"Expected at most {len(names) + 2} positional arguments. "
-            f"Received: {len(args) + 2}"
+            f"Expected no positional argument after `{names[-1]}`. Received: "
+            f"{len(args) - len(names)} more"
         )
     return dict(zip(names, args, strict=False)) | kwargs
 

@@ -13,7 +13,9 @@ from keras_losskit import gradient_weights
 from keras_losskit import origin
 from keras_losskit.container import LossesContainer
 from keras_losskit.extra.context import Context
+from keras_losskit.fitting import COMPILE_ARGUMENTS
 from keras_losskit.fitting import FitArguments
+from keras_losskit.fitting import named_arguments
 from keras_losskit.forward import RecordedLosses
 from keras_losskit.fused import FusedPenalties
 from keras_losskit.fused import fuses
@@ -84,7 +86,9 @@ class LossTermsMixin(RecordedLosses, FitArguments, _keras.TrainerSeams):
             ValueError: for `loss_weights` beside a container.
         """
         container = self._container(loss, loss_weights)
-        super().compile(optimizer, None, None, *args, **kwargs)
+        # By name: a class in between may take fewer by position.
+        given = named_arguments(COMPILE_ARGUMENTS, args, kwargs)
+        super().compile(optimizer=optimizer, loss=None, **given)
         _keras.install_loss(self, container)
         self.__dict__.pop("_fused_penalties", None)
 

@@ -6,6 +6,7 @@ import pytest
 from frameworks import variable_gradients
 from keras import ops
 from models import floats
+from models import ones_dense
 from models import passing
 from models import still
 
@@ -362,4 +363,20 @@ def test_compile_takes_its_arguments_in_the_order_of_keras():
     assert model.run_eagerly
     x, y = np.ones((4, 1)), np.full((4, 1), 3.0)
     logs = model.fit(x, y, verbose=0).history
+    assert logs == {"loss": [4.0], "mae": [2.0]}
+    with pytest.raises(TypeError, match="after `auto_scale_loss`.*1 more"):
+        model.compile(*[None] * 10)
+
+
+def test_a_class_may_take_fewer_arguments_of_compile_by_position():
+    class Named(keras.Model):
+        def compile(self, optimizer="sgd", loss=None, *, metrics=None, **rest):
+            super().compile(
+                optimizer=optimizer, loss=loss, metrics=metrics, **rest
+            )
+
+    inputs = keras.Input((1,))
+    model = losskit.wrap(Named(inputs, ones_dense(1)(inputs)))
+    model.compile(still(), "mse", metrics=["mae"])
+    logs = model.fit(np.ones((4, 1)), np.full((4, 1), 3.0), verbose=0).history
     assert logs == {"loss": [4.0], "mae": [2.0]}
