@@ -160,7 +160,8 @@ def reduced(value, reduction, label, mask=None):
             that Keras left on them is honoured.
         reduction: A name or an object of `keras_losskit.reductions`.
         label: What the loss is called in an error.
-        mask: Optional mask, in place of that one.
+        mask: Optional mask, in place of that one; of no effect on values that
+            have fewer dimensions.
 
     Raises:
         ValueError: if the reduction gives no scalar.
@@ -170,6 +171,8 @@ def reduced(value, reduction, label, mask=None):
         return value
     if mask is None:
         mask = _keras.get_keras_mask(value)
+    if mask is not None and len(value.shape) < len(mask.shape):
+        mask = None
     with replicas.apart():
         result = reduce(value, None, mask)
     if len(result.shape):

@@ -11,8 +11,7 @@ from keras_losskit.tracking import TermTracker
 from keras_losskit.typing import MixesIntoModel
 from keras_losskit.typing import Structure
 
-#: Names of the arguments after `x` and `y`, in Keras' order.
-# What Keras takes by position after the arguments that ours name.
+#: Names of the arguments after those that ours name, in Keras' order.
 FIT_ARGUMENTS, EVALUATE_ARGUMENTS, COMPILE_ARGUMENTS = (
     tuple(inspect.signature(method).parameters)[named:]
     for method, named in (

@@ -70,8 +70,6 @@ class FromLayer(ExtraTerm):
         if not keras.tree.is_nested(output):
             mask = _keras.get_keras_mask(output)
         values = self.fn(keras.tree.map_structure(widened, output))
-        if mask is not None and len(values.shape) < len(mask.shape):
-            mask = None
         return self.reduce(values, mask)
 
     def prepare(self, model: keras.Model) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 from typing import Self
 
 import keras
+from keras import ops
 
 from keras_losskit import _keras
 from keras_losskit import weights as weights_lib
@@ -144,16 +145,13 @@ class AddLoss(LossLayer, keras.layers.Layer):
             loss = self.fn(*values)
         else:
             loss = self.fn(values)
-            loss = self._without_masked(loss, _keras.get_keras_mask(inputs))
+            mask = _keras.get_keras_mask(inputs)
+            if mask is not None and ops.is_tensor(loss):
+                loss = reduced(loss, self.reduction, self.name, mask)
         self.add_loss(
             loss, name=self.name, weight=self.weight, reduction=self.reduction
         )
         return inputs
-
-    def _without_masked(self, loss, mask):
-        if mask is None or len(getattr(loss, "shape", ())) < len(mask.shape):
-            return loss
-        return reduced(loss, self.reduction, self.name, mask)
 
     def compute_output_spec(self, inputs: Structure) -> Structure:
         return keras.tree.map_structure(
