@@ -1,43 +1,93 @@
 """The only place that touches a private name of Keras.
 
-Each function says which private names it uses and the versions of Keras that
-were tried; `tests/test_keras_private.py` says which of them broke.
+Each function says which private names it uses and what they are for. All were
+tried on the versions in `SUPPORTED`; `tests/test_keras_private.py` says which
+of them a later Keras breaks. Where versions differ, the presence of a name
+decides, not the version's number.
 """
 
 import contextlib
+import importlib
 import operator
 import sys
 
 import keras
-from keras.src import backend
-from keras.src import tree
-from keras.src.backend.common import global_state
-from keras.src.backend.common.masking import get_keras_mask as get_keras_mask
-from keras.src.backend.common.stateless_scope import (
-    in_stateless_scope as in_stateless_scope,
-)
-from keras.src.backend.common.symbolic_scope import (
-    in_symbolic_scope as in_symbolic_scope,
-)
-from keras.src.models.functional import Functional as Functional
-from keras.src.saving.keras_saveable import KerasSaveable
-from keras.src.trainers.compile_utils import CompileMetrics
-from keras.src.trainers.trainer import Trainer as Trainer
-from keras.src.utils import python_utils
-from keras.src.utils.tracking import DotNotTrackScope
 
 from keras_losskit.origin import overrides
 
+#: The versions of Keras that every name here was tried with.
+SUPPORTED = "Keras 3.14, 3.15 or the pre-release of 3.16 of October 2026"
+
+
+def unsupported(name):
+    """The error for a Keras that lacks the private `name`."""
+    return ImportError(
+        f"Expected {SUPPORTED}. Received: Keras {keras.__version__}, which has "
+        f"no `{name}`. Install one that this keras_losskit supports, "
+        '`pip install "keras>=3.14,<3.16"`, or a newer keras_losskit.'
+    )
+
+
+def private(module, name):
+    """The object that `keras.src.<module>` has by this name.
+
+    Raises:
+        ImportError: if the installed Keras has none, saying which have it.
+    """
+    try:
+        return getattr(importlib.import_module(f"keras.src.{module}"), name)
+    except (ImportError, AttributeError) as error:
+        raise unsupported(f"keras.src.{module}.{name}") from error
+
+
+def check_methods(cls, *names):
+    """Refuse a Keras whose `cls` lacks a private method that is called here."""
+    for name in names:
+        if not hasattr(cls, name):
+            raise unsupported(f"{cls.__name__}.{name}")
+
+
+get_global_attribute = private(
+    "backend.common.global_state", "get_global_attribute"
+)
+get_keras_mask = private("backend.common.masking", "get_keras_mask")
+set_keras_mask = private("backend.common.masking", "set_keras_mask")
+in_stateless_scope = private(
+    "backend.common.stateless_scope", "in_stateless_scope"
+)
+in_symbolic_scope = private(
+    "backend.common.symbolic_scope", "in_symbolic_scope"
+)
+Functional = private("models.functional", "Functional")
+KerasSaveable = private("saving.keras_saveable", "KerasSaveable")
+CompileMetrics = private("trainers.compile_utils", "CompileMetrics")
+default = private("utils.python_utils", "default")
+
+check_methods(
+    keras.Model,
+    "_compute_loss",
+    "_flatten_layers",
+    "_flatten_metrics_in_order",
+    "_get_own_losses",
+    "_maybe_build",
+    "_post_build",
+    "_unpickle_model",
+)
+if keras.config.backend() == "jax":
+    check_methods(keras.Model, "_get_jax_state", "jax_state_sync")
+if keras.config.backend() == "tensorflow":
+    check_methods(keras.Model, "_maybe_symbolic_build", "_symbolic_build")
+
 
 def register_tree_node_class(cls):
-    """Let `keras.tree` look into `cls`. `keras.src.tree`, 3.14 to 3.15."""
-    tree.register_tree_node_class(cls)
+    """Let `keras.tree` look into `cls`. `keras.src.tree`."""
+    private("tree", "register_tree_node_class")(cls)
 
 
 def flatten_layers(model):
     """`model` and all layers below it, each once, in the order of `losses`.
 
-    `Layer._flatten_layers`, 3.14 to 3.15.
+    `Layer._flatten_layers`.
     """
     return model._flatten_layers()
 
@@ -45,7 +95,7 @@ def flatten_layers(model):
 def own_losses(layer):
     """What the layer itself added in the last pass, sublayers left out.
 
-    `Layer._get_own_losses`, 3.14 to 3.15.
+    `Layer._get_own_losses`.
     """
     return list(layer._get_own_losses())
 
@@ -53,7 +103,7 @@ def own_losses(layer):
 def clear_losses_override(model):
     """Drop the losses that the JAX trainer lends to `compute_loss`.
 
-    `Layer._losses_override`, 3.14 to 3.15: after an exception Keras leaves dead
+    `Layer._losses_override`: after an exception Keras leaves dead
     tracers there, which every later step would add.
     """
     model._losses_override.clear()
@@ -63,17 +113,24 @@ def reset_trainer(model):
     """Make `model` uncompiled, and its list of losses its own.
 
     The backend's `Trainer.__init__` and `Layer._losses`, `_loss_ids`,
-    `_losses_override`, 3.14 to 3.15.
+    `_losses_override`.
     """
-    with DotNotTrackScope():
-        keras.Model.__mro__[1].__init__(model)
-        model._losses = []
-        model._loss_ids = set()
-        model._losses_override = []
+    keras.Model.__mro__[1].__init__(model)
+    for name, value in (
+        ("_losses", []),
+        ("_loss_ids", set()),
+        ("_losses_override", []),
+    ):
+        set_untracked(model, name, value)
+
+
+def set_untracked(layer, name, value):
+    """Set an attribute that neither Keras nor PyTorch looks into."""
+    object.__setattr__(layer, name, value)
 
 
 def unpickle_model(buffer):
-    """The model that `Model.__reduce__` saved. `_unpickle_model`, 3.14 to 3.15.
+    """The model that `Model.__reduce__` saved. `_unpickle_model`.
 
     A function of this module, where Keras names a method of the model's class:
     a class that was made at run time cannot be found by its name.
@@ -84,9 +141,8 @@ def unpickle_model(buffer):
 class TrainerSeams:
     """Private methods of Keras' trainer that hand over to public ones here.
 
-    `Trainer._compute_loss` and `_flatten_metrics_in_order`,
-    `JAXTrainer._get_jax_state` and `_jax_state`,
-    `TensorFlowTrainer._maybe_symbolic_build`, 3.14 to 3.15.
+    `Trainer._compute_loss` and `_flatten_metrics_in_order`; on JAX
+    `_get_jax_state` and `_jax_state`, on TensorFlow `_maybe_symbolic_build`.
     """
 
     if keras.config.backend() == "jax":
@@ -126,22 +182,28 @@ class TrainerSeams:
         results = [logs[name] for name in [*names, *rest, *own] if name in logs]
         return results[0] if len(results) == 1 else results
 
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        # Keras on TensorFlow leaves building to the first step unless the step
-        # is distributed. Errors are to come before it, as on other backends.
-        if self._distribute_strategy is not None:
-            super()._maybe_symbolic_build(iterator, data_batch)
-            return
-        if self._compile_loss is not None and self._compile_loss.built:
-            return  # `train_on_batch` comes by here at every step
-        if self.run_eagerly or overrides(self, "train_step"):
-            return  # what runs there need not be a graph
-        if iterator is not None:
-            data_batch = batch_spec(iterator)
-        if all(is_dense(x) for x in tree.flatten(data_batch) if x is not None):
-            # RuntimeError: a model that Keras cannot build without values.
-            with contextlib.suppress(RuntimeError):
-                self._symbolic_build(data_batch=data_batch)
+    if keras.config.backend() == "tensorflow":
+
+        def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+            # Keras on TensorFlow leaves building to the first step unless the
+            # step is distributed. Errors are to come before it, as elsewhere.
+            if self._distribute_strategy is not None:
+                super()._maybe_symbolic_build(iterator, data_batch)
+                return
+            if self._compile_loss is not None and self._compile_loss.built:
+                return  # `train_on_batch` comes by here at every step
+            if self.run_eagerly or overrides(self, "train_step"):
+                return  # what runs there need not be a graph
+            if iterator is not None:
+                data_batch = batch_spec(iterator)
+            if all(
+                is_dense(x)
+                for x in keras.tree.flatten(data_batch)
+                if x is not None
+            ):
+                # RuntimeError: a model that Keras cannot build without values.
+                with contextlib.suppress(RuntimeError):
+                    self._symbolic_build(data_batch=data_batch)
 
     def _get_jax_state(self, purge_model_variables=False, **wanted):
         # Keras empties the variables before the first step and fills them after
@@ -156,7 +218,7 @@ class TrainerSeams:
         )
         if purge_model_variables:
             self._jax_state = None
-            self.__dict__["_purged"] = [
+            self.__dict__["_losskit_purged"] = [
                 pair
                 for owned, values in zip(variables, state, strict=True)
                 for pair in zip(owned, values, strict=True)
@@ -167,7 +229,7 @@ class TrainerSeams:
 def batch_spec(epoch_iterator):
     """Shapes and dtypes of a batch on TensorFlow, with its size where known.
 
-    `TFEpochIterator._distributed_dataset` and `data_adapter`, 3.14 to 3.15. No
+    `TFEpochIterator._distributed_dataset` and `data_adapter`. No
     batch is drawn: a generator has no way to take it back.
     """
     adapter = epoch_iterator.data_adapter
@@ -184,7 +246,7 @@ def batch_spec(epoch_iterator):
         )
 
     dataset = epoch_iterator._distributed_dataset
-    return tree.map_structure(sized, dataset.element_spec)
+    return keras.tree.map_structure(sized, dataset.element_spec)
 
 
 def is_dense(tensor_or_spec):
@@ -207,7 +269,7 @@ JAX_STATE = {
 def variables_kept(model):
     """Around `fit` and the like: an exception leaves the variables filled.
 
-    `JAXTrainer.jax_state_sync`, `Variable._value`, 3.14 to 3.15. A step that
+    `JAXTrainer.jax_state_sync`, `Variable._value`. A step that
     failed after it had begun to run has given its buffers away, however.
     """
     try:
@@ -215,20 +277,20 @@ def variables_kept(model):
     except BaseException:
         if hasattr(model, "jax_state_sync"):
             model.jax_state_sync()
-        for variable, value in model.__dict__.get("_purged", ()):
+        for variable, value in model.__dict__.get("_losskit_purged", ()):
             if variable._value is None and not value.is_deleted():
                 variable._value = value
         raise
     finally:
-        model.__dict__.pop("_purged", None)
+        model.__dict__.pop("_losskit_purged", None)
 
 
 class CompileLossSlot:
     """What stands where Keras' trainer keeps its `CompileLoss`.
 
-    `Trainer._compile_loss` and its `built`, `metrics`, `variables`, 3.14 to
-    3.15. Until it is built, the trainer runs `compute_loss` symbolically before
-    the first step, which is where the terms are named.
+    `Trainer._compile_loss` and its `built`, `metrics`, `variables`. Until it is
+    built, the trainer runs `compute_loss` symbolically before the first step,
+    which is where the terms are named.
     """
 
     def __init__(self, container, callable_model=True):
@@ -259,14 +321,13 @@ class CompileLossSlot:
 def install_loss(model, container):
     """Make `container` the compiled loss of `model`.
 
-    `Trainer._compile_loss` and `_loss_tracker`, `keras.src.utils.tracking`,
-    3.14 to 3.15.
+    `Trainer._compile_loss` and `_loss_tracker`.
     """
     # A GAN has a `train_step` over its parts, and no `call`.
     callable_model = type(model).call is not keras.Model.call
-    with DotNotTrackScope():
-        model._compile_loss = CompileLossSlot(container, callable_model)
-        model.loss = container
+    slot = CompileLossSlot(container, callable_model)
+    set_untracked(model, "_compile_loss", slot)
+    set_untracked(model, "loss", container)
     container.loss_tracker = model._loss_tracker
 
 
@@ -279,7 +340,7 @@ def compiled_loss(model):
 def compile_config(model):
     """What `compile` was called with, not yet serialized.
 
-    `Trainer._compile_config`, 3.14 to 3.15.
+    `Trainer._compile_config`.
     """
     return dict(model._compile_config.config)
 
@@ -287,7 +348,7 @@ def compile_config(model):
 def seed_generators(model):
     """All seed generators of a model, in the order of its layers.
 
-    `Layer._seed_generators`, 3.14 to 3.15.
+    `Layer._seed_generators`.
     """
     return [
         g for layer in flatten_layers(model) for g in layer._seed_generators
@@ -297,26 +358,16 @@ def seed_generators(model):
 def function_arguments(loss):
     """The arguments that a Keras loss hands to its function, by name.
 
-    `LossFunctionWrapper._fn_kwargs`, 3.14 to 3.15: the only place that keeps
+    `LossFunctionWrapper._fn_kwargs`: the only place that keeps
     `delta` of `Huber` and `axis` of `CosineSimilarity`.
     """
     return dict(getattr(loss, "_fn_kwargs", {}))
 
 
-def update_jax_metrics(model, metrics, total, x, y, y_pred, sample_weight):
-    """`(logs, metrics)` after a step of the JAX trainer.
-
-    `JAXTrainer._update_metrics_variables`, 3.14 to 3.15.
-    """
-    return model._update_metrics_variables(
-        metrics, total, x, y, y_pred, sample_weight
-    )
-
-
 def trainer_loss(model, x, y, y_pred, sample_weight):
     """`compute_loss` in training, as the trainers call it.
 
-    `Trainer._compute_loss`, 3.14 to 3.15.
+    `Trainer._compute_loss`.
     """
     return model._compute_loss(x, y, y_pred, sample_weight, training=True)
 
@@ -324,7 +375,7 @@ def trainer_loss(model, x, y, y_pred, sample_weight):
 def is_called_by_compile_loss():
     """Whether the function that asks was called by Keras' trainer as a loss.
 
-    `keras.src.trainers.compile_utils`, 3.14 to 3.15.
+    `keras.src.trainers.compile_utils`.
     """
     caller = sys._getframe(2)
     return caller.f_globals.get("__name__") == CompileMetrics.__module__
@@ -333,20 +384,15 @@ def is_called_by_compile_loss():
 def track_total(model, total, batch_size):
     """Update what is logged as `loss`.
 
-    `Trainer._loss_tracker`, 3.14 to 3.15.
+    `Trainer._loss_tracker`.
     """
     model._loss_tracker.update_state(total, sample_weight=batch_size)
-
-
-def takes_training(model):
-    """Whether `call` has `training`. `_call_has_training_arg`, 3.14 to 3.15."""
-    return model._call_has_training_arg
 
 
 def loses_losses_in_loop(layer):
     """Whether `layer` is an RNN that leaves a cell's losses in its loop.
 
-    `RNN.inner_loop`, 3.14 to 3.15. It runs inside the backend's own loop, out
+    `RNN.inner_loop`. It runs inside the backend's own loop, out
     of which no tensor that it does not carry can be had.
     """
     return (
@@ -357,34 +403,38 @@ def loses_losses_in_loop(layer):
 
 
 def rnn(*args, **kwargs):
-    """The backend's loop over time. `keras.src.backend.rnn`, 3.14 to 3.15."""
-    return backend.rnn(*args, **kwargs)
+    """The backend's loop over time.
+
+    `keras.src.backend.rnn`, a function in 3.14 and 3.15, in 3.16 a module that
+    has it.
+    """
+    loop = private("backend", "rnn")
+    return getattr(loop, "rnn", loop)(*args, **kwargs)
 
 
 def in_call():
     """Whether a layer is being called, or a model in a stateless scope.
 
-    The global attribute `current_call_ctx`, 3.14 to 3.15.
+    The global attribute `current_call_ctx`.
     """
     return in_stateless_scope() or (
-        global_state.get_global_attribute("current_call_ctx") is not None
+        get_global_attribute("current_call_ctx") is not None
     )
 
 
 def derived_config(get_config):
     """Mark a `get_config` as one that Keras derives from the constructor.
 
-    `keras.src.utils.python_utils.default`, 3.14 to 3.15: a subclass that does
+    `keras.src.utils.python_utils.default`: a subclass that does
     not write its own gets its constructor's arguments saved.
     """
-    return python_utils.default(get_config)
+    return default(get_config)
 
 
 class Saveable(KerasSaveable):
     """Base of what `model.save` looks into for weights, as it does for losses.
 
-    `KerasSaveable` of `keras.src.saving.keras_saveable` and `_obj_type`, 3.14
-    to 3.15.
+    `KerasSaveable` of `keras.src.saving.keras_saveable` and `_obj_type`.
     """
 
     def _obj_type(self):
@@ -394,7 +444,7 @@ class Saveable(KerasSaveable):
 class LayerSeams:
     """Private steps of `Layer.__call__` and `build` that call public ones here.
 
-    `Layer._maybe_build` and `_post_build`, 3.14 to 3.15.
+    `Layer._maybe_build` and `_post_build`.
     """
 
     def _maybe_build(self, call_spec):

@@ -84,9 +84,8 @@ class RecordedLosses(AddsLosses):
         Returns:
             The outputs.
         """
-        kwargs = {"training": training} if self._takes_training() else {}
         with self._aside():
-            return self(x, **kwargs)
+            return self(x, **self.training_argument(training))
 
     def terms_aside(self, x: Structure, training: bool) -> list[LossTerm]:
         """The terms that layers add in a call that leaves no trace.
@@ -98,14 +97,21 @@ class RecordedLosses(AddsLosses):
         Returns:
             A list of `LossTerm`; empty where the model is deaf to `training`.
         """
-        if not self._takes_training():
+        argument = self.training_argument(training)
+        if not argument:
             return []
         with self._aside() as recorder:
-            self(x, training=training)
+            self(x, **argument)
             return layer_terms(self, recorder)
 
-    def _takes_training(self):
-        return "training" in self.call_signature_parameters
+    def training_argument(self, training: bool) -> dict[str, bool]:
+        """`{"training": training}`, or nothing where `call` takes none.
+
+        Args:
+            training: Whether layers behave as in training.
+        """
+        takes = "training" in self.call_signature_parameters
+        return {"training": training} if takes else {}
 
     @contextlib.contextmanager
     def _aside(self) -> Iterator[Recorder]:

@@ -83,7 +83,7 @@ def refuse_hidden_step(model, mixin):
 
 def _stateful_step(model, data):
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    training = {"training": True} if _keras.takes_training(model) else {}
+    training = model.training_argument(True)
     scale = loss_scale(model.optimizer)
 
     def forward(_):
@@ -146,9 +146,12 @@ def _stateless_step(model, state, data):
     trainable, optimizer = model.optimizer.stateless_apply(
         optimizer, gradients, trainable
     )
-    logs, metrics = _keras.update_jax_metrics(
-        model, metrics, total, x, y, y_pred, sample_weight
-    )
+    with keras.StatelessScope(
+        list(zip(model.metrics_variables, metrics, strict=True))
+    ) as scope:
+        _keras.track_total(model, total, batch_size_of(x))
+        logs = model.compute_metrics(x, y, y_pred, sample_weight)
+    metrics = [scope.get_current_value(v) for v in model.metrics_variables]
     return logs, (trainable, non_trainable, optimizer, metrics)
 
 

@@ -119,10 +119,9 @@ class LossTermsMixin(RecordedLosses, FitArguments, _keras.TrainerSeams):
         container = self.compiled_loss
         if container is None:
             return super().get_compile_config()
-        config = _keras.compile_config(self)
-        config.update(loss=container, loss_weights=None)
         try:
-            return keras.saving.serialize_keras_object(config)
+            loss = keras.saving.serialize_keras_object(container)
+            return super().get_compile_config() | {"loss": loss}
         except (TypeError, ValueError) as error:
             warnings.warn(
                 "The loss cannot be saved, so the file will hold the model "

@@ -120,9 +120,10 @@ def wrapped_class(plain_class):
 def same_state(cls, model):
     """An uncompiled instance of `cls` over the state of `model`."""
     made = cls.__new__(cls)
-    # Keras wraps `build` and `quantize` per instance, around that instance.
-    own = {name: made.__dict__[name] for name in ("build", "quantize")}
-    made.__dict__.update({**model.__dict__, **own})
+    # Keras wraps `build`, and before 3.16 `quantize`, around the instance.
+    own = dict(made.__dict__)
+    made.__dict__.update(model.__dict__)
+    made.__dict__.update({k: own[k] for k in ("build", "quantize") if k in own})
     for name in (
         "_kept_of_pass",
         "_fused_penalties",

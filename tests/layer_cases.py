@@ -1,5 +1,7 @@
 """Arguments and inputs of every drop-in layer."""
 
+import keras
+
 # What it takes to build each layer, and the shape of its input.
 CASES = {
     "Dense": ((3,), {"activation": "tanh"}, (4, 5)),
@@ -32,3 +34,5 @@ CASES = {
     "GRUCell": ((3,), {}, (4, 2)),
     "LSTMCell": ((3,), {}, (4, 2)),
 }
+if hasattr(keras.layers, "TernaryDense"):
+    CASES["TernaryDense"] = ((3,), {}, (4, 5))

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 from keras import ops
+from keras.src.backend.common.masking import set_keras_mask
 from models import column
 from models import floats
 
@@ -116,7 +117,7 @@ STEP_WEIGHTS = np.array([[0.2, 0.3], [0.5, 0.0]], "float32")
 
 def with_mask(array, mask):
     tensor = ops.convert_to_tensor(array)
-    keras.src.backend.set_keras_mask(tensor, ops.convert_to_tensor(mask))
+    set_keras_mask(tensor, ops.convert_to_tensor(mask))
     return tensor
 
 

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from keras.src.backend.common.masking import set_keras_mask
 from models import MODES
 from models import Listed
 from models import batch_logs
@@ -688,7 +689,7 @@ def test_functional_call_leaves_the_class_as_it_was():
 
 def masked(array, mask):
     tensor = ops.convert_to_tensor(array)
-    keras.src.backend.set_keras_mask(tensor, ops.convert_to_tensor(mask))
+    set_keras_mask(tensor, ops.convert_to_tensor(mask))
     return tensor
 
 

@@ -4,22 +4,21 @@ They come in Keras' wheel. Each file is run as a module of its own in which the
 names of Keras' classes stand for ours; nothing of its text is copied.
 """
 
+import contextlib
 import importlib.util
-import sys
 import types
-from pathlib import Path
 
 import keras
 import pytest
-from versions import IS_KERAS_3_14
+from keras_files import BACKEND
+from keras_files import SOURCE
+from keras_files import loaded
+from keras_files import skip_without_tests
 
 import keras_losskit as losskit
 
-if IS_KERAS_3_14:
-    pytest.skip("its wheel holds no tests", allow_module_level=True)
+skip_without_tests()
 
-SOURCE = Path(keras.__file__).parent / "src"
-BACKEND = keras.config.backend()
 ANY = ("jax", "tensorflow", "torch")
 
 #: `{test: (backends, reason)}`. A test that passes after all is reported.
@@ -87,22 +86,15 @@ class Renamed(types.ModuleType):
         return getattr(self._module, name)
 
 
-def loaded(path):
-    """The module of a test file in Keras' wheel, run under another name."""
-    name = f"keras_own_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    # `trainer_test` imports jax on every backend; it needs it on one.
-    absent = BACKEND != "jax" and importlib.util.find_spec("jax") is None
-    if absent:
-        sys.modules["jax"] = types.ModuleType("jax")
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        if absent:
-            del sys.modules["jax"]
-    return module
+@contextlib.contextmanager
+def trainer_replaced(ours):
+    """`ours` in the place of the backend's trainer, by its old and new name."""
+    trainers = importlib.import_module(f"keras.src.backend.{BACKEND}.trainer")
+    package = {"jax": "JAXTrainer", "torch": "TorchTrainer"}
+    name = package.get(BACKEND, "TensorFlowTrainer")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainers, name, ours, raising=False)
+        yield
 
 
 def container(loss, loss_weights=None, output_names=None):
@@ -112,16 +104,10 @@ def container(loss, loss_weights=None, output_names=None):
 
 def with_our_trainer(path):
     """`trainer_test` with a trainer that separates terms."""
-    package = {"jax": "JAXTrainer", "torch": "TorchTrainer"}
-    name = package.get(BACKEND, "TensorFlowTrainer")
-    trainers = importlib.import_module(f"keras.src.backend.{BACKEND}.trainer")
-    plain = getattr(trainers, name)
+    plain = keras.Model.__mro__[1]
     ours = type("Trainer", (losskit.LossTermsMixin, plain), {})
-    setattr(trainers, name, ours)
-    try:
+    with trainer_replaced(ours):
         module = loaded(path)
-    finally:
-        setattr(trainers, name, plain)
     ours_in_keras = {"Model": losskit.Model, "Sequential": losskit.Sequential}
     module.keras = Renamed(keras, **ours_in_keras)
     module.models = Renamed(module.models, **ours_in_keras)

@@ -6,6 +6,7 @@ other name is that of `keras.layers`.
 
 import keras
 
+from keras_losskit.layers.attention import GroupedQueryAttention
 from keras_losskit.layers.attention import GroupQueryAttention
 from keras_losskit.layers.attention import MultiHeadAttention
 from keras_losskit.layers.convolutional import Conv1D
@@ -77,6 +78,7 @@ __all__ = [
     "GRUCell",
     "GroupNormalization",
     "GroupQueryAttention",
+    "GroupedQueryAttention",
     "LSTM",
     "LSTMCell",
     "Layer",
@@ -93,6 +95,11 @@ __all__ = [
     "SimpleRNNCell",
     "Wrapper",
 ]
+
+if hasattr(keras.layers, "TernaryDense"):  # from Keras 3.16 on
+    from keras_losskit.layers.core import TernaryDense
+
+    __all__ += ["TernaryDense"]
 
 
 def __getattr__(name):

@@ -57,3 +57,7 @@ class GroupQueryAttention(AttentionLosses, keras.layers.GroupQueryAttention):
         >>> [round(float(loss), 4) for loss in layer.regularization_losses]
         [0.32, 0.16, 0.16, 0.32]
     """
+
+
+#: The name that Keras 3.16 gives it.
+GroupedQueryAttention = GroupQueryAttention

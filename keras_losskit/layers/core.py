@@ -85,3 +85,21 @@ class PReLU(LossLayer, keras.layers.PReLU):
         >>> [round(float(loss), 4) for loss in layer.regularization_losses]
         [0.04]
     """
+
+
+if hasattr(keras.layers, "TernaryDense"):  # from Keras 3.16 on
+
+    @registered
+    class TernaryDense(LossLayer, keras.layers.TernaryDense):
+        """`keras.layers.TernaryDense` with reducible, readable penalties.
+
+        Takes `activity_reduction` and `regularization_reduction` as well; see
+        `LossLayer`.
+
+        Example:
+            >>> layer = TernaryDense(3, kernel_regularizer="l2",
+            ...                      kernel_initializer="ones")
+            >>> _ = layer(keras.ops.ones((2, 4)))
+            >>> [round(float(loss), 4) for loss in layer.regularization_losses]
+            [0.12]
+        """

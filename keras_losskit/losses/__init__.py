@@ -30,7 +30,6 @@ from keras.losses import tversky
 from keras_losskit.losses.base import Loss
 from keras_losskit.losses.categorical import CategoricalCrossentropy
 from keras_losskit.losses.categorical import CategoricalFocalCrossentropy
-from keras_losskit.losses.categorical import SparseCategoricalCrossentropy
 from keras_losskit.losses.classification import AsymmetricLoss
 from keras_losskit.losses.classification import Poly1
 from keras_losskit.losses.classification import asymmetric_loss
@@ -83,6 +82,15 @@ from keras_losskit.losses.segmentation import Tversky
 from keras_losskit.losses.sequence import CTC
 from keras_losskit.losses.similarity import Circle
 from keras_losskit.losses.similarity import CosineSimilarity
+from keras_losskit.losses.sparse import SparseCategoricalCrossentropy
+from keras_losskit.losses.sparse import SparseCategoricalFocalCrossentropy
+
+try:
+    from keras.losses import sparse_categorical_focal_crossentropy
+except ImportError:  # before Keras 3.16
+    from keras_losskit.losses.sparse import (
+        sparse_categorical_focal_crossentropy,
+    )
 
 __all__ = [
     "AsymmetricLoss",
@@ -121,6 +129,7 @@ __all__ = [
     "Poisson",
     "Poly1",
     "SparseCategoricalCrossentropy",
+    "SparseCategoricalFocalCrossentropy",
     "SquaredHinge",
     "Tversky",
     "WeightedSum",
@@ -159,6 +168,7 @@ __all__ = [
     "poly1",
     "serialize",
     "sparse_categorical_crossentropy",
+    "sparse_categorical_focal_crossentropy",
     "squared_hinge",
     "tversky",
 ]

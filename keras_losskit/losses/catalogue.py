@@ -19,6 +19,7 @@ from keras_losskit.losses import robust
 from keras_losskit.losses import segmentation
 from keras_losskit.losses import sequence
 from keras_losskit.losses import similarity
+from keras_losskit.losses import sparse
 
 #: The losses that Keras has, by the name of their function.
 KERAS_LOSSES = {
@@ -45,8 +46,9 @@ KERAS_LOSSES = {
     "mean_squared_error": regression.MeanSquaredError,
     "mean_squared_logarithmic_error": regression.MeanSquaredLogarithmicError,
     "poisson": probabilistic.Poisson,
-    "sparse_categorical_crossentropy": (
-        categorical.SparseCategoricalCrossentropy
+    "sparse_categorical_crossentropy": sparse.SparseCategoricalCrossentropy,
+    "sparse_categorical_focal_crossentropy": (
+        sparse.SparseCategoricalFocalCrossentropy
     ),
     "squared_hinge": margin.SquaredHinge,
     "tversky": segmentation.Tversky,
@@ -76,8 +78,18 @@ ALIASES = {
     "msle": "mean_squared_logarithmic_error",
 }
 
+#: What only a later Keras than the installed one has.
+LATER = {name for name in KERAS_LOSSES if not hasattr(keras.losses, name)}
+
 BY_FUNCTION = {
-    **{getattr(keras.losses, name): cls for name, cls in KERAS_LOSSES.items()},
+    sparse.sparse_categorical_focal_crossentropy: (
+        sparse.SparseCategoricalFocalCrossentropy
+    ),
+    **{
+        getattr(keras.losses, name): cls
+        for name, cls in KERAS_LOSSES.items()
+        if name not in LATER
+    },
     classification.asymmetric_loss: classification.AsymmetricLoss,
     robust.charbonnier: robust.Charbonnier,
     divergence.distillation: divergence.Distillation,
@@ -91,7 +103,9 @@ BY_FUNCTION = {
 }
 
 FROM_KERAS = {
-    getattr(keras.losses, cls.__name__): cls for cls in KERAS_LOSSES.values()
+    getattr(keras.losses, cls.__name__): cls
+    for name, cls in KERAS_LOSSES.items()
+    if name not in LATER
 }
 
 BY_NAME = {

@@ -6,7 +6,6 @@ import keras
 from keras import ops
 
 from keras_losskit.losses.base import LossMixin
-from keras_losskit.losses.labels import check_labels
 from keras_losskit.losses.labels import same_shape
 from keras_losskit.losses.logits import Logits
 from keras_losskit.losses.logits import Probabilities
@@ -245,69 +244,3 @@ class CategoricalFocalCrossentropy(
     def shares_logits(self) -> bool:
         """Whether a composite may hand over its softmax."""
         return self.from_logits
-
-
-@keras.saving.register_keras_serializable("keras_losskit")
-class SparseCategoricalCrossentropy(
-    LossMixin, KerasLoss[keras.losses.SparseCategoricalCrossentropy]
-):
-    """Crossentropy between integer labels and predictions.
-
-    `loss = -log(p[y_true])`.
-
-    Args:
-        from_logits: Whether `y_pred` holds logits rather than
-            probabilities.
-        ignore_class: A label whose samples are left out, as if masked.
-        axis: Axis of the classes.
-        reduction, name, dtype, weight: See `Loss`.
-
-    Raises:
-        ValueError: in eager mode, if a label is not among the classes.
-
-    Example:
-        >>> loss = SparseCategoricalCrossentropy()
-        >>> round(float(loss([1], [[0.75, 0.25]])), 4)
-        1.3863
-    """
-
-    def __init__(
-        self,
-        from_logits: bool = False,
-        ignore_class: int | None = None,
-        reduction: ReductionLike = "sum_over_batch_size",
-        axis: int = -1,
-        name: str | None = "sparse_categorical_crossentropy",
-        dtype: DType | None = None,
-        *,
-        weight: Weight = 1.0,
-    ):
-        super().__init__(
-            from_logits=from_logits,
-            ignore_class=ignore_class,
-            axis=axis,
-            reduction=reduction,
-            name=name,
-            dtype=dtype,
-            weight=weight,
-        )
-        self.from_logits = from_logits
-        self.ignore_class = ignore_class
-        self.axis = axis
-
-    def settings(self) -> Config:
-        return {
-            "from_logits": self.from_logits,
-            "ignore_class": self.ignore_class,
-            "axis": self.axis,
-        }
-
-    def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
-        classes = y_pred.shape[self.axis]
-        check_labels(self.name, y_true, classes, self.ignore_class)
-        return super().call(y_true, y_pred)
-
-    @property
-    def values_follow_batch(self) -> bool:
-        """Whether the values have the batch in front."""
-        return self.axis != 0

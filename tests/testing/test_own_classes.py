@@ -75,6 +75,7 @@ LOSSES = {
     "Pinball": ({"quantile": 0.9},),
     "Poly1": ({"from_logits": True}, CLASSES, LOGITS),
     "SparseCategoricalCrossentropy": ({}, CLASSES, PROBABILITIES),
+    "SparseCategoricalFocalCrossentropy": ({}, CLASSES, PROBABILITIES),
     "SquaredHinge": ({}, SIGNS, LOGITS),
     "Tversky": ({"axis": 1}, BINARY, NUMBERS),
     "WeightedSum": ({"losses": [MEAN_SQUARED, losses.Huber(name="huber")]},),
