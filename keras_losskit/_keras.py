@@ -372,6 +372,16 @@ def trainer_loss(model, x, y, y_pred, sample_weight):
     return model._compute_loss(x, y, y_pred, sample_weight, training=True)
 
 
+def process_group(model):
+    """The processes that Keras' PyTorch trainer splits a batch over, or None.
+
+    `ddp_model`: from Keras 3.16 on `fit` wraps the model in
+    `DistributedDataParallel` where `torch.distributed` is initialized.
+    """
+    parallel = getattr(model, "ddp_model", None)
+    return None if parallel is None else parallel.process_group
+
+
 def is_called_by_compile_loss():
     """Whether the function that asks was called by Keras' trainer as a loss.
 

@@ -11,6 +11,7 @@ from keras_losskit import _keras
 from keras_losskit import gradient_step
 from keras_losskit import gradient_weights
 from keras_losskit import origin
+from keras_losskit import replicas
 from keras_losskit.container import LossesContainer
 from keras_losskit.extra.context import Context
 from keras_losskit.fitting import COMPILE_ARGUMENTS
@@ -266,10 +267,19 @@ class LossTermsMixin(RecordedLosses, FitArguments, _keras.TrainerSeams):
     def train_step(self, *args, **kwargs) -> Any:
         """As Keras; with a weighting of gradients a step of its own."""
         container = self.compiled_loss
-        if container is None or not container.weighs_gradients:
-            return super().train_step(*args, **kwargs)
-        gradient_step.refuse_hidden_step(self, LossTermsMixin)
-        return gradient_step.train_step(self, *args, **kwargs)
+        with replicas.of_trainer(_keras.process_group(self)) as processes:
+            if processes:
+                # The trainer calls `zero_grad` of the model's wrapper.
+                self._forget_learned_gradients()
+            if container is None or not container.weighs_gradients:
+                return super().train_step(*args, **kwargs)
+            gradient_step.refuse_hidden_step(self, LossTermsMixin)
+            return gradient_step.train_step(self, *args, **kwargs)
+
+    def test_step(self, *args, **kwargs) -> Any:
+        """As Keras, each process with the terms of the whole batch."""
+        with replicas.of_trainer(_keras.process_group(self)):
+            return super().test_step(*args, **kwargs)
 
     def account_for(
         self, total: Tensor, batch: Structure, training: bool
@@ -359,6 +369,9 @@ class LossTermsMixin(RecordedLosses, FitArguments, _keras.TrainerSeams):
         call it.
         """
         super().zero_grad(*args, **kwargs)
+        self._forget_learned_gradients()
+
+    def _forget_learned_gradients(self):
         container = self.compiled_loss
         for variable in container.trainable_variables if container else ():
             variable.value.grad = None

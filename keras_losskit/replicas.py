@@ -70,6 +70,23 @@ def data_parallel(group: Any = None) -> AbstractContextManager[None]:
 
 
 @contextlib.contextmanager
+def of_trainer(group):
+    """`data_parallel` where Keras' trainer knows a process group, or nothing.
+
+    Args:
+        group: What `_keras.process_group` gives.
+
+    Yields:
+        Whether there is one.
+    """
+    if group is None:
+        yield False
+        return
+    with data_parallel(group):
+        yield True
+
+
+@contextlib.contextmanager
 def apart():
     """Inside, reductions are those of this replica's part by itself.
 

@@ -1,9 +1,11 @@
 """Small trainings, the same on one device and on several.
 
 Run as a script it prints what `fit` logged and the weights after it, as JSON,
-for every case: `python training_cases.py {single|replicas}`.
+for every case: `python training_cases.py {single|replicas|fit|fit_inside}`. The
+last two are `fit` in PyTorch processes, by itself and inside `data_parallel`.
 """
 
+import contextlib
 import dataclasses
 import json
 import sys
@@ -182,16 +184,16 @@ def compiled(case):
     return model
 
 
-def trained(case):
+def trained(case, data=None, batch_size=BATCH):
     """What an epoch of `fit` logs, and the weights after it."""
-    x, y, weights = data_of(case)
+    x, y, weights = data or data_of(case)
     model = compiled(case)
     history = model.fit(
         x,
         y,
         sample_weight=weights,
         validation_data=(x, y) if case.validates else None,
-        batch_size=BATCH,
+        batch_size=batch_size,
         epochs=epochs_of(case),
         shuffle=False,
         verbose=0,
@@ -299,15 +301,50 @@ def one_of_two_processes():
     return train
 
 
+def fit_of_two_processes(inside=contextlib.nullcontext):
+    """`fit` in a process that has every other sample of each batch.
+
+    From Keras 3.16 on its PyTorch trainer averages the gradients and adds up
+    the metrics.
+    """
+    import torch
+
+    torch.distributed.init_process_group("gloo")
+    rank = torch.distributed.get_rank()
+
+    def part(values):
+        batches = np.split(values, range(BATCH, len(values), BATCH))
+        return np.concatenate([batch[rank::2] for batch in batches])
+
+    def train(case):
+        data = data_of(case)
+        x, y, weights = (
+            values and keras.tree.map_structure(part, values)
+            if not isinstance(values, np.ndarray)
+            else part(values)
+            for values in data
+        )
+        with inside():
+            return trained(case, (x, y, weights), BATCH // 2)
+
+    return train
+
+
 REPLICAS = {
     "jax": eight_cpus,
     "tensorflow": two_cpus,
     "torch": one_of_two_processes,
 }
+WAYS = {
+    "single": lambda: trained,
+    "replicas": REPLICAS[BACKEND],
+    "fit": fit_of_two_processes,
+    "fit_inside": lambda: fit_of_two_processes(losskit.data_parallel),
+}
 
 
 def main(where, *names):
-    train = REPLICAS[BACKEND]() if where == "replicas" else trained
+    train = WAYS[where]()
     results = {
         name: train(case)
         for name, case in cases().items()
