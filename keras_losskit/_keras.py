@@ -26,7 +26,7 @@ from keras.src.trainers.trainer import Trainer as Trainer
 from keras.src.utils import python_utils
 from keras.src.utils.tracking import DotNotTrackScope
 
-from keras_losskit.origin import overrides
+from keras_losskit._origin import overrides
 
 
 def register_tree_node_class(cls):

@@ -12,7 +12,7 @@ from keras import ops
 
 from keras_losskit import _backend
 from keras_losskit import _keras
-from keras_losskit.typing import Tensor
+from keras_losskit._types import Tensor
 
 #: Where a term comes from, in the order in which the kinds are logged.
 KINDS = ("compiled", "regularization", "activity", "added", "weighting")

@@ -12,7 +12,7 @@ from rich.console import Console
 import keras_losskit as losskit
 from keras_losskit import callbacks
 from keras_losskit import weighting
-from keras_losskit.callbacks.gradients import first_batch
+from keras_losskit.callbacks.gradient_report import first_batch
 
 rng = np.random.default_rng(2)
 X = rng.normal(size=(12, 3)).astype("float32")

@@ -259,7 +259,7 @@ def as_numpy(tensor):
 
 
 def seed_of(method):
-    random = issubclass(method, weighting.base.RandomWeighting)
+    random = issubclass(method, weighting.weighting.RandomWeighting)
     return {"seed": 3} if random else {}
 
 

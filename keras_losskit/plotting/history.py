@@ -3,19 +3,19 @@
 from typing import TYPE_CHECKING
 from typing import Literal
 
-from keras_losskit.plotting.drawing import WIDTH
-from keras_losskit.plotting.drawing import add_legend
-from keras_losskit.plotting.drawing import draw_lines
-from keras_losskit.plotting.drawing import draw_stack
-from keras_losskit.plotting.drawing import draw_total
-from keras_losskit.plotting.drawing import finish
-from keras_losskit.plotting.drawing import new_axes
-from keras_losskit.plotting.drawing import pyplot
-from keras_losskit.plotting.reading import line_keys
-from keras_losskit.plotting.reading import merged
-from keras_losskit.plotting.reading import separate_runs
-from keras_losskit.plotting.reading import stacked_keys
-from keras_losskit.typing import History
+from keras_losskit._types import History
+from keras_losskit.plotting._curves import line_keys
+from keras_losskit.plotting._curves import merged
+from keras_losskit.plotting._curves import separate_runs
+from keras_losskit.plotting._curves import stacked_keys
+from keras_losskit.plotting._drawing import WIDTH
+from keras_losskit.plotting._drawing import add_legend
+from keras_losskit.plotting._drawing import draw_lines
+from keras_losskit.plotting._drawing import draw_stack
+from keras_losskit.plotting._drawing import draw_total
+from keras_losskit.plotting._drawing import finish
+from keras_losskit.plotting._drawing import new_axes
+from keras_losskit.plotting._drawing import pyplot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

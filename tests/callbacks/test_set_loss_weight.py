@@ -13,7 +13,7 @@ import keras_losskit as losskit
 from keras_losskit import schedules
 from keras_losskit.callbacks import SetLossWeight
 from keras_losskit.callbacks import TermHistory
-from keras_losskit.callbacks.weights import variables_of
+from keras_losskit.callbacks.set_loss_weight import variables_of
 
 
 def variable(value=0.5):

@@ -9,7 +9,7 @@ import pytest
 from versions import IS_KERAS_3_14
 
 from keras_losskit import losses
-from keras_losskit.losses import catalogue
+from keras_losskit.losses import _catalogue
 
 if IS_KERAS_3_14:
     pytest.skip("its wheel holds no tests", allow_module_level=True)
@@ -35,7 +35,7 @@ class OurLosses:
         self.module = module
 
     def __getattr__(self, name):
-        if name in catalogue.BY_NAME and inspect.isclass(
+        if name in _catalogue.BY_NAME and inspect.isclass(
             getattr(self.module, name)
         ):
             return getattr(losses, name)

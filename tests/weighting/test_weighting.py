@@ -11,7 +11,7 @@ from models import still
 
 import keras_losskit as losskit
 from keras_losskit import weighting
-from keras_losskit.weighting import base
+from keras_losskit.weighting import weighting as base
 
 METHODS = {
     "AlignedMTL": {},
