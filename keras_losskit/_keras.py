@@ -81,7 +81,7 @@ def unpickle_model(buffer):
     return keras.Model._unpickle_model(buffer)
 
 
-class TrainerSeams:
+class TrainerHooks:
     """Private methods of Keras' trainer that hand over to public ones here.
 
     `Trainer._compute_loss` and `_flatten_metrics_in_order`,
@@ -391,7 +391,7 @@ class Saveable(KerasSaveable):
         return "Loss"
 
 
-class LayerSeams:
+class LayerHooks:
     """Private steps of `Layer.__call__` and `build` that call public ones here.
 
     `Layer._maybe_build` and `_post_build`, 3.14 to 3.15.

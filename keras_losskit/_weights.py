@@ -13,7 +13,7 @@ from keras import ops
 
 from keras_losskit import schedules
 from keras_losskit._support.checks import checked_number
-from keras_losskit.terms import weigh
+from keras_losskit.terms import multiply
 
 
 def check_weight(weight, *, name):
@@ -182,7 +182,7 @@ class ProductWeight(schedules.Schedule):
 
     def __call__(self, step, epoch):
         weights = (weight_value(f, step, epoch) for f in self.factors)
-        return functools.reduce(weigh, weights)
+        return functools.reduce(multiply, weights)
 
     @property
     def variables(self):

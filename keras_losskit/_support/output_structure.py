@@ -10,7 +10,7 @@ import dataclasses
 
 import keras
 
-from keras_losskit.terms import numbered
+from keras_losskit.terms import unique_names
 
 
 class StructureError(KeyError, ValueError):
@@ -54,7 +54,7 @@ class Outputs:
                 for path, name in zip(paths, output_names, strict=True)
             ]
         skeleton = keras.tree.pack_sequence_as(y_pred, list(range(len(paths))))
-        return cls(skeleton, numbered(names))
+        return cls(skeleton, unique_names(names))
 
     def __len__(self):
         return len(self.names)

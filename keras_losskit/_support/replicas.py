@@ -70,7 +70,7 @@ def data_parallel(group: Any = None) -> AbstractContextManager[None]:
 
 
 @contextlib.contextmanager
-def apart():
+def local_only():
     """Inside, reductions are those of this replica's part by itself.
 
     For the forward pass, in which replicas need not come by the same places.
@@ -83,7 +83,7 @@ def apart():
         _apart.active = outer
 
 
-def number():
+def num_parts():
     """The number of parts that a batch is split into."""
     if getattr(_apart, "active", False):
         return 1
@@ -92,7 +92,7 @@ def number():
 
 def total_of(count):
     """The sum of a number, or of a scalar without gradient, over replicas."""
-    if number() == 1:
+    if num_parts() == 1:
         return count
     count = ops.cast(count, "float32")
     return _backend.sum_over_replicas([count])[0]
@@ -100,12 +100,12 @@ def total_of(count):
 
 def part_of_sum(value):
     """This replica's part of the sum of `value` over replicas."""
-    return value if number() == 1 else value * _backend.num_processes()
+    return value if num_parts() == 1 else value * _backend.num_processes()
 
 
 def part_of_mean(value):
     """This replica's part of the mean of `value` over replicas."""
-    return value if number() == 1 else value / _backend.num_replicas()
+    return value if num_parts() == 1 else value / _backend.num_replicas()
 
 
 def batch_share(batch):
@@ -117,21 +117,21 @@ def batch_share(batch):
     Returns:
         1.0 for one replica, else a scalar; 0 without samples.
     """
-    if number() == 1:
+    if num_parts() == 1:
         return 1.0
     first = next(x for x in keras.tree.flatten(batch) if x is not None)
     size = ops.cast(ops.shape(first)[0], "float32")
     return part_of_sum(ops.divide_no_nan(size, total_of(size)))
 
 
-def before_share(value, share):
+def undo_share(value, share):
     """What `value` is a part of, by a share that is applied to it later."""
     return (
         value if isinstance(share, float) else ops.divide_no_nan(value, share)
     )
 
 
-def samples(size):
+def global_batch_size(size):
     """How many samples a metric is to count for `size` of this replica.
 
     The metrics of `tf.distribute` add up by themselves.
@@ -146,7 +146,7 @@ def whole_gradients(gradients):
     return sums if processes == 1 else [each / processes for each in sums]
 
 
-def agreed(terms):
+def all_reduced(terms):
     """Terms whose values are those of the whole batch on every replica.
 
     A term keeps the gradient of its part. What is derived from values, such as
@@ -158,7 +158,7 @@ def agreed(terms):
     Returns:
         A list of `LossTerm`.
     """
-    count = number()
+    count = num_parts()
     if count == 1 or not terms:
         return terms
     own = ops.stack([ops.cast(term.value, "float32") for term in terms])

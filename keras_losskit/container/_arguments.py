@@ -15,12 +15,12 @@ from keras_losskit._types import KerasLoss
 from keras_losskit._types import Losses
 from keras_losskit._types import LossWeights
 from keras_losskit._types import Weight
-from keras_losskit.container._output_losses import CompiledLosses
+from keras_losskit.container._output_losses import OutputLosses
 from keras_losskit.extra import ExtraTerm
 from keras_losskit.losses._core.composition import parts_of
 from keras_losskit.penalties.collect import PENALTY_KINDS
 from keras_losskit.penalties.penalty import Penalty
-from keras_losskit.schedules._step_counter import Clock
+from keras_losskit.schedules._step_counter import StepCounter
 from keras_losskit.weighting import Weighting
 
 CONFIG_VERSION = 1
@@ -66,8 +66,8 @@ class LossRecipe(KerasLoss[keras.losses.Loss]):
         check_group_names(self.penalties.values(), self.extra_terms)
         self.weighting = weighting
         self.log = log
-        self.clock = Clock()
-        self._compiled = CompiledLosses(losses, loss_weights, output_names)
+        self.clock = StepCounter()
+        self._compiled = OutputLosses(losses, loss_weights, output_names)
 
     def __repr__(self) -> str:
         parts = [f"losses={self.losses!r}"]

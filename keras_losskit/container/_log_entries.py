@@ -6,8 +6,8 @@ from collections.abc import Callable
 from keras_losskit._weights import moves
 from keras_losskit.terms import add_up
 from keras_losskit.terms import duplicates
-from keras_losskit.terms import numbered
-from keras_losskit.terms import weigh
+from keras_losskit.terms import multiply
+from keras_losskit.terms import unique_names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,7 +195,7 @@ def _unique(entries):
             "Rename one of them."
         )
     ordered = sorted(entries, key=lambda entry: not entry.written)
-    names = numbered(entry.key for entry in ordered)
+    names = unique_names(entry.key for entry in ordered)
     renamed = {
         id(entry): dataclasses.replace(entry, key=key)
         for entry, key in zip(ordered, names, strict=True)
@@ -216,7 +216,7 @@ def _output_of(names):
         parts = _present(terms, names)
         if not parts:
             return None
-        return add_up(weigh(term.value, term.inner_weight) for term in parts)
+        return add_up(multiply(term.value, term.inner_weight) for term in parts)
 
     return read
 

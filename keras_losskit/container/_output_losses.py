@@ -14,12 +14,12 @@ from keras_losskit._support.output_structure import spread
 from keras_losskit._support.output_structure import spread_data
 from keras_losskit.terms import LossTerm
 from keras_losskit.terms import duplicates
-from keras_losskit.terms import numbered
-from keras_losskit.terms import weigh
+from keras_losskit.terms import multiply
+from keras_losskit.terms import unique_names
 
 
 @dataclasses.dataclass(frozen=True)
-class CompiledLoss:
+class OutputLoss:
     """One loss of one output, with its place and its names.
 
     Args:
@@ -48,7 +48,7 @@ def is_composite(loss):
     return hasattr(loss, "part_values")
 
 
-class CompiledLosses:
+class OutputLosses:
     """Losses laid over the outputs of a model.
 
     Args:
@@ -117,7 +117,7 @@ class CompiledLosses:
         ]
         parts = [parts_of(loss) for loss, _ in resolved]
         local_names = iter(
-            unique_names([p for ps in parts for p in ps], resolved, output)
+            names_of_terms([p for ps in parts for p in ps], resolved, output)
         )
         count = sum(len(ps) for ps in parts)
         entries = []
@@ -129,7 +129,7 @@ class CompiledLosses:
                     for name in names
                 )
             entries.append(
-                CompiledLoss(
+                OutputLoss(
                     index,
                     loss,
                     weights_lib.check_weight(weight, name=names[0]),
@@ -238,7 +238,7 @@ class CompiledLosses:
                 name,
                 "compiled",
                 value,
-                weight=weigh(weight, inner),
+                weight=multiply(weight, inner),
                 output=self.outputs.names[entry.index],
                 inner_weight=inner,
             )
@@ -257,7 +257,9 @@ def resolve(loss, y_true, y_pred, output):
 
 def with_names_of_their_own(entries):
     """Entries renamed where the term of one output bears another's name."""
-    names = iter(numbered(name for entry in entries for name in entry.names))
+    names = iter(
+        unique_names(name for entry in entries for name in entry.names)
+    )
     return tuple(
         dataclasses.replace(
             entry, names=tuple(next(names) for _ in entry.names)
@@ -310,7 +312,7 @@ def parts_of(loss):
     return [(loss.name, 1.0)]
 
 
-def unique_names(parts, resolved, output):
+def names_of_terms(parts, resolved, output):
     """Names of an output's terms; a clash the user wrote is an error."""
     names = [name for name, _ in parts]
     written = {
@@ -324,7 +326,7 @@ def unique_names(parts, resolved, output):
             f"Expected the losses of output '{output}' to have names of their "
             f"own. Received twice: {clash}. Give one of them another `name=`."
         )
-    return numbered(names)
+    return unique_names(names)
 
 
 def check_scalar(name, value):

@@ -9,10 +9,10 @@ import keras
 from keras_losskit import _weights as weights_lib
 from keras_losskit._types import MixesIntoLoss
 from keras_losskit._types import Weight
-from keras_losskit.container._output_losses import CompiledLosses
+from keras_losskit.container._output_losses import OutputLosses
 from keras_losskit.extra import ExtraTerm
 from keras_losskit.penalties.penalty import Penalty
-from keras_losskit.schedules._step_counter import Clock
+from keras_losskit.schedules._step_counter import StepCounter
 from keras_losskit.terms import LossTerm
 from keras_losskit.terms import LossTerms
 from keras_losskit.weighting import Weighting
@@ -23,11 +23,11 @@ class MovingState(MixesIntoLoss):
 
     # Weights that layers gave to `add_loss`.
     _added_weights: Sequence[Weight] = ()
-    _compiled: CompiledLosses
+    _compiled: OutputLosses
     # Variables that a loss function of the user's turned out to read.
     adopted: tuple[keras.Variable, ...] = ()
     built: bool
-    clock: Clock
+    clock: StepCounter
     extra_terms: dict[str, ExtraTerm]
     penalties: dict[str, Penalty | None]
     total_loss_mean: keras.metrics.Metric | None

@@ -81,7 +81,7 @@ class TermTracker(keras.metrics.Metric):
         self._count(values, new, batch_size)
 
     def _count(self, values, counted, batch_size):
-        size = replicas.samples(batch_size)
+        size = replicas.global_batch_size(batch_size)
         if not isinstance(size, int | float):
             size = ops.cast(size, "float32")
         self.totals.assign_add(self._addition(values, counted) * size)
@@ -98,7 +98,7 @@ class TermTracker(keras.metrics.Metric):
         """What one sample adds to the sums and to the counts."""
         scalars = [0.0 if v is None else in_float32(v) for v in values]
         scalars += map(float, counted)
-        addition = ops.stop_gradient(_backend.stacked(scalars))
+        addition = ops.stop_gradient(_backend.stack_scalars(scalars))
         # Losses are divided by the number of replicas, whose gradients are
         # added up; means over the replicas are what is logged.
         replicas = _backend.num_replicas()
@@ -121,7 +121,7 @@ class TermTracker(keras.metrics.Metric):
         """`{key: mean}` of every entry."""
         totals = self.totals.value
         entries = len(self.entries)
-        if _backend.can_read(totals):
+        if _backend.is_concrete_on_cpu(totals):
             # At once: one by one each would wait for the device.
             sums, counts = self.sums_and_counts()
             means = np.divide(
@@ -180,7 +180,7 @@ class TermView(keras.metrics.Metric):
         super().__init__(name=key, dtype="float32")
         # Out of reach of Keras' tracking and of `load_weights`, which would go
         # from the tracker to its views and back without end.
-        self.__dict__["_held"] = Held(tracker)
+        self.__dict__["_held"] = Untracked(tracker)
 
     def update_state(self, *args, **kwargs):
         """Nothing, as with the tracker."""
@@ -195,7 +195,7 @@ class TermView(keras.metrics.Metric):
 
 
 @dataclasses.dataclass(frozen=True)
-class Held:
+class Untracked:
     """What Keras is not to look into."""
 
     tracker: TermTracker

@@ -7,7 +7,7 @@ from keras import ops
 from keras_losskit import _backend
 from keras_losskit._support import replicas
 from keras_losskit.terms import LossTerm
-from keras_losskit.terms import weigh
+from keras_losskit.terms import multiply
 
 
 def shared(terms, share):
@@ -51,7 +51,9 @@ def weighted(terms, weighting, members, step, training):
     weights = ops.unstack(weighting.weights(statistic, training=training))
     factors = dict(zip(members, weights, strict=True))
     result = [
-        dataclasses.replace(term, weight=weigh(factors[term.name], term.weight))
+        dataclasses.replace(
+            term, weight=multiply(factors[term.name], term.weight)
+        )
         if term.name in factors
         else term
         for term in terms

@@ -265,7 +265,7 @@ class LossesContainer(MovingState, LossRecipe):
                 terms = self._compiled.terms(*arguments)
                 total = add_up(term.contribution for term in terms)
                 # Made a part below, as all that knows of no replicas.
-                return replicas.before_share(total, share)
+                return replicas.undo_share(total, share)
 
             context = dataclasses.replace(context, compiled=compiled)
         penalties = [
@@ -280,7 +280,7 @@ class LossesContainer(MovingState, LossRecipe):
             if penalty is not None:
                 members = [term for term in penalties if term.kind == kind]
                 terms += shared(penalty.apply(members, clock), share)
-        terms = replicas.agreed(terms)
+        terms = replicas.all_reduced(terms)
         if self.weighting is not None and not self.weighs_gradients:
             terms = weighted(
                 terms, self.weighting, self.weighted_names(), clock[0], moves
@@ -401,7 +401,7 @@ class LossesContainer(MovingState, LossRecipe):
                 metric.update_state(
                     terms.total * _backend.num_replicas(),
                     sample_weight=ops.cast(
-                        replicas.samples(batch_size), "float32"
+                        replicas.global_batch_size(batch_size), "float32"
                     ),
                 )
         return terms.total

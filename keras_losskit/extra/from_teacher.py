@@ -73,7 +73,7 @@ class FromTeacher(ExtraTerm):
         ]
         # The container makes extra terms parts of a batch itself.
         share = replicas.batch_share(context.y_pred)
-        return replicas.before_share(sum(values[1:], values[0]), share)
+        return replicas.undo_share(sum(values[1:], values[0]), share)
 
     def targets(self, x: Structure) -> Structure:
         """The teacher's predictions, through which no gradient flows."""

@@ -13,7 +13,7 @@ from keras_losskit._types import Config
 from keras_losskit._types import Structure
 from keras_losskit.penalties._add_loss import AddsLosses
 from keras_losskit.penalties._add_loss import emit
-from keras_losskit.penalties._recorder import Recorded
+from keras_losskit.penalties._recorder import RecordedLoss
 
 ACTIVITY_REDUCTIONS = ("sum_over_batch_size", "mean_over_elements", "sum")
 REGULARIZATION_REDUCTIONS = ("sum", "mean_over_parameters")
@@ -22,7 +22,7 @@ REGULARIZATION_REDUCTIONS = ("sum", "mean_over_parameters")
 registered = keras.saving.register_keras_serializable("keras_losskit")
 
 
-class LossLayer(AddsLosses, _keras.LayerSeams):
+class LossLayer(AddsLosses, _keras.LayerHooks):
     """Mixin, before a Keras layer class: penalties with a reduction.
 
     With the defaults the penalties are Keras', computed in float32 at least.
@@ -128,7 +128,7 @@ class LossLayer(AddsLosses, _keras.LayerSeams):
                 value = reduced_activity(
                     regularizer, output, self.activity_reduction
                 )
-                emit(Recorded(self, "activity", value))
+                emit(RecordedLoss(self, "activity", value))
         return outputs
 
 
@@ -171,7 +171,7 @@ def reduced_activity(regularizer, output, reduction):
     value = regularizer(values)
     if reduction == "sum":
         # The container takes the mean over replicas.
-        return value * replicas.number()
+        return value * replicas.num_parts()
     return ops.divide_no_nan(value, ops.cast(count, value.dtype))
 
 

@@ -14,7 +14,7 @@ from keras_losskit import _keras
 from keras_losskit._origin import overriding_class
 from keras_losskit._support import replicas
 from keras_losskit.container._tracker import batch_size_of
-from keras_losskit.models._gradient_weights import Parts
+from keras_losskit.models._gradient_weights import SplitTotal
 from keras_losskit.models._gradient_weights import combined
 from keras_losskit.terms import add_up
 
@@ -99,7 +99,7 @@ def _stateful_step(model, data):
     _keras.track_total(
         model,
         total * _backend.num_replicas(),
-        replicas.samples(batch_size_of(x)),
+        replicas.global_batch_size(batch_size_of(x)),
     )
     _backend.apply_gradients(
         model.optimizer, gradients, model.trainable_weights
@@ -160,7 +160,7 @@ def split(model, total):
         total: What that returned.
 
     Returns:
-        `Parts`.
+        `SplitTotal`.
 
     Raises:
         ValueError: for a `compute_loss` of the user's own that does not call
@@ -184,7 +184,7 @@ def split(model, total):
     others = [terms[name].contribution for name in terms if name not in names]
     if total is not terms.total:
         others.append(total - terms.total)
-    return Parts(members, weights, [add_up(others)] if others else [])
+    return SplitTotal(members, weights, [add_up(others)] if others else [])
 
 
 def loss_scale(optimizer):

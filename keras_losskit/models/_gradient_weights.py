@@ -13,10 +13,10 @@ from keras_losskit import _backend
 from keras_losskit import _keras
 from keras_losskit._support import replicas
 from keras_losskit.terms import add_up
-from keras_losskit.terms import weigh
+from keras_losskit.terms import multiply
 
 
-class Parts(NamedTuple):
+class SplitTotal(NamedTuple):
     """What a total consists of, to a weighting.
 
     Args:
@@ -44,7 +44,7 @@ def combined(model, each, weighed, parts, scale, batch_size):
         each: The gradients of the scalars, members and rest, one by one; see
             `_backend.term_gradients`.
         weighed: The gradients of their weighed sum; see there.
-        parts: The `Parts` of the total.
+        parts: The `SplitTotal`.
         scale: What the gradients are scaled by.
         batch_size: Number of samples.
 
@@ -239,7 +239,7 @@ def track_weights(container, found, given, batch_size):
     names = container.weighted_names()
     found = ops.unstack(found, len(names))
     amounts = {
-        f"{name}_weight": weigh(factor, weight)
+        f"{name}_weight": multiply(factor, weight)
         for name, factor, weight in zip(names, found, given, strict=True)
     }
     container.tracker.add(amounts, batch_size)

@@ -24,7 +24,7 @@ from keras_losskit.penalties.collect import variable_terms
 from keras_losskit.terms import LossTerm
 
 
-class RecordedLosses(AddsLosses):
+class RecordsLosses(AddsLosses):
     """Mixin for a Keras model: losses that know their kind and owner."""
 
     def add_loss(

@@ -29,7 +29,7 @@ from keras_losskit.models._fit import FitArguments
 from keras_losskit.models._fit import named_arguments
 from keras_losskit.models._functional import become_functional
 from keras_losskit.models._functional import is_functional_call
-from keras_losskit.models._recorded_call import RecordedLosses
+from keras_losskit.models._recorded_call import RecordsLosses
 from keras_losskit.models._seed_state import SeedState
 from keras_losskit.penalties._fused import FusedPenalties
 from keras_losskit.penalties._fused import fuses
@@ -37,7 +37,7 @@ from keras_losskit.penalties.collect import regularized_variables
 from keras_losskit.terms import LossTerms
 
 
-class LossTermsMixin(RecordedLosses, FitArguments, _keras.TrainerSeams):
+class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
     """Separated, named loss terms for any Keras model class.
 
     Put it before the Keras base: `class M(LossTermsMixin, SomeKerasModel)`.

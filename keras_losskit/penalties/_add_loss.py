@@ -16,11 +16,11 @@ from keras_losskit._types import ReductionLike
 from keras_losskit._types import Structure
 from keras_losskit._types import Tensor
 from keras_losskit._types import Weight
-from keras_losskit.penalties._recorder import Recorded
+from keras_losskit.penalties._recorder import RecordedLoss
 from keras_losskit.penalties._recorder import Recorder
 from keras_losskit.penalties.collect import PenaltyList
 from keras_losskit.penalties.collect import collect_losses
-from keras_losskit.terms import weigh
+from keras_losskit.terms import multiply
 
 
 class AddsLosses(MixesIntoLayer):
@@ -70,7 +70,7 @@ class AddsLosses(MixesIntoLayer):
                 value = shares(value, reduction, label)
             else:
                 value = reduced(value, reduction, label)
-            emit(Recorded(self, "added", value, name, weight))
+            emit(RecordedLoss(self, "added", value, name, weight))
 
     @property
     def regularization_losses(self) -> list[Tensor]:
@@ -91,8 +91,8 @@ class AddsLosses(MixesIntoLayer):
         terms = collect_losses(self)
         return list(PenaltyList(term for term in terms if term.kind == kind))
 
-    def held_losses(self) -> list[Recorded]:
-        """What this layer itself added in the last pass: `Recorded`s."""
+    def held_losses(self) -> list[RecordedLoss]:
+        """What this layer itself added in the last pass: `RecordedLoss`s."""
         held = self.__dict__.get("_reported", ())
         own = {id(value) for value in _keras.own_losses(self)}
         return [loss for value, loss in held if id(value) in own]
@@ -102,7 +102,7 @@ def emit(loss):
     """Hand a loss to Keras and to the recorder of the pass under way.
 
     Args:
-        loss: `Recorded`, of any Keras layer.
+        loss: `RecordedLoss`, of any Keras layer.
     """
     layer, recorder = loss.layer, Recorder.current()
     if recorder is not None:
@@ -112,7 +112,7 @@ def emit(loss):
             return
     # Keras has no schedules: there they stand at their first step.
     weight = weights_lib.weight_value(loss.weight, step=0, epoch=0)
-    value = weigh(loss.value, weight)
+    value = multiply(loss.value, weight)
     keras.layers.Layer.add_loss(layer, value)
     if getattr(layer, "reports_losses", False) and not (
         _keras.in_stateless_scope()
@@ -173,7 +173,7 @@ def reduced(value, reduction, label, mask=None):
         mask = _keras.get_keras_mask(value)
     if mask is not None and len(value.shape) < len(mask.shape):
         mask = None
-    with replicas.apart():
+    with replicas.local_only():
         result = reduce(value, None, mask)
     if len(result.shape):
         raise ValueError(
@@ -181,7 +181,7 @@ def reduced(value, reduction, label, mask=None):
             f"Received: reduction={reduction!r}, shape {tuple(result.shape)}"
         )
     # The container takes the mean over replicas.
-    return result * replicas.number() if reduction == "sum" else result
+    return result * replicas.num_parts() if reduction == "sum" else result
 
 
 def shares(value, reduction, label):
@@ -200,5 +200,5 @@ def shares(value, reduction, label):
     shape = ops.shape(value)
     sums = ops.sum(ops.reshape(value, (shape[0], -1)), axis=1, keepdims=True)
     if reduction == "sum":
-        return sums * replicas.number()
+        return sums * replicas.num_parts()
     return sums / ops.cast(ops.size(value), sums.dtype)

@@ -62,7 +62,7 @@ class FusedPenalties:
 
     def __init__(self, variables, penalty):
         self._penalty = penalty
-        self._made_of = made_of(variables)
+        self._identity_key = identity_key(variables)
         group_of = penalty.members(
             [LossTerm(v.path, "regularization", None) for v in variables]
         )
@@ -90,7 +90,7 @@ class FusedPenalties:
             variables: The regularized variables as they are now: a layer may be
                 frozen, and a callback change a factor.
         """
-        now, before = made_of(variables), self._made_of
+        now, before = identity_key(variables), self._identity_key
         if len(now) == len(before) and all(map(operator.is_, now, before)):
             return self
         return FusedPenalties(variables, self._penalty)
@@ -112,7 +112,7 @@ class FusedPenalties:
         return fused + variable_terms(self._others)
 
 
-def made_of(variables):
+def identity_key(variables):
     """The objects that decide on the terms; a new one is a change."""
     objects = []
     for variable in variables:

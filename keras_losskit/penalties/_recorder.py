@@ -22,7 +22,7 @@ _active = threading.local()
 
 
 @dataclasses.dataclass(frozen=True)
-class Recorded:
+class RecordedLoss:
     """A loss that a layer added.
 
     Args:
@@ -145,7 +145,7 @@ class Recorder:
         """Take down a loss.
 
         Args:
-            loss: `Recorded`.
+            loss: `RecordedLoss`.
         """
         if _keras.in_symbolic_scope() and self.forward:
             if self._is_building():
@@ -233,7 +233,7 @@ class _WatchedLayer:
             original(loss, *args, **kwargs)
         kind = "activity" if penalizing else "added"
         for value in keras.tree.flatten(loss):
-            self.recorder.report(Recorded(self.layer, kind, value))
+            self.recorder.report(RecordedLoss(self.layer, kind, value))
 
     def penalize(self, output):
         self.penalizing = True

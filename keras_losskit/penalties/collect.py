@@ -8,11 +8,11 @@ from keras_losskit import _keras
 from keras_losskit import _origin
 from keras_losskit import _weights as weights_lib
 from keras_losskit._support.precision import at_least_float32
-from keras_losskit.penalties._recorder import Recorded
+from keras_losskit.penalties._recorder import RecordedLoss
 from keras_losskit.penalties._recorder import reports_activity
 from keras_losskit.terms import LossTerm
-from keras_losskit.terms import numbered
-from keras_losskit.terms import weigh
+from keras_losskit.terms import multiply
+from keras_losskit.terms import unique_names
 
 #: The kinds that a forward pass and the variables of a model produce.
 PENALTY_KINDS = ("regularization", "activity", "added")
@@ -35,7 +35,7 @@ class PenaltyList(list):
     def __init__(self, terms=()):
         self.terms = list(terms)
         super().__init__(
-            weigh(term.value, weights_lib.weight_value(term.weight, 0, 0))
+            multiply(term.value, weights_lib.weight_value(term.weight, 0, 0))
             for term in self.terms
         )
         self._made = tuple(self)
@@ -125,7 +125,7 @@ def layer_terms(model, recorded):
             found += recorded.of_layer(layer)
         else:
             found += held_losses(layer)
-    names = numbered(
+    names = unique_names(
         f"{layer_path(loss.layer)}/{loss.name or loss.kind}" for loss in found
     )
     return [
@@ -147,7 +147,7 @@ def held_losses(layer):
         return layer.held_losses()
     losses = _keras.own_losses(layer)
     if layer.activity_regularizer is None:
-        return [Recorded(layer, "added", value) for value in losses]
+        return [RecordedLoss(layer, "added", value) for value in losses]
     if len(losses) > 1 and not _origin.is_keras_class(type(layer)):
         raise ValueError(
             f"Expected layer '{layer_path(layer)}' either to have an "
@@ -155,7 +155,7 @@ def held_losses(layer):
             f"cannot be told apart. Received: {len(losses)} losses. Use "
             "`keras_losskit.wrap(model)`, which records them as they come."
         )
-    return [Recorded(layer, "activity", value) for value in losses]
+    return [RecordedLoss(layer, "activity", value) for value in losses]
 
 
 def regularized_variables(model):
@@ -169,7 +169,7 @@ def regularized_variables(model):
 
 def variable_terms(variables):
     """Terms for the weight regularizers, in the order of the variables."""
-    names = numbered(variable.path for variable in variables)
+    names = unique_names(variable.path for variable in variables)
     return [
         LossTerm(
             name,

@@ -14,7 +14,7 @@ from keras_losskit._support.paths import path_matches
 from keras_losskit._types import Config
 from keras_losskit._types import Weight
 from keras_losskit.terms import LossTerm
-from keras_losskit.terms import weigh
+from keras_losskit.terms import multiply
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
@@ -95,7 +95,7 @@ class Penalty:
                     len(siblings) if name else len(terms) - len(groups)
                 )
             weighted.append(
-                dataclasses.replace(term, weight=weigh(weight, own))
+                dataclasses.replace(term, weight=multiply(weight, own))
             )
         return weighted
 

@@ -7,7 +7,7 @@ import numpy as np
 from keras_losskit.terms import KINDS
 
 
-class Run:
+class Curves:
     """What is known of training, or of validation.
 
     `values` and `epochs` are `{key: (n,) array}`.
@@ -22,8 +22,8 @@ class Run:
         return self.epochs[key], self.values[key]
 
 
-def separate_runs(history):
-    """`{"": Run, "val_": Run}` of a history in any of its forms.
+def separate_curves(history):
+    """`{"": Curves, "val_": Curves}` of a history in any of its forms.
 
     The `History` of our `fit` and a `TermHistory` know the epochs of each key.
     In others a key with fewer values than the rest is taken for one of every
@@ -38,7 +38,7 @@ def separate_runs(history):
     longest = max((len(columns[key]) for key in columns.keys()), default=0)
     if epochs is None or len(epochs) != longest:
         epochs = range(longest)
-    runs = {"": Run(), "val_": Run()}
+    runs = {"": Curves(), "val_": Curves()}
     for key in columns.keys():
         prefix = "val_" if key.startswith("val_") else ""
         values = list(columns[key])

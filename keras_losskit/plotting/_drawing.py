@@ -26,7 +26,7 @@ def draw_stack(ax, run, keys, among=None):
 
     Args:
         ax: Axes.
-        run: The `Run` to draw.
+        run: The `Curves` to draw.
         keys: Whose contributions.
         among: The keys of all runs, which share their colours; `keys` if None.
     """
@@ -66,7 +66,7 @@ def draw_lines(ax, run, keys, among=None, style="-"):
 
     Args:
         ax: Axes.
-        run: The `Run` to draw.
+        run: The `Curves` to draw.
         keys: The keys.
         among: As for `draw_stack`.
         style: Of the lines.

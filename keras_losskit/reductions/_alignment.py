@@ -140,7 +140,7 @@ def divided(total, count):
     Returns:
         This replica's part of the quotient, a scalar; 0 where nothing counts.
     """
-    if replicas.number() > 1:
+    if replicas.num_parts() > 1:
         count = ops.cast(replicas.total_of(count), total.dtype)
     return replicas.part_of_sum(divide_or_zero(total, count))
 

@@ -8,7 +8,7 @@ from keras import ops
 from keras_losskit import _keras
 from keras_losskit import _origin
 from keras_losskit import _weights as weights_lib
-from keras_losskit.container._output_losses import CompiledLosses
+from keras_losskit.container._output_losses import OutputLosses
 from keras_losskit.container._output_losses import is_composite
 from keras_losskit.container.container import LossesContainer
 from keras_losskit.models.mixin import LossTermsMixin
@@ -164,8 +164,8 @@ def bring_state(copy, original):
 def compiled_losses(container, y, y_pred):
     """The compiled losses of `container`, laid over `y_pred`; or none."""
     if container is None:
-        return CompiledLosses(None, None, None)
-    compiled = CompiledLosses(
+        return OutputLosses(None, None, None)
+    compiled = OutputLosses(
         container.losses, container.loss_weights, container.output_names
     )
     compiled.build(y, y_pred, separator="/")

@@ -21,8 +21,8 @@ from keras_losskit.models._gradient_weights import positions
 from keras_losskit.reports._breakdown import as_tensors
 from keras_losskit.reports._breakdown import probe_of
 from keras_losskit.terms import LossTerms
-from keras_losskit.terms import numbered
-from keras_losskit.weighting._variable_selection import Selection
+from keras_losskit.terms import unique_names
+from keras_losskit.weighting._variable_selection import VariableSelection
 
 #: Kinds that are one row each, whatever the number of their penalties.
 ONE_ROW = ("regularization", "activity")
@@ -190,7 +190,7 @@ def gradient_report(
                 x, y, y_pred, sample_weight, training=False
             )
             rows = rows_of(probe, total)
-        names[:] = numbered(name for name, _ in rows)
+        names[:] = unique_names(name for name, _ in rows)
         return [ops.cast(value, "float32") for _, value in rows], None
 
     each, _, _ = _backend.term_gradients(
@@ -198,14 +198,14 @@ def gradient_report(
     )
 
     def jacobian(selection):
-        """Of the variables that a `Selection` picks; None picks all."""
+        """Of the variables that a `VariableSelection` picks; None picks all."""
         chosen = None
         if selection is not None:
             picked = {id(variable) for variable in selection.pick(variables)}
             chosen = positions(picked, variables)
         return each(len(names), chosen, keep=True)[0]
 
-    matrix = gramian(jacobian(None if wrt is None else Selection(wrt)))
+    matrix = gramian(jacobian(None if wrt is None else VariableSelection(wrt)))
     weights = np.ones(len(names))
     if container.weighs_gradients:
         members = container.weighted_names()
@@ -241,7 +241,8 @@ def found_weights(weighting, jacobian, names, members):
 
     Args:
         weighting: The weighting.
-        jacobian: `Selection or None -> blocks` of the gradients of all terms.
+        jacobian: `VariableSelection or None -> blocks` of the gradients of all
+            terms.
         names: Names of all terms.
         members: Names of the terms that are weighed; one that the batch does
             not have has a gradient of zero, as in training.

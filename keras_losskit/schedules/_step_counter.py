@@ -3,8 +3,9 @@
 import keras
 
 
-@keras.saving.register_keras_serializable("keras_losskit")
-class Clock(keras.layers.Layer):
+# Under its first name, by which files may know it.
+@keras.saving.register_keras_serializable("keras_losskit", name="Clock")
+class StepCounter(keras.layers.Layer):
     """Counts training steps and epochs in variables.
 
     A layer, so that Keras saves and restores it; variables, because a Python

@@ -7,7 +7,7 @@ import keras
 from keras_losskit._support.paths import path_matches
 
 
-class Selection:
+class VariableSelection:
     """The variables that `wrt=` picks from those of a model.
 
     No attribute of a Keras layer for Keras to track: the layers stay the
@@ -61,12 +61,12 @@ class Selection:
         return [variable for variable in variables if id(variable) in picked]
 
     def as_config(self):
-        """A list of what `Selection` takes, without objects."""
+        """A list of what `VariableSelection` takes, without objects."""
         return [shown(part) for part in self.parts]
 
 
 def found_by(part, variables):
-    """The variables that one part of a `Selection` finds."""
+    """The variables that one part of a `VariableSelection` finds."""
     if isinstance(part, str):
         return [v for v in variables if path_matches(part, v.path)]
     if isinstance(part, dict):
@@ -80,7 +80,7 @@ def found_by(part, variables):
 
 
 def shown(part):
-    """A part of a `Selection`, a layer by its path."""
+    """A part of a `VariableSelection`, a layer by its path."""
     if isinstance(part, keras.layers.Layer):
         return {"layer": part.path or part.name}
     return part

@@ -15,7 +15,7 @@ from keras_losskit._types import DType
 from keras_losskit._types import Tensor
 from keras_losskit._types import TensorLike
 from keras_losskit.reductions._alignment import wide
-from keras_losskit.weighting._variable_selection import Selection
+from keras_losskit.weighting._variable_selection import VariableSelection
 from keras_losskit.weighting._variable_selection import checked_names
 from keras_losskit.weighting._variable_selection import named
 
@@ -91,7 +91,7 @@ class Weighting(keras.layers.Layer):
     #: Whether a method over the Gramian is to be given `values=` as well.
     takes_values = False
     #: What a `GradientWeighting` can be given.
-    wrt: Selection | None = None
+    wrt: VariableSelection | None = None
     update_every = 1
     # Why a file that is being loaded could not be.
     _load_failure: str | None = None

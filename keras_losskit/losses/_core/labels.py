@@ -23,7 +23,11 @@ def check_labels(name, labels, classes, ignored=None):
         ValueError: if a label is not in `[0, classes)`.
     """
     labels = ops.convert_to_tensor(labels)
-    if classes is None or not _backend.can_read(labels) or 0 in labels.shape:
+    if (
+        classes is None
+        or not _backend.is_concrete_on_cpu(labels)
+        or 0 in labels.shape
+    ):
         return
     if ignored is not None:
         labels = ops.where(ops.equal(labels, ignored), 0, labels)

@@ -12,7 +12,7 @@ from keras_losskit.losses._core.logits import Logits
 from keras_losskit.losses._core.logits import Probabilities
 
 
-class SumsOverPlaces:
+class OverlapLoss:
     """Mixin of a loss that has no value per place which a mask could leave out.
 
     A place where targets and probabilities are 0 adds nothing to the sums; a

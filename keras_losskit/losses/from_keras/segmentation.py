@@ -12,12 +12,12 @@ from keras_losskit._types import Weight
 from keras_losskit.losses._core.logits import Logits
 from keras_losskit.losses._core.logits import Probabilities
 from keras_losskit.losses._core.loss import LossMixin
-from keras_losskit.losses._core.overlap_masks import SumsOverPlaces
+from keras_losskit.losses._core.overlap_masks import OverlapLoss
 from keras_losskit.losses._core.overlap_masks import keep_batch
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
-class Dice(SumsOverPlaces, LossMixin, KerasLoss[keras.losses.Dice]):
+class Dice(OverlapLoss, LossMixin, KerasLoss[keras.losses.Dice]):
     """Dice loss: one less the overlap of targets and predictions.
 
     `loss = 1 - 2 * sum(y_true * p) / (sum(y_true) + sum(p) + epsilon)`, the
@@ -87,7 +87,7 @@ class Dice(SumsOverPlaces, LossMixin, KerasLoss[keras.losses.Dice]):
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
-class Tversky(SumsOverPlaces, LossMixin, KerasLoss[keras.losses.Tversky]):
+class Tversky(OverlapLoss, LossMixin, KerasLoss[keras.losses.Tversky]):
     """Tversky loss: Dice loss with weights for either kind of error.
 
     `loss = 1 - tp / (tp + alpha * fp + beta * fn + epsilon)`, with `tp =

@@ -14,7 +14,7 @@ from keras_losskit.losses._core.logits import Logits
 from keras_losskit.losses._core.logits import Probabilities
 from keras_losskit.losses._core.logits import predicted
 from keras_losskit.losses._core.loss import ClassLoss
-from keras_losskit.losses._core.overlap_masks import SumsOverPlaces
+from keras_losskit.losses._core.overlap_masks import OverlapLoss
 
 
 def lovasz_softmax(
@@ -82,7 +82,7 @@ def _lovasz(y_true, prediction, per_image):
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
-class LovaszSoftmax(SumsOverPlaces, ClassLoss):
+class LovaszSoftmax(OverlapLoss, ClassLoss):
     """Lovasz-softmax loss: a convex surrogate of one less the Jaccard index.
 
     `loss = reduction(lovasz_softmax(y_true, y_pred))`.

@@ -14,7 +14,7 @@ from keras_losskit.losses._core.logits import Logits
 from keras_losskit.losses._core.logits import Probabilities
 from keras_losskit.losses._core.logits import predicted
 from keras_losskit.losses._core.loss import ClassLoss
-from keras_losskit.losses._core.overlap_masks import SumsOverPlaces
+from keras_losskit.losses._core.overlap_masks import OverlapLoss
 
 _EPSILON = 1e-5
 
@@ -131,7 +131,7 @@ def _class_sums(y_true, prediction):
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
-class GeneralizedDice(SumsOverPlaces, ClassLoss):
+class GeneralizedDice(OverlapLoss, ClassLoss):
     """Dice loss with classes weighted by their inverse squared volume.
 
     `loss = reduction(generalized_dice(y_true, y_pred))`.
@@ -171,7 +171,7 @@ class GeneralizedDice(SumsOverPlaces, ClassLoss):
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
-class FocalTversky(SumsOverPlaces, ClassLoss):
+class FocalTversky(OverlapLoss, ClassLoss):
     """Tversky loss that makes much of the classes that overlap badly.
 
     `loss = reduction(focal_tversky(y_true, y_pred))`.
