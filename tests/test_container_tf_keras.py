@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 from keras import ops
-from models import column
-from models import floats
+from support.models import column
+from support.models import floats
 
 import keras_losskit as losskit
 

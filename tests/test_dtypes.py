@@ -3,9 +3,9 @@
 import keras
 import numpy as np
 import pytest
-from models import column
-from models import ones_dense
-from models import still
+from support.models import column
+from support.models import ones_dense
+from support.models import still
 
 import keras_losskit as losskit
 from keras_losskit import losses

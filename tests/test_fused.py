@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from versions import IS_KERAS_3_14
+from support.versions import IS_KERAS_3_14
 
 import keras_losskit as losskit
 from keras_losskit.penalties._fused import FusedPenalties

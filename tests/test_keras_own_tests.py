@@ -11,7 +11,7 @@ from pathlib import Path
 
 import keras
 import pytest
-from versions import IS_KERAS_3_14
+from support.versions import IS_KERAS_3_14
 
 import keras_losskit as losskit
 

@@ -7,9 +7,9 @@ import keras
 import matplotlib as mpl
 import numpy as np
 import pytest
-from callback_models import compiled_model
-from callback_models import data
-from callback_models import fit
+from support.callback_models import compiled_model
+from support.callback_models import data
+from support.callback_models import fit
 
 import keras_losskit as losskit
 from keras_losskit.callbacks import TermHistory

@@ -6,8 +6,8 @@ from fractions import Fraction
 import keras
 import numpy as np
 import pytest
-from frameworks import variable_gradients
 from keras import ops
+from support.frameworks import variable_gradients
 
 from keras_losskit import _weights
 from keras_losskit import schedules

@@ -5,9 +5,9 @@ import copy
 import keras
 import numpy as np
 import pytest
-from callback_models import compiled_model
-from callback_models import fit
-from models import still
+from support.callback_models import compiled_model
+from support.callback_models import fit
+from support.models import still
 
 import keras_losskit as losskit
 from keras_losskit import schedules

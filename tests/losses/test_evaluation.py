@@ -5,9 +5,9 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from autodiff import value_and_gradient
 from keras import ops
 from keras.src.backend.common.masking import set_keras_mask
+from support.autodiff import value_and_gradient
 
 from keras_losskit import losses
 from keras_losskit.losses._core import evaluation

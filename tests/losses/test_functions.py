@@ -7,8 +7,8 @@ import json
 import keras
 import numpy as np
 import pytest
-from autodiff import value_and_gradient
 from keras import ops
+from support.autodiff import value_and_gradient
 
 from keras_losskit import losses
 from keras_losskit.losses import _catalogue

@@ -6,10 +6,10 @@ import json
 import keras
 import numpy as np
 import pytest
-import reference_losses as reference
-from autodiff import compiled
-from autodiff import value_and_gradient
 from keras import ops
+from support import reference_losses as reference
+from support.autodiff import compiled
+from support.autodiff import value_and_gradient
 
 from keras_losskit import losses
 from keras_losskit.losses import _catalogue

@@ -6,7 +6,7 @@ import unittest
 
 import keras
 import pytest
-from versions import IS_KERAS_3_14
+from support.versions import IS_KERAS_3_14
 
 from keras_losskit import losses
 from keras_losskit.losses import _catalogue

@@ -3,11 +3,11 @@
 import keras
 import numpy as np
 import pytest
-from autodiff import value_and_gradient
 from hypothesis import given
 from hypothesis import strategies as st
 from keras import ops
 from keras.src.backend.common.masking import set_keras_mask
+from support.autodiff import value_and_gradient
 
 from keras_losskit import reductions
 

@@ -5,11 +5,11 @@ import json
 import keras
 import numpy as np
 import pytest
-from autodiff import compiled
-from autodiff import value_and_gradient
 from hypothesis import given
 from hypothesis import strategies as st
 from keras import ops
+from support.autodiff import compiled
+from support.autodiff import value_and_gradient
 
 from keras_losskit import losses
 from keras_losskit import reductions

@@ -2,9 +2,9 @@
 
 import keras
 import numpy as np
-from models import ones_dense
 
 import keras_losskit as losskit
+from support.models import ones_dense
 
 #: Everything that the model logs, in training or validation.
 KEYS = {
