@@ -9,38 +9,38 @@ from keras_losskit import losses
 from keras_losskit import reductions
 from keras_losskit import schedules
 from keras_losskit import weighting
+from keras_losskit._support.replicas import data_parallel
 from keras_losskit.container import LossesContainer
 from keras_losskit.models import LossTermsMixin
 from keras_losskit.models import Model
 from keras_losskit.models import Sequential
+from keras_losskit.models import unwrap
+from keras_losskit.models import wrap
 from keras_losskit.penalties import Penalty
 from keras_losskit.penalties import collect_losses
-from keras_losskit.replicas import data_parallel
 from keras_losskit.terms import LossTerm
 from keras_losskit.terms import LossTerms
-from keras_losskit.wrapping import unwrap
-from keras_losskit.wrapping import wrap
 
 if typing.TYPE_CHECKING:
     from keras_losskit import callbacks
     from keras_losskit import testing
-    from keras_losskit.gradients import TermGradients
-    from keras_losskit.gradients import gradient_report
     from keras_losskit.plotting import plot_gradient_conflicts
     from keras_losskit.plotting import plot_terms
     from keras_losskit.plotting import plot_weights
-    from keras_losskit.reporting import summary
+    from keras_losskit.reports import TermGradients
+    from keras_losskit.reports import gradient_report
+    from keras_losskit.reports import summary
 else:
     # What only looks at a loss is imported when it is first asked for. A file
     # with a model needs none of it: all that may stand in one is registered
     # with Keras by the imports above.
     _LATER = {
-        "TermGradients": "gradients",
-        "gradient_report": "gradients",
+        "TermGradients": "reports",
+        "gradient_report": "reports",
         "plot_gradient_conflicts": "plotting",
         "plot_terms": "plotting",
         "plot_weights": "plotting",
-        "summary": "reporting",
+        "summary": "reports",
     }
 
     def __getattr__(name):

@@ -13,7 +13,7 @@ import sys
 
 import keras
 
-from keras_losskit.origin import overrides
+from keras_losskit._origin import overrides
 
 #: The versions of Keras that every name here was tried with.
 SUPPORTED = "Keras 3.14, 3.15 or the pre-release of 3.16 of October 2026"
@@ -138,7 +138,7 @@ def unpickle_model(buffer):
     return keras.Model._unpickle_model(buffer)
 
 
-class TrainerSeams:
+class TrainerHooks:
     """Private methods of Keras' trainer that hand over to public ones here.
 
     `Trainer._compute_loss` and `_flatten_metrics_in_order`; on JAX
@@ -451,7 +451,7 @@ class Saveable(KerasSaveable):
         return "Loss"
 
 
-class LayerSeams:
+class LayerHooks:
     """Private steps of `Layer.__call__` and `build` that call public ones here.
 
     `Layer._maybe_build` and `_post_build`.

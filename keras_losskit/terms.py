@@ -12,7 +12,7 @@ from keras import ops
 
 from keras_losskit import _backend
 from keras_losskit import _keras
-from keras_losskit.typing import Tensor
+from keras_losskit._types import Tensor
 
 #: Where a term comes from, in the order in which the kinds are logged.
 KINDS = ("compiled", "regularization", "activity", "added", "weighting")
@@ -65,7 +65,7 @@ class LossTerm:
     @property
     def contribution(self) -> Tensor:
         """What the term adds to the total: `weight * value`."""
-        return weigh(self.value, self.weight)
+        return multiply(self.value, self.weight)
 
 
 # A mapping in all but its bases: of a `Mapping`, TensorFlow would make plain
@@ -204,11 +204,11 @@ _backend.register_pytree(LossTerms)
 _keras.register_tree_node_class(LossTerms)
 
 
-def weigh(value, weight):
+def multiply(value, weight):
     """`weight * value`, without an operation where the weight is 1."""
     if isinstance(weight, float) and weight == 1.0:
         return value
-    value, weight = _backend.in_one_dtype(value, weight)
+    value, weight = _backend.promote(value, weight)
     return value * weight
 
 
@@ -219,7 +219,7 @@ def add_up(values):
         return ops.zeros(())
     total = values[0]
     for value in values[1:]:
-        total, value = _backend.in_one_dtype(total, value)
+        total, value = _backend.promote(total, value)
         total = total + value
     return total
 
@@ -234,7 +234,7 @@ def duplicates(names):
     return repeated
 
 
-def numbered(names):
+def unique_names(names):
     """Names made unique: the second `a` becomes `a_2`."""
     taken, result = set(), []
     for name in names:
@@ -249,7 +249,7 @@ def numbered(names):
 
 def with_unique_names(terms):
     """Terms whose names were made unique by a number where they clash."""
-    names = numbered(term.name for term in terms)
+    names = unique_names(term.name for term in terms)
     return [
         term if term.name == name else dataclasses.replace(term, name=name)
         for term, name in zip(terms, names, strict=True)

@@ -4,7 +4,7 @@ import time
 import hypothesis
 import keras
 import pytest
-from results import record
+from support.results import record
 
 hypothesis.settings.register_profile(
     "ci",

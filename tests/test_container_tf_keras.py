@@ -13,8 +13,8 @@ import pytest
 from hypothesis import strategies as st
 from keras import ops
 from keras.src.backend.common.masking import set_keras_mask
-from models import column
-from models import floats
+from support.models import column
+from support.models import floats
 
 import keras_losskit as losskit
 

@@ -30,5 +30,5 @@ def test_docstring_examples(name, tmp_path, monkeypatch):
 
 
 def test_docstring_examples_are_found():
-    module = importlib.import_module("keras_losskit.penalties")
+    module = importlib.import_module("keras_losskit.penalties.penalty")
     assert doctest.testmod(module).attempted > 0

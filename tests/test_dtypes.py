@@ -3,15 +3,15 @@
 import keras
 import numpy as np
 import pytest
-from models import column
-from models import ones_dense
-from models import still
+from support.models import column
+from support.models import ones_dense
+from support.models import still
 
 import keras_losskit as losskit
 from keras_losskit import losses
 from keras_losskit import schedules
 from keras_losskit import weighting
-from keras_losskit.weighting.base import RandomWeighting
+from keras_losskit.weighting.weighting import RandomWeighting
 
 X = np.ones((4, 2), "float32")
 Y = column(0, 0, 0, 0)
@@ -58,7 +58,7 @@ CONTAINERS = {
     "product": (
         lambda loss: {
             "losses": losses.WeightedSum([loss], weights=[half_variable()]),
-            "loss_weights": losskit.weights.multiply_weights(
+            "loss_weights": losskit._weights.multiply_weights(
                 half_variable("float32"), half()
             ),
         },

@@ -8,12 +8,12 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from models import Listed
-from models import column
-from models import fit_logs
-from models import ones_dense
-from models import passing
-from models import still
+from support.models import Listed
+from support.models import column
+from support.models import fit_logs
+from support.models import ones_dense
+from support.models import passing
+from support.models import still
 
 import keras_losskit as losskit
 

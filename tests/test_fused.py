@@ -3,12 +3,12 @@
 import keras
 import numpy as np
 import pytest
-from versions import IS_KERAS_3_14
+from support.versions import IS_KERAS_3_14
 
 import keras_losskit as losskit
-from keras_losskit.fused import FusedPenalties
-from keras_losskit.penalties import regularized_variables
-from keras_losskit.penalties import variable_terms
+from keras_losskit.penalties._fused import FusedPenalties
+from keras_losskit.penalties.collect import regularized_variables
+from keras_losskit.penalties.collect import variable_terms
 
 
 class Quartic(keras.regularizers.Regularizer):

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 from keras import ops
-from models import out_names
-from models import packed
-from processes import fresh_processes
-from results import record
+from support.models import out_names
+from support.models import packed
+from support.processes import fresh_processes
+from support.results import record
 
 import keras_losskit as losskit
 from keras_losskit import losses as losses_lib

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 from keras import ops
-from models import fit_logs
-from models import ones_dense
-from models import out_names
-from models import packed
-from models import still
+from support.models import fit_logs
+from support.models import ones_dense
+from support.models import out_names
+from support.models import packed
+from support.models import still
 
 import keras_losskit as losskit
 

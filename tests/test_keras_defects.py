@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 from keras import ops
 from keras.src.backend.common.masking import set_keras_mask
-from models import MODES
-from models import Listed
-from models import batch_logs
-from models import column
-from models import each_mode
-from models import fit_logs
-from models import floats
-from models import ones_dense
-from models import passing
-from models import still
+from support.models import MODES
+from support.models import Listed
+from support.models import batch_logs
+from support.models import column
+from support.models import each_mode
+from support.models import fit_logs
+from support.models import floats
+from support.models import ones_dense
+from support.models import passing
+from support.models import still
 
 import keras_losskit as losskit
 

@@ -10,10 +10,10 @@ import types
 
 import keras
 import pytest
-from keras_files import BACKEND
-from keras_files import SOURCE
-from keras_files import loaded
-from keras_files import skip_without_tests
+from support.keras_files import BACKEND
+from support.keras_files import SOURCE
+from support.keras_files import loaded
+from support.keras_files import skip_without_tests
 
 import keras_losskit as losskit
 

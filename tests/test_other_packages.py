@@ -1,18 +1,18 @@
 """Models of other Keras packages, LoRA and exported models.
 
 keras-tuner is in `callbacks/test_beside_others.py`, `keras.applications` in
-`layers/test_penalty_groups.py`.
+`penalties/test_penalty_groups.py`.
 """
 
 import keras
 import numpy as np
 import pytest
-from callback_models import compiled_model
-from callback_models import data
-from models import fit_logs
-from models import numpy_l2
-from models import still
-from versions import IS_KERAS_3_14
+from support.callback_models import compiled_model
+from support.callback_models import data
+from support.models import fit_logs
+from support.models import numpy_l2
+from support.models import still
+from support.versions import IS_KERAS_3_14
 
 import keras_losskit as losskit
 

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from models import ones_dense
+from support.models import ones_dense
 
 import keras_losskit as losskit
 

@@ -3,12 +3,12 @@
 import keras
 import numpy as np
 import pytest
-from frameworks import variable_gradients
 from keras import ops
-from models import floats
-from models import ones_dense
-from models import passing
-from models import still
+from support.frameworks import variable_gradients
+from support.models import floats
+from support.models import ones_dense
+from support.models import passing
+from support.models import still
 
 import keras_losskit as losskit
 

@@ -1,11 +1,11 @@
 """`model.losses` is a list to everybody else and knows its terms to us."""
 
 import keras
-from frameworks import jitted
 from keras import ops
-from models import column
-from models import floats
-from models import ones_dense
+from support.frameworks import jitted
+from support.models import column
+from support.models import floats
+from support.models import ones_dense
 
 import keras_losskit as losskit
 

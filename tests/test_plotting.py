@@ -7,13 +7,13 @@ import keras
 import matplotlib as mpl
 import numpy as np
 import pytest
-from callback_models import compiled_model
-from callback_models import data
-from callback_models import fit
+from support.callback_models import compiled_model
+from support.callback_models import data
+from support.callback_models import fit
 
 import keras_losskit as losskit
 from keras_losskit.callbacks import TermHistory
-from keras_losskit.plotting import drawing
+from keras_losskit.plotting import _drawing
 
 mpl.use("Agg")
 
@@ -312,7 +312,7 @@ def test_all_of_it_is_inside_800_pixels(trained):
         assert figure.canvas.get_width_height()[0] == 800
         box = figure.get_tightbbox()
         assert 0 <= box.x0
-        assert box.x1 <= drawing.WIDTH
+        assert box.x1 <= _drawing.WIDTH
         assert 0 <= box.y0
         # text of 8 points at least
         for ax in figure.axes:
@@ -336,7 +336,7 @@ def contrast(one, other):
 
 
 def test_series_differ_in_colour_or_else_in_marker_and_hatch():
-    count = 2 * len(drawing.COLOURS)
+    count = 2 * len(_drawing.COLOURS)
     history = {f"{i}_loss": [1.0, 2.0] for i in range(count)}
     history |= {f"{i}_contribution": [1.0, 2.0] for i in range(count)}
     history["loss"] = [count, 2 * count]
@@ -349,7 +349,7 @@ def test_series_differ_in_colour_or_else_in_marker_and_hatch():
     stack = axes["Contributions to the loss"].collections
     assert len({(*a.get_facecolor()[0], a.get_hatch()) for a in stack}) == count
     # the first ones stand out from white
-    assert all(contrast(c, "white") > 2 for c in drawing.COLOURS[:5])
+    assert all(contrast(c, "white") > 2 for c in _drawing.COLOURS[:5])
 
 
 def test_shows_nothing(monkeypatch):

@@ -1,6 +1,7 @@
 """What the project promises of itself, whatever the package computes."""
 
 import ast
+import importlib
 import importlib.util
 import os
 import re
@@ -140,7 +141,7 @@ def registered():
 def loaded(package):
     return f"keras_losskit.{package}" in sys.modules
 
-later = ("callbacks", "gradients", "plotting", "reporting", "testing")
+later = ("callbacks", "plotting", "reports", "testing")
 print([package for package in later if loaded(package)])
 print(set(keras_losskit.__all__) - set(dir(keras_losskit)))
 before = registered()
@@ -232,6 +233,47 @@ def test_private_name_scan_sees(source):
 def test_private_name_scan_leaves_a_class_its_own_attributes():
     source = "class M:\n    def f(self):\n        return self._losses"
     assert not private_names_used(source)
+
+
+def module_of(path):
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return importlib.import_module(".".join(parts).removesuffix(".__init__"))
+
+
+def names_defined(source):
+    """Names that `source` defines at its top level, imports left out."""
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            yield node.name
+        elif isinstance(node, ast.Assign):
+            yield from map(ast.unparse, node.targets)
+
+
+def defines_what_is_public(path):
+    """Whether a room around the module exports a name that it defines."""
+    module = module_of(path)
+    if path.name == "__init__.py":
+        return bool(module.__all__)
+    for folder in path.relative_to(PACKAGE).parents:
+        room = module_of(PACKAGE / folder / "__init__.py")
+        exported = set(getattr(room, "__all__", ()))
+        for name in exported.intersection(names_defined(path.read_text())):
+            if getattr(room, name) is getattr(module, name):
+                return True
+    return False
+
+
+def test_a_module_that_defines_nothing_public_begins_with_an_underscore():
+    named_public = [
+        path
+        for path in SOURCES
+        if not any(
+            part.startswith("_") and part != "__init__.py"
+            for part in path.relative_to(PACKAGE).parts
+        )
+    ]
+    assert len(named_public) > 70
+    assert not [p for p in named_public if not defines_what_is_public(p)]
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.name)

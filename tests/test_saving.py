@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 from keras import ops
-from models import fit_logs
+from support.models import fit_logs
 
 import keras_losskit as losskit
 

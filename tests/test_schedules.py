@@ -3,8 +3,8 @@ import math
 import keras
 import numpy as np
 import pytest
-from frameworks import jitted
 from keras import ops
+from support.frameworks import jitted
 
 from keras_losskit import schedules
 

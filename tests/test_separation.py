@@ -7,16 +7,16 @@ same layers, whose kernels are ones, so that NumPy tells what each term is.
 import keras
 import numpy as np
 import pytest
-from frameworks import variable_gradients
 from keras import ops
-from models import MODES
-from models import each_mode
-from models import fit_logs
-from models import floats
-from models import numpy_l2
-from models import ones_dense
-from models import still
-from versions import IS_KERAS_3_14
+from support.frameworks import variable_gradients
+from support.models import MODES
+from support.models import each_mode
+from support.models import fit_logs
+from support.models import floats
+from support.models import numpy_l2
+from support.models import ones_dense
+from support.models import still
+from support.versions import IS_KERAS_3_14
 
 import keras_losskit as losskit
 

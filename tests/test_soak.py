@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from keras import layers
 from keras import ops
-from processes import fresh_processes
-from results import record
+from support.processes import fresh_processes
+from support.results import record
 
 import keras_losskit as losskit
 

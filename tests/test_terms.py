@@ -2,8 +2,8 @@
 
 import keras
 import pytest
-from frameworks import jitted
 from keras import ops
+from support.frameworks import jitted
 
 from keras_losskit import LossesContainer
 from keras_losskit import LossTerm

@@ -6,17 +6,17 @@ from fractions import Fraction
 import keras
 import numpy as np
 import pytest
-from frameworks import variable_gradients
 from keras import ops
+from support.frameworks import variable_gradients
 
+from keras_losskit import _weights
 from keras_losskit import schedules
-from keras_losskit import weights
-from keras_losskit.weights import check_weight
-from keras_losskit.weights import deserialize_weight
-from keras_losskit.weights import multiply_weights
-from keras_losskit.weights import serialize_weight
-from keras_losskit.weights import weight_value
-from keras_losskit.weights import weight_variables
+from keras_losskit._weights import check_weight
+from keras_losskit._weights import deserialize_weight
+from keras_losskit._weights import multiply_weights
+from keras_losskit._weights import serialize_weight
+from keras_losskit._weights import weight_value
+from keras_losskit._weights import weight_variables
 
 
 @pytest.mark.parametrize(
@@ -149,10 +149,10 @@ def test_a_schedule_is_known_by_its_attribute():
 
 
 def test_only_numbers_do_not_move():
-    assert not weights.moves(0.5)
-    assert weights.moves(keras.Variable(0.5))
-    assert weights.moves(schedules.Linear(0.0, 1.0, steps=3))
-    assert weights.moves(multiply_weights(0.5, keras.Variable(0.5)))
+    assert not _weights.moves(0.5)
+    assert _weights.moves(keras.Variable(0.5))
+    assert _weights.moves(schedules.Linear(0.0, 1.0, steps=3))
+    assert _weights.moves(multiply_weights(0.5, keras.Variable(0.5)))
 
 
 def test_product_of_numbers_is_a_number():
@@ -236,7 +236,7 @@ def test_config_gives_back_the_same_weight(make):
     weight = make()
     config = json.loads(json.dumps(serialize_weight(weight)))
     again = deserialize_weight(config)
-    assert weights.weight_repr(again) == weights.weight_repr(weight)
+    assert _weights.weight_repr(again) == _weights.weight_repr(weight)
     for step, epoch in [(0, 0), (1, 2), (9, 9)]:
         assert float(weight_value(again, step, epoch)) == float(
             weight_value(weight, step, epoch)

@@ -20,18 +20,18 @@ if _NAME not in _FRAMEWORKS:
 _module = importlib.import_module(f"{__name__}.{_NAME}")
 
 apply_gradients = _module.apply_gradients
-can_read = _module.can_read
+is_concrete_on_cpu = _module.is_concrete_on_cpu
 compiled = _module.compiled
 data_parallel = _module.data_parallel
 FUSES_PENALTIES = _module.FUSES_PENALTIES
-in_one_dtype = _module.in_one_dtype
+promote = _module.promote
 input_gradients = _module.input_gradients
 is_tracer = _module.is_tracer
 num_processes = _module.num_processes
 num_replicas = _module.num_replicas
 random_state_kept = _module.random_state_kept
 register_pytree = _module.register_pytree
-stacked = _module.stacked
+stack_scalars = _module.stack_scalars
 sum_of_powers = _module.sum_of_powers
 sum_over_replicas = _module.sum_over_replicas
 term_gradients = _module.term_gradients

@@ -37,7 +37,7 @@ def is_tracer(tensor):
     return isinstance(tensor, jax.core.Tracer)
 
 
-def stacked(scalars):
+def stack_scalars(scalars):
     """A vector of float32 scalars, some of which may be Python floats.
 
     On JAX one kernel: of a concatenation XLA makes one for each operand, which
@@ -56,12 +56,12 @@ def stacked(scalars):
     )
 
 
-def in_one_dtype(first, second):
+def promote(first, second):
     """Two scalars, numbers among them, that may be added or multiplied."""
     return first, second
 
 
-def can_read(tensor):
+def is_concrete_on_cpu(tensor):
     """Whether the values are known now and near: eager, and on the CPU."""
     return not isinstance(tensor, jax.core.Tracer) and all(
         device.platform == "cpu"

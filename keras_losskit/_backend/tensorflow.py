@@ -41,12 +41,12 @@ def is_tracer(tensor):
     return False
 
 
-def stacked(scalars):
+def stack_scalars(scalars):
     """See `_backend.jax`."""
     return tf.stack(scalars)
 
 
-def in_one_dtype(first, second):
+def promote(first, second):
     """See `_backend.jax`: TensorFlow itself promotes no dtype."""
     dtypes = {
         keras.backend.standardize_dtype(x.dtype)
@@ -59,7 +59,7 @@ def in_one_dtype(first, second):
     return tf.cast(first, dtype), tf.cast(second, dtype)
 
 
-def can_read(tensor):
+def is_concrete_on_cpu(tensor):
     """See `_backend.jax`."""
     # A variable can always be asked, and in a graph raises.
     near = hasattr(tensor, "numpy") and "CPU" in tensor.device

@@ -65,7 +65,7 @@ def is_tracer(tensor):
     return False
 
 
-def stacked(scalars):
+def stack_scalars(scalars):
     """See `_backend.jax`."""
     tensors = (s for s in scalars if not isinstance(s, float))
     device = next((tensor.device for tensor in tensors), None)
@@ -79,12 +79,12 @@ def stacked(scalars):
     )
 
 
-def in_one_dtype(first, second):
+def promote(first, second):
     """See `_backend.jax`."""
     return first, second
 
 
-def can_read(tensor):
+def is_concrete_on_cpu(tensor):
     """See `_backend.jax`. `torch.func` wraps what it transforms."""
     return (
         tensor.device.type == "cpu"

@@ -5,12 +5,12 @@ mode="min")`, `ModelCheckpoint`, `CSVLogger` and `BackupAndRestore` read the
 same logs.
 """
 
-from keras_losskit.callbacks.gradients import GradientReport
-from keras_losskit.callbacks.gradients import RecordedReport
-from keras_losskit.callbacks.history import TermHistory
+from keras_losskit.callbacks.gradient_report import GradientReport
+from keras_losskit.callbacks.gradient_report import RecordedReport
 from keras_losskit.callbacks.non_finite import TerminateOnNonFiniteTerm
+from keras_losskit.callbacks.set_loss_weight import SetLossWeight
 from keras_losskit.callbacks.tensorboard import TermTensorBoard
-from keras_losskit.callbacks.weights import SetLossWeight
+from keras_losskit.callbacks.term_history import TermHistory
 
 __all__ = [
     "GradientReport",

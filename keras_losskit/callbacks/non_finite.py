@@ -6,10 +6,10 @@ from typing import Any
 
 import keras
 
-from keras_losskit.callbacks.base import checked_container
-from keras_losskit.callbacks.base import scalars
-from keras_losskit.typing import Config
-from keras_losskit.typing import Logs
+from keras_losskit._types import Config
+from keras_losskit._types import Logs
+from keras_losskit.callbacks._batch_means import checked_container
+from keras_losskit.callbacks._batch_means import scalars
 
 
 @keras.saving.register_keras_serializable("keras_losskit")

@@ -10,13 +10,13 @@ from typing import Self
 
 import keras
 
-from keras_losskit._checks import checked_count
-from keras_losskit.callbacks.base import BatchMeans
-from keras_losskit.callbacks.base import checked_container
-from keras_losskit.callbacks.base import scalars
-from keras_losskit.callbacks.base import steps_taken
-from keras_losskit.typing import Config
-from keras_losskit.typing import Logs
+from keras_losskit._support.checks import checked_count
+from keras_losskit._types import Config
+from keras_losskit._types import Logs
+from keras_losskit.callbacks._batch_means import BatchMeans
+from keras_losskit.callbacks._batch_means import checked_container
+from keras_losskit.callbacks._batch_means import scalars
+from keras_losskit.callbacks._batch_means import steps_taken
 
 #: Subfolders, as Keras' own callback names them: TensorBoard calls them runs.
 TRAIN, VALIDATION = "train", "validation"

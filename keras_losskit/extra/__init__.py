@@ -2,14 +2,14 @@
 
 from keras_losskit.extra.adversarial import FGSM
 from keras_losskit.extra.adversarial import PGD
-from keras_losskit.extra.base import ExtraTerm
 from keras_losskit.extra.context import Context
-from keras_losskit.extra.layer import FromLayer
-from keras_losskit.extra.teacher import FromTeacher
-from keras_losskit.extra.weights import FromWeights
-from keras_losskit.extra.weights import group_lasso
-from keras_losskit.extra.weights import orthogonality
-from keras_losskit.extra.weights import spectral_norm
+from keras_losskit.extra.extra_term import ExtraTerm
+from keras_losskit.extra.from_layer import FromLayer
+from keras_losskit.extra.from_teacher import FromTeacher
+from keras_losskit.extra.from_weights import FromWeights
+from keras_losskit.extra.from_weights import group_lasso
+from keras_losskit.extra.from_weights import orthogonality
+from keras_losskit.extra.from_weights import spectral_norm
 
 __all__ = [
     "Context",

@@ -9,13 +9,13 @@ import keras
 from keras import ops
 
 from keras_losskit import _backend
-from keras_losskit.extra.base import ExtraTerm
-from keras_losskit.extra.base import registered
+from keras_losskit._types import Config
+from keras_losskit._types import Structure
+from keras_losskit._types import Tensor
+from keras_losskit._types import Weight
 from keras_losskit.extra.context import Context
-from keras_losskit.typing import Config
-from keras_losskit.typing import Structure
-from keras_losskit.typing import Tensor
-from keras_losskit.typing import Weight
+from keras_losskit.extra.extra_term import ExtraTerm
+from keras_losskit.extra.extra_term import registered
 
 
 class Adversarial(ExtraTerm):

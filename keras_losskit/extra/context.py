@@ -6,10 +6,10 @@ from typing import Any
 
 import keras
 
-from keras_losskit.structures import Outputs
-from keras_losskit.structures import spread_data
-from keras_losskit.typing import Structure
-from keras_losskit.typing import Tensor
+from keras_losskit._support.output_structure import Outputs
+from keras_losskit._support.output_structure import spread_data
+from keras_losskit._types import Structure
+from keras_losskit._types import Tensor
 
 
 @dataclasses.dataclass(frozen=True)

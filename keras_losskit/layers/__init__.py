@@ -6,6 +6,10 @@ other name is that of `keras.layers`.
 
 import keras
 
+from keras_losskit.layers.add_loss import ActivityRegularization
+from keras_losskit.layers.add_loss import AddLoss
+from keras_losskit.layers.add_loss import Layer
+from keras_losskit.layers.add_loss import Wrapper
 from keras_losskit.layers.attention import GroupedQueryAttention
 from keras_losskit.layers.attention import GroupQueryAttention
 from keras_losskit.layers.attention import MultiHeadAttention
@@ -45,10 +49,6 @@ from keras_losskit.layers.recurrent import GRUCell
 from keras_losskit.layers.recurrent import LSTMCell
 from keras_losskit.layers.recurrent import SimpleRNN
 from keras_losskit.layers.recurrent import SimpleRNNCell
-from keras_losskit.layers.terms import ActivityRegularization
-from keras_losskit.layers.terms import AddLoss
-from keras_losskit.layers.terms import Layer
-from keras_losskit.layers.terms import Wrapper
 
 __all__ = [
     "ActivityRegularization",

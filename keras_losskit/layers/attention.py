@@ -3,8 +3,8 @@
 import keras
 
 from keras_losskit import _keras
-from keras_losskit.layers.base import LossLayer
-from keras_losskit.layers.base import registered
+from keras_losskit.layers._loss_layer import LossLayer
+from keras_losskit.layers._loss_layer import registered
 from keras_losskit.layers.core import EinsumDense
 
 

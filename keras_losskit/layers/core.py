@@ -2,8 +2,8 @@
 
 import keras
 
-from keras_losskit.layers.base import LossLayer
-from keras_losskit.layers.base import registered
+from keras_losskit.layers._loss_layer import LossLayer
+from keras_losskit.layers._loss_layer import registered
 
 
 @registered

@@ -2,9 +2,9 @@
 
 import keras
 
-from keras_losskit.layers.base import LossLayer
-from keras_losskit.layers.base import registered
-from keras_losskit.layers.carrying import CarriesCellLosses
+from keras_losskit.layers._loss_layer import LossLayer
+from keras_losskit.layers._loss_layer import registered
+from keras_losskit.layers._rnn_losses import CarriesCellLosses
 
 
 @registered

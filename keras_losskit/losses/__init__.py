@@ -27,68 +27,66 @@ from keras.losses import sparse_categorical_crossentropy
 from keras.losses import squared_hinge
 from keras.losses import tversky
 
-from keras_losskit.losses.base import Loss
-from keras_losskit.losses.categorical import CategoricalCrossentropy
-from keras_losskit.losses.categorical import CategoricalFocalCrossentropy
-from keras_losskit.losses.classification import AsymmetricLoss
-from keras_losskit.losses.classification import Poly1
-from keras_losskit.losses.classification import asymmetric_loss
-from keras_losskit.losses.classification import poly1
-from keras_losskit.losses.components import Components
-from keras_losskit.losses.composition import Part
-from keras_losskit.losses.composition import WeightedSum
-from keras_losskit.losses.deep_supervision import DeepSupervision
-from keras_losskit.losses.divergence import Distillation
-from keras_losskit.losses.divergence import distillation
-from keras_losskit.losses.evaluation import evaluate
-from keras_losskit.losses.function import FunctionLoss
-from keras_losskit.losses.gaussian import GaussianNLL
-from keras_losskit.losses.gaussian import KLToStandardNormal
-from keras_losskit.losses.gaussian import gaussian_nll
-from keras_losskit.losses.gaussian import kl_to_standard_normal
-from keras_losskit.losses.lovasz import LovaszSoftmax
-from keras_losskit.losses.lovasz import lovasz_softmax
-from keras_losskit.losses.margin import CategoricalHinge
-from keras_losskit.losses.margin import Hinge
-from keras_losskit.losses.margin import SquaredHinge
-from keras_losskit.losses.masked import Masked
-from keras_losskit.losses.naming import has_default_name
-from keras_losskit.losses.overlap import FocalTversky
-from keras_losskit.losses.overlap import GeneralizedDice
-from keras_losskit.losses.overlap import focal_tversky
-from keras_losskit.losses.overlap import generalized_dice
-from keras_losskit.losses.probabilistic import BinaryCrossentropy
-from keras_losskit.losses.probabilistic import BinaryFocalCrossentropy
-from keras_losskit.losses.probabilistic import (
-    CategoricalGeneralizedCrossEntropy,
-)
-from keras_losskit.losses.probabilistic import KLDivergence
-from keras_losskit.losses.probabilistic import Poisson
-from keras_losskit.losses.regression import Huber
-from keras_losskit.losses.regression import LogCosh
-from keras_losskit.losses.regression import MeanAbsoluteError
-from keras_losskit.losses.regression import MeanAbsolutePercentageError
-from keras_losskit.losses.regression import MeanSquaredError
-from keras_losskit.losses.regression import MeanSquaredLogarithmicError
-from keras_losskit.losses.resolution import deserialize
-from keras_losskit.losses.resolution import get
-from keras_losskit.losses.resolution import serialize
-from keras_losskit.losses.robust import Charbonnier
-from keras_losskit.losses.robust import Pinball
-from keras_losskit.losses.robust import charbonnier
-from keras_losskit.losses.robust import pinball
-from keras_losskit.losses.segmentation import Dice
-from keras_losskit.losses.segmentation import Tversky
-from keras_losskit.losses.sequence import CTC
-from keras_losskit.losses.similarity import Circle
-from keras_losskit.losses.similarity import CosineSimilarity
-from keras_losskit.losses.sparse import SparseCategoricalCrossentropy
-from keras_losskit.losses.sparse import SparseCategoricalFocalCrossentropy
+from keras_losskit.losses._core.composition import Part
+from keras_losskit.losses._core.composition import WeightedSum
+from keras_losskit.losses._core.evaluation import evaluate
+from keras_losskit.losses._core.function import FunctionLoss
+from keras_losskit.losses._core.loss import Loss
+from keras_losskit.losses._core.names import has_default_name
+from keras_losskit.losses.from_keras import CTC
+from keras_losskit.losses.from_keras import BinaryCrossentropy
+from keras_losskit.losses.from_keras import BinaryFocalCrossentropy
+from keras_losskit.losses.from_keras import CategoricalCrossentropy
+from keras_losskit.losses.from_keras import CategoricalFocalCrossentropy
+from keras_losskit.losses.from_keras import CategoricalGeneralizedCrossEntropy
+from keras_losskit.losses.from_keras import CategoricalHinge
+from keras_losskit.losses.from_keras import Circle
+from keras_losskit.losses.from_keras import CosineSimilarity
+from keras_losskit.losses.from_keras import Dice
+from keras_losskit.losses.from_keras import Hinge
+from keras_losskit.losses.from_keras import Huber
+from keras_losskit.losses.from_keras import KLDivergence
+from keras_losskit.losses.from_keras import LogCosh
+from keras_losskit.losses.from_keras import MeanAbsoluteError
+from keras_losskit.losses.from_keras import MeanAbsolutePercentageError
+from keras_losskit.losses.from_keras import MeanSquaredError
+from keras_losskit.losses.from_keras import MeanSquaredLogarithmicError
+from keras_losskit.losses.from_keras import Poisson
+from keras_losskit.losses.from_keras import SparseCategoricalCrossentropy
+from keras_losskit.losses.from_keras import SparseCategoricalFocalCrossentropy
+from keras_losskit.losses.from_keras import SquaredHinge
+from keras_losskit.losses.from_keras import Tversky
+from keras_losskit.losses.further import AsymmetricLoss
+from keras_losskit.losses.further import Charbonnier
+from keras_losskit.losses.further import Distillation
+from keras_losskit.losses.further import FocalTversky
+from keras_losskit.losses.further import GaussianNLL
+from keras_losskit.losses.further import GeneralizedDice
+from keras_losskit.losses.further import KLToStandardNormal
+from keras_losskit.losses.further import LovaszSoftmax
+from keras_losskit.losses.further import Pinball
+from keras_losskit.losses.further import Poly1
+from keras_losskit.losses.further import asymmetric_loss
+from keras_losskit.losses.further import charbonnier
+from keras_losskit.losses.further import distillation
+from keras_losskit.losses.further import focal_tversky
+from keras_losskit.losses.further import gaussian_nll
+from keras_losskit.losses.further import generalized_dice
+from keras_losskit.losses.further import kl_to_standard_normal
+from keras_losskit.losses.further import lovasz_softmax
+from keras_losskit.losses.further import pinball
+from keras_losskit.losses.further import poly1
+from keras_losskit.losses.identifiers import deserialize
+from keras_losskit.losses.identifiers import get
+from keras_losskit.losses.identifiers import serialize
+from keras_losskit.losses.wrappers import Components
+from keras_losskit.losses.wrappers import DeepSupervision
+from keras_losskit.losses.wrappers import Masked
 
 try:
     from keras.losses import sparse_categorical_focal_crossentropy
 except ImportError:  # before Keras 3.16
-    from keras_losskit.losses.sparse import (
+    from keras_losskit.losses.from_keras.sparse import (
         sparse_categorical_focal_crossentropy,
     )
 

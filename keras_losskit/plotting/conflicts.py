@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from keras_losskit.plotting.drawing import new_axes
+from keras_losskit.plotting._drawing import new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -3,19 +3,19 @@
 from typing import TYPE_CHECKING
 from typing import Literal
 
-from keras_losskit.plotting.drawing import WIDTH
-from keras_losskit.plotting.drawing import add_legend
-from keras_losskit.plotting.drawing import draw_lines
-from keras_losskit.plotting.drawing import draw_stack
-from keras_losskit.plotting.drawing import draw_total
-from keras_losskit.plotting.drawing import finish
-from keras_losskit.plotting.drawing import new_axes
-from keras_losskit.plotting.drawing import pyplot
-from keras_losskit.plotting.reading import line_keys
-from keras_losskit.plotting.reading import merged
-from keras_losskit.plotting.reading import separate_runs
-from keras_losskit.plotting.reading import stacked_keys
-from keras_losskit.typing import History
+from keras_losskit._types import History
+from keras_losskit.plotting._curves import line_keys
+from keras_losskit.plotting._curves import merged
+from keras_losskit.plotting._curves import separate_curves
+from keras_losskit.plotting._curves import stacked_keys
+from keras_losskit.plotting._drawing import WIDTH
+from keras_losskit.plotting._drawing import add_legend
+from keras_losskit.plotting._drawing import draw_lines
+from keras_losskit.plotting._drawing import draw_stack
+from keras_losskit.plotting._drawing import draw_total
+from keras_losskit.plotting._drawing import finish
+from keras_losskit.plotting._drawing import new_axes
+from keras_losskit.plotting._drawing import pyplot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,7 +62,7 @@ def plot_terms(
         ['Contributions to the loss']
     """
     plt = pyplot()
-    runs = separate_runs(history)
+    runs = separate_curves(history)
     train = runs[""]
     if "loss" not in train.values:
         raise ValueError(
@@ -132,7 +132,7 @@ def plot_weights(
         >>> [line.get_label() for line in axes.lines]
         ['kl']
     """
-    run = separate_runs(history)[""]
+    run = separate_curves(history)[""]
     keys = [key for key in run.values if key.endswith("_weight")]
     if not keys:
         raise ValueError(

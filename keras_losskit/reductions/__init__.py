@@ -4,11 +4,11 @@ A reduction is any callable `(values, sample_weight=None, mask=None) -> scalar`:
 one of Keras' names, an instance of `Reduction`, or a function of your own.
 """
 
-from keras_losskit.reductions.base import Reduction
-from keras_losskit.reductions.base import get
-from keras_losskit.reductions.base import is_unreduced
-from keras_losskit.reductions.base import serialize
-from keras_losskit.reductions.classes import ClassWeighted
+from keras_losskit.reductions.class_weighted import ClassWeighted
+from keras_losskit.reductions.reduction import Reduction
+from keras_losskit.reductions.reduction import get
+from keras_losskit.reductions.reduction import is_unreduced
+from keras_losskit.reductions.reduction import serialize
 from keras_losskit.reductions.selection import MeanNonZero
 from keras_losskit.reductions.selection import Threshold
 from keras_losskit.reductions.selection import TopK

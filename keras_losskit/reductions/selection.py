@@ -9,13 +9,13 @@ by themselves.
 import keras
 from keras import ops
 
-from keras_losskit.reductions.alignment import candidates
-from keras_losskit.reductions.alignment import descending
-from keras_losskit.reductions.alignment import divided
-from keras_losskit.reductions.base import Reduction
-from keras_losskit.typing import Config
-from keras_losskit.typing import Tensor
-from keras_losskit.typing import TensorLike
+from keras_losskit._types import Config
+from keras_losskit._types import Tensor
+from keras_losskit._types import TensorLike
+from keras_losskit.reductions._alignment import candidates
+from keras_losskit.reductions._alignment import descending
+from keras_losskit.reductions._alignment import divided
+from keras_losskit.reductions.reduction import Reduction
 
 # What a product with a fraction may miss a whole number by, in float32.
 _ROUNDING = 1e-6

@@ -9,14 +9,14 @@ mean of what they find.
 import keras
 from keras import ops
 
-from keras_losskit import replicas
-from keras_losskit.reductions.alignment import candidates
-from keras_losskit.reductions.alignment import descending
-from keras_losskit.reductions.alignment import divided
-from keras_losskit.reductions.base import Reduction
-from keras_losskit.typing import Config
-from keras_losskit.typing import Tensor
-from keras_losskit.typing import TensorLike
+from keras_losskit._support import replicas
+from keras_losskit._types import Config
+from keras_losskit._types import Tensor
+from keras_losskit._types import TensorLike
+from keras_losskit.reductions._alignment import candidates
+from keras_losskit.reductions._alignment import descending
+from keras_losskit.reductions._alignment import divided
+from keras_losskit.reductions.reduction import Reduction
 
 
 def quantile(values, sample_weight=None, mask=None, *, q):

@@ -6,12 +6,12 @@ from typing import Self
 import keras
 from keras import ops
 
-from keras_losskit.schedules.base import Schedule
-from keras_losskit.schedules.base import constructor
-from keras_losskit.typing import Config
-from keras_losskit.typing import LearningRate
-from keras_losskit.typing import Tensor
-from keras_losskit.typing import TensorLike
+from keras_losskit._types import Config
+from keras_losskit._types import LearningRate
+from keras_losskit._types import Tensor
+from keras_losskit._types import TensorLike
+from keras_losskit.schedules.schedule import Schedule
+from keras_losskit.schedules.schedule import constructor
 
 
 @keras.saving.register_keras_serializable("keras_losskit")

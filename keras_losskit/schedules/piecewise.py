@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
-from keras_losskit._checks import checked_count
-from keras_losskit._checks import checked_number
-from keras_losskit.schedules.base import Schedule
-from keras_losskit.schedules.base import only_one
-from keras_losskit.typing import Config
-from keras_losskit.typing import Tensor
-from keras_losskit.typing import TensorLike
+from keras_losskit._support.checks import checked_count
+from keras_losskit._support.checks import checked_number
+from keras_losskit._types import Config
+from keras_losskit._types import Tensor
+from keras_losskit._types import TensorLike
+from keras_losskit.schedules.schedule import Schedule
+from keras_losskit.schedules.schedule import only_one
 
 
 @keras.saving.register_keras_serializable("keras_losskit")

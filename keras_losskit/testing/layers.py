@@ -8,11 +8,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_losskit.models import Model
-from keras_losskit.penalties import collect_losses
+from keras_losskit._types import TensorLike
+from keras_losskit.models.mixin import Model
+from keras_losskit.penalties.collect import collect_losses
 from keras_losskit.terms import KINDS
-from keras_losskit.testing import common
-from keras_losskit.typing import TensorLike
+from keras_losskit.testing import _common
 
 #: Arguments of every layer.
 COMMON_ARGUMENTS = ("activity_regularizer", "autocast", "dtype", "name")
@@ -63,7 +63,7 @@ def check_layer(
         x = np.random.default_rng(0).uniform(0.5, 2.0, (4, 3))
         x = x.astype("float32")
     subject = LayerSubject(layer, np.asarray(x), rtol)
-    common.run_checks(CHECKS, subject, skip)
+    _common.run_checks(CHECKS, subject, skip)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +104,7 @@ def run(layer, x):
 def check_config(subject):
     """An equal layer."""
     # Those that all layers have, Keras leaves out where they are as usual.
-    common.check_config(
+    _common.check_config(
         subject.layer, f"config of {subject.name}", COMMON_ARGUMENTS
     )
     first, second = subject.new(), subject.new()
@@ -112,14 +112,14 @@ def check_config(subject):
     expected, received = (
         keras.tree.flatten(run(layer, x)) for layer in (first, second)
     )
-    common.expect(
+    _common.expect(
         len(received) == len(expected),
         f"{subject.name} made again from its config",
         f"{len(expected)} outputs and losses",
         len(received),
     )
     for one, other in zip(expected, received, strict=True):
-        common.expect_close(
+        _common.expect_close(
             other,
             one,
             f"{subject.name} made again from its config",
@@ -131,15 +131,15 @@ def check_value(subject):
     """Finite output and losses."""
     output, losses = run(subject.new(), ops.convert_to_tensor(subject.x))
     for leaf in keras.tree.flatten(output):
-        values = common.as_array(leaf)
-        common.expect(
+        values = _common.as_array(leaf)
+        _common.expect(
             np.all(np.isfinite(values)),
             f"output of {subject.name}",
             "finite values",
-            common.short(values),
+            _common.short(values),
         )
     for loss in losses:
-        common.expect_finite_scalar(loss, f"a loss of {subject.name}")
+        _common.expect_finite_scalar(loss, f"a loss of {subject.name}")
 
 
 def check_terms(subject):
@@ -149,18 +149,18 @@ def check_terms(subject):
     outputs = layer(inputs)
     plain, model = keras.Model(inputs, outputs), Model(inputs, outputs)
     plain(x)
-    expected = sum(float(common.as_array(loss)) for loss in plain.losses)
+    expected = sum(float(_common.as_array(loss)) for loss in plain.losses)
     model(x)
     terms = collect_losses(model)
-    total = sum(float(common.as_array(term.contribution)) for term in terms)
-    common.expect_close(
+    total = sum(float(_common.as_array(term.contribution)) for term in terms)
+    _common.expect_close(
         total,
         expected,
         f"sum of the terms of {subject.name}",
         "the sum of `losses` in a keras.Model",
     )
     for term in terms:
-        common.expect(
+        _common.expect(
             term.kind in KINDS and term.name and term.path,
             f"a term of {subject.name}",
             "a name, a kind and a path",
@@ -170,7 +170,7 @@ def check_terms(subject):
 
 def check_gradient(subject):
     """By the input."""
-    if not common.is_float(subject.x):
+    if not _common.is_float(subject.x):
         return
     layer = subject.new()
 
@@ -181,7 +181,7 @@ def check_gradient(subject):
         ]
         return sum(losses, sum(squares))
 
-    common.check_gradient(
+    _common.check_gradient(
         total,
         subject.x,
         f"gradient of {subject.name} and its losses",
@@ -194,7 +194,7 @@ def check_dtype(subject):
     layer = subject.new(dtype="mixed_float16")
     _, losses = run(layer, ops.convert_to_tensor(subject.x))
     for loss in losses:
-        common.expect_finite_scalar(
+        _common.expect_finite_scalar(
             loss, f"a loss of {subject.name} under mixed_float16"
         )
 
@@ -207,7 +207,7 @@ def check_jit(subject):
         output, losses = run(layer, x)
         return [*keras.tree.flatten(output), *losses]
 
-    common.check_compiled(both, [subject.x], subject.name)
+    _common.check_compiled(both, [subject.x], subject.name)
 
 
 CHECKS = {

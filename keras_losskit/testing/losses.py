@@ -8,15 +8,15 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_losskit._types import LossObject
+from keras_losskit._types import Structure
 from keras_losskit.losses import evaluate
-from keras_losskit.losses.composition import Composable
-from keras_losskit.losses.composition import parts_of
-from keras_losskit.losses.composition import values_of
-from keras_losskit.losses.evaluation import overrides_call
-from keras_losskit.losses.evaluation import weighted_total
-from keras_losskit.testing import common
-from keras_losskit.typing import LossObject
-from keras_losskit.typing import Structure
+from keras_losskit.losses._core.composition import Composable
+from keras_losskit.losses._core.composition import parts_of
+from keras_losskit.losses._core.composition import values_of
+from keras_losskit.losses._core.evaluation import overrides_call
+from keras_losskit.losses._core.evaluation import weighted_total
+from keras_losskit.testing import _common
 
 
 def check_loss(
@@ -70,7 +70,7 @@ def check_loss(
     y_true = keras.tree.map_structure(np.asarray, y_true)
     y_pred = keras.tree.map_structure(np.asarray, y_pred)
     subject = LossSubject(loss, y_true, y_pred, rtol)
-    common.run_checks(CHECKS, subject, skip)
+    _common.run_checks(CHECKS, subject, skip)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,21 +119,21 @@ def check_value(subject):
         )
         shape = tuple(ops.shape(values))
         follows = getattr(loss, "values_follow_batch", True)
-        common.expect(
+        _common.expect(
             shape == () or not follows or shape[0] == batch,
             f"values of {subject.name}",
             f"one or more for each of the {batch} samples, or a scalar",
             f"shape {shape}",
             "Reduce over the last axis and leave the others to the reduction.",
         )
-    common.expect_finite_scalar(subject.value(), f"value of {subject.name}")
+    _common.expect_finite_scalar(subject.value(), f"value of {subject.name}")
 
 
 def check_gradient(subject):
     """By the predictions that are floats."""
     leaves = keras.tree.flatten(subject.y_pred)
     for index, leaf in enumerate(leaves):
-        if not common.is_float(leaf):
+        if not _common.is_float(leaf):
             continue
 
         def value(x, index=index):
@@ -142,14 +142,14 @@ def check_gradient(subject):
                 keras.tree.pack_sequence_as(subject.y_pred, replaced)
             )
 
-        common.check_gradient(
+        _common.check_gradient(
             value, leaf, f"gradient of {subject.name}", rtol=subject.rtol
         )
 
 
 def check_mask(subject):
     """A masked sample counts as if it were not there."""
-    common.expect(
+    _common.expect(
         not overrides_call(subject.loss)
         or hasattr(subject.loss, "part_values"),
         subject.name,
@@ -161,13 +161,13 @@ def check_mask(subject):
     kept_true, kept_pred = keras.tree.map_structure(
         lambda array: array[mask], (subject.y_true, subject.y_pred)
     )
-    common.expect_close(
+    _common.expect_close(
         subject.masked_value(mask),
         subject.value(kept_pred, y_true=kept_true),
         f"{subject.name} with a masked sample",
         "the value without that sample",
     )
-    common.expect_close(
+    _common.expect_close(
         subject.masked_value(np.zeros_like(mask)),
         0.0,
         f"{subject.name} with everything masked",
@@ -178,7 +178,7 @@ def check_mask(subject):
 def check_sample_weight(subject):
     """Weights of 1 and of 0."""
     ones = np.ones(subject.batch, "float32")
-    common.expect_close(
+    _common.expect_close(
         subject.value(sample_weight=ones),
         subject.value(),
         f"{subject.name} with weights of 1",
@@ -193,13 +193,13 @@ def check_sample_weight(subject):
         array[1] = array[0]
         return array
 
-    common.expect_close(
+    _common.expect_close(
         subject.value(keras.tree.map_structure(other, subject.y_pred), weights),
         expected,
         f"{subject.name} with another prediction of weight 0",
         "the same value",
     )
-    common.expect_close(
+    _common.expect_close(
         subject.value(sample_weight=0.0 * ones),
         0.0,
         f"{subject.name} with weights of 0",
@@ -221,15 +221,15 @@ def check_dtype(subject):
     narrow = dataclasses.replace(subject, loss=loss)
 
     def halved(array):
-        return array.astype("float16") if common.is_float(array) else array
+        return array.astype("float16") if _common.is_float(array) else array
 
     value = narrow.value(
         keras.tree.map_structure(halved, subject.y_pred),
         y_true=keras.tree.map_structure(halved, subject.y_true),
     )
     what = f"{subject.name} in float16"
-    common.expect_finite_scalar(value, what)
-    common.expect_close(
+    _common.expect_finite_scalar(value, what)
+    _common.expect_close(
         value,
         subject.value(),
         what,
@@ -243,10 +243,10 @@ def check_config(subject):
     """Every argument, and an equal loss."""
     # Keras' own base leaves it out of the config.
     optional = () if isinstance(subject.loss, Composable) else ("dtype",)
-    made = common.check_config(
+    made = _common.check_config(
         subject.loss, f"config of {subject.name}", optional
     )
-    common.expect_close(
+    _common.expect_close(
         dataclasses.replace(subject, loss=made).value(),
         subject.value(),
         f"{subject.name} made again from its config",
@@ -262,7 +262,7 @@ def check_jit(subject):
         y_true, y_pred = keras.tree.pack_sequence_as(data, list(leaves))
         return subject.value(y_pred, y_true=y_true)
 
-    common.check_compiled(value, keras.tree.flatten(data), subject.name)
+    _common.check_compiled(value, keras.tree.flatten(data), subject.name)
 
 
 CHECKS = {

@@ -8,9 +8,9 @@ import numpy as np
 from keras import ops
 
 from keras_losskit import reductions
-from keras_losskit.testing import common
-from keras_losskit.typing import ReductionLike
-from keras_losskit.typing import TensorLike
+from keras_losskit._types import ReductionLike
+from keras_losskit._types import TensorLike
+from keras_losskit.testing import _common
 
 
 def check_reduction(
@@ -61,7 +61,7 @@ def check_reduction(
         values = np.random.default_rng(0).permutation(np.linspace(0.5, 2.0, 8))
     values = np.asarray(values, "float32")
     subject = ReductionSubject(reduction, values, y_true, rtol)
-    common.run_checks(CHECKS, subject, skip)
+    _common.run_checks(CHECKS, subject, skip)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,12 +97,12 @@ class ReductionSubject:
 def check_value(subject):
     """A finite scalar."""
     value = subject.reduce(subject.values)
-    common.expect_finite_scalar(value, f"value of {subject.name}")
+    _common.expect_finite_scalar(value, f"value of {subject.name}")
 
 
 def check_gradient(subject):
     """By the values."""
-    common.check_gradient(
+    _common.check_gradient(
         subject.reduce,
         subject.values,
         f"gradient of {subject.name}",
@@ -119,7 +119,7 @@ def check_mask(subject):
     expected = subject.reduce(subject.values[kept], kept=kept)
     for other in (0.0, 100.0, -100.0):
         values = np.where(mask, subject.values, np.float32(other))
-        common.expect_close(
+        _common.expect_close(
             subject.reduce(values, mask=mask),
             expected,
             f"{subject.name} with masked values of {other:g}",
@@ -127,10 +127,10 @@ def check_mask(subject):
         )
     nothing = np.zeros_like(mask)
     what = f"{subject.name} with everything masked"
-    common.expect_close(
+    _common.expect_close(
         subject.reduce(subject.values, mask=nothing), 0.0, what, "nothing"
     )
-    common.check_gradient(
+    _common.check_gradient(
         lambda values: subject.reduce(values, mask=nothing),
         subject.values,
         f"gradient of {what}",
@@ -140,13 +140,13 @@ def check_mask(subject):
 def check_sample_weight(subject):
     """Weights of 1 and of 0."""
     ones = np.ones_like(subject.values)
-    common.expect_close(
+    _common.expect_close(
         subject.reduce(subject.values, ones),
         subject.reduce(subject.values),
         f"{subject.name} with weights of 1",
         "the result without weights",
     )
-    common.expect_close(
+    _common.expect_close(
         subject.reduce(subject.values, 0.0 * ones),
         0.0,
         f"{subject.name} with weights of 0",
@@ -159,8 +159,8 @@ def check_dtype(subject):
     large = (20_000.0 * subject.values).astype("float16")
     value = subject.reduce(large)
     what = f"{subject.name} of large values in float16"
-    common.expect_finite_scalar(value, what)
-    common.expect_close(
+    _common.expect_finite_scalar(value, what)
+    _common.expect_close(
         value,
         subject.reduce(large.astype("float32")),
         what,
@@ -174,8 +174,8 @@ def check_config(subject):
     if not hasattr(subject.reduction, "get_config"):
         return
     what = f"config of {subject.name}"
-    made = common.check_config(subject.reduction, what)
-    common.expect_close(
+    made = _common.check_config(subject.reduction, what)
+    _common.expect_close(
         dataclasses.replace(subject, reduction=made).reduce(subject.values),
         subject.reduce(subject.values),
         f"{subject.name} made again from its config",
@@ -191,7 +191,7 @@ def check_jit(subject):
     random = np.random.default_rng(1)
     weights = random.uniform(0.5, 2.0, subject.values.shape).astype("float32")
     mask = random.uniform(size=subject.values.shape) > 0.3
-    common.check_compiled(
+    _common.check_compiled(
         subject.reduce,
         [subject.values, weights, mask],
         subject.name,

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_losskit.testing import common
+from keras_losskit.testing import _common
 from keras_losskit.weighting import Weighting
 
 STATISTICS = ("values", "step", "gramian")
@@ -45,7 +45,7 @@ def check_weighting(
         >>> check_weighting(Uncertainty())
     """
     subject = WeightingSubject(weighting, terms)
-    common.run_checks(CHECKS, subject, skip)
+    _common.run_checks(CHECKS, subject, skip)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +93,7 @@ class WeightingSubject:
         found = []
         for step, statistic in enumerate(statistics):
             weights = self.weights(weighting, statistic)
-            found.append(common.as_array(weights))
+            found.append(_common.as_array(weights))
             if step % 2:
                 weighting.on_epoch_end()
         return found
@@ -101,9 +101,9 @@ class WeightingSubject:
 
 def check_config(subject):
     """Every argument."""
-    common.check_config(subject.weighting, f"config of {subject.name}")
+    _common.check_config(subject.weighting, f"config of {subject.name}")
     known = getattr(subject.weighting, "statistic", None)
-    common.expect(
+    _common.expect(
         known in STATISTICS,
         f"`statistic` of {subject.name}",
         f"one of {STATISTICS}",
@@ -122,22 +122,22 @@ def check_value(subject):
     extra = weighting.extra_loss(ops.ones((subject.terms,)))
     if extra is not None:
         what = f"`extra_loss` of {subject.name}"
-        common.expect_finite_scalar(extra, what)
+        _common.expect_finite_scalar(extra, what)
 
 
 def expect_weights(weights, terms, what):
     """`expect` `(terms,)` finite numbers, float32 at least."""
     weights = ops.convert_to_tensor(weights)
-    shape, dtype = tuple(weights.shape), common.dtype_of(weights)
-    common.expect(shape == (terms,), what, f"shape {(terms,)}", f"{shape}")
+    shape, dtype = tuple(weights.shape), _common.dtype_of(weights)
+    _common.expect(shape == (terms,), what, f"shape {(terms,)}", f"{shape}")
     wide = dtype in ("float32", "float64")
-    common.expect(wide, what, "float32 at least", dtype)
-    weights = common.as_array(weights)
-    common.expect(
+    _common.expect(wide, what, "float32 at least", dtype)
+    weights = _common.as_array(weights)
+    _common.expect(
         np.all(np.isfinite(weights)),
         what,
         "finite weights",
-        common.short(weights),
+        _common.short(weights),
         "Divide by no sum or norm that can be 0.",
     )
 
@@ -147,15 +147,15 @@ def check_training(subject):
     weighting = subject.new()
     *earlier, last = subject.statistics(5)
     subject.run(weighting, earlier)
-    before = [common.as_array(v.value) for v in weighting.variables]
+    before = [_common.as_array(v.value) for v in weighting.variables]
     subject.weights(weighting, last, training=False)
     for variable, value in zip(weighting.variables, before, strict=True):
-        common.expect(
-            np.array_equal(common.as_array(variable.value), value),
+        _common.expect(
+            np.array_equal(_common.as_array(variable.value), value),
             f"variable '{variable.name}' of {subject.name}",
             "to stay as it is with `training=False`",
-            f"{common.short(value)} became "
-            f"{common.short(common.as_array(variable.value))}",
+            f"{_common.short(value)} became "
+            f"{_common.short(_common.as_array(variable.value))}",
         )
 
 
@@ -167,13 +167,13 @@ def check_state(subject):
     store = {}
     first.save_own_variables(store)
     second.load_own_variables(
-        {key: common.as_array(value) for key, value in store.items()}
-        if all(common.is_float(common.as_array(v)) for v in store.values())
+        {key: _common.as_array(value) for key, value in store.items()}
+        if all(_common.is_float(_common.as_array(v)) for v in store.values())
         else store
     )
     expected = subject.run(first, statistics[4:])
     received = subject.run(second, statistics[4:])
-    common.expect_close(
+    _common.expect_close(
         np.stack(received),
         np.stack(expected),
         f"{subject.name} that loaded the state of another",
@@ -196,7 +196,7 @@ def check_jit(subject):
         return [weights, *after]
 
     values = [ops.convert_to_numpy(v.value) for v in variables]
-    common.check_compiled(
+    _common.check_compiled(
         step, [statistics[3], *values], subject.name, batch=False
     )
 

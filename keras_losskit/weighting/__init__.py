@@ -5,7 +5,6 @@ of their values, or the Gramian of their gradients.
 """
 
 from keras_losskit.weighting.aligned_mtl import AlignedMTL
-from keras_losskit.weighting.base import Weighting
 from keras_losskit.weighting.cagrad import CAGrad
 from keras_losskit.weighting.dynamic_weight_average import DynamicWeightAverage
 from keras_losskit.weighting.equal import Equal
@@ -24,6 +23,7 @@ from keras_losskit.weighting.relobralo import ReLoBRaLo
 from keras_losskit.weighting.softadapt import SoftAdapt
 from keras_losskit.weighting.uncertainty import Uncertainty
 from keras_losskit.weighting.upgrad import UPGrad
+from keras_losskit.weighting.weighting import Weighting
 
 __all__ = [
     "MGDA",

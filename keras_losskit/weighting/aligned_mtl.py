@@ -3,10 +3,10 @@
 import keras
 from keras import ops
 
-from keras_losskit.typing import Tensor
-from keras_losskit.weighting.arithmetic import product
+from keras_losskit._types import Tensor
+from keras_losskit.weighting._arithmetic import product
+from keras_losskit.weighting._quadratic import EPSILON
 from keras_losskit.weighting.gramian import GradientWeighting
-from keras_losskit.weighting.quadratic import EPSILON
 
 
 def balance(gramian):

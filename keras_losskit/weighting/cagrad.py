@@ -5,20 +5,20 @@ import math
 import keras
 from keras import ops
 
-from keras_losskit._checks import checked_number
-from keras_losskit.typing import Config
-from keras_losskit.typing import Tensor
-from keras_losskit.weighting.arithmetic import at_least
-from keras_losskit.weighting.arithmetic import at_most
-from keras_losskit.weighting.arithmetic import product
+from keras_losskit._support.checks import checked_number
+from keras_losskit._types import Config
+from keras_losskit._types import Tensor
+from keras_losskit.weighting._arithmetic import at_least
+from keras_losskit.weighting._arithmetic import at_most
+from keras_losskit.weighting._arithmetic import product
+from keras_losskit.weighting._quadratic import ENUMERATED
+from keras_losskit.weighting._quadratic import EPSILON
+from keras_losskit.weighting._quadratic import minimum_by_newton
+from keras_losskit.weighting._quadratic import on_every_support
 from keras_losskit.weighting.gramian import GradientWeighting
 from keras_losskit.weighting.gramian import cosines_and_norms
 from keras_losskit.weighting.gramian import largest_norm
 from keras_losskit.weighting.gramian import smallest_norm
-from keras_losskit.weighting.quadratic import ENUMERATED
-from keras_losskit.weighting.quadratic import EPSILON
-from keras_losskit.weighting.quadratic import minimum_by_newton
-from keras_losskit.weighting.quadratic import on_every_support
 
 #: Sizes tried at once, and how often the interval between two is refined.
 SIZES = 64

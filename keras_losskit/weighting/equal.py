@@ -3,8 +3,8 @@
 import keras
 from keras import ops
 
-from keras_losskit.typing import Tensor
-from keras_losskit.weighting.base import Weighting
+from keras_losskit._types import Tensor
+from keras_losskit.weighting.weighting import Weighting
 
 
 @keras.saving.register_keras_serializable("keras_losskit")

@@ -3,10 +3,10 @@
 import keras
 from keras import ops
 
-from keras_losskit.typing import Tensor
-from keras_losskit.weighting.arithmetic import at_least
-from keras_losskit.weighting.arithmetic import mean_where
-from keras_losskit.weighting.base import Weighting
+from keras_losskit._types import Tensor
+from keras_losskit.weighting._arithmetic import at_least
+from keras_losskit.weighting._arithmetic import mean_where
+from keras_losskit.weighting.weighting import Weighting
 
 
 def geometric_mean(values):

@@ -3,13 +3,13 @@
 import keras
 from keras import ops
 
-from keras_losskit._checks import checked_number
-from keras_losskit._checks import checked_positive
-from keras_losskit.typing import Config
-from keras_losskit.typing import Tensor
-from keras_losskit.weighting.arithmetic import larger
-from keras_losskit.weighting.arithmetic import mean_where
-from keras_losskit.weighting.arithmetic import ratio_or_one
+from keras_losskit._support.checks import checked_number
+from keras_losskit._support.checks import checked_positive
+from keras_losskit._types import Config
+from keras_losskit._types import Tensor
+from keras_losskit.weighting._arithmetic import larger
+from keras_losskit.weighting._arithmetic import mean_where
+from keras_losskit.weighting._arithmetic import ratio_or_one
 from keras_losskit.weighting.gramian import GradientWeighting
 from keras_losskit.weighting.gramian import cosines_and_norms
 

@@ -8,11 +8,11 @@ and the norms, each of ordinary size, instead of with the Gramian itself.
 from keras import ops
 
 from keras_losskit import _keras
-from keras_losskit._checks import checked_count
-from keras_losskit.typing import Config
-from keras_losskit.typing import Wrt
-from keras_losskit.weighting.base import Weighting
-from keras_losskit.weighting.selection import Selection
+from keras_losskit._support.checks import checked_count
+from keras_losskit._types import Config
+from keras_losskit._types import Wrt
+from keras_losskit.weighting._variable_selection import VariableSelection
+from keras_losskit.weighting.weighting import Weighting
 
 #: Below this part of the largest squared norm, a gradient counts as zero.
 NEGLIGIBLE = 1e-30
@@ -60,7 +60,7 @@ class GradientWeighting(Weighting):
         self, *, wrt: Wrt | None = None, update_every: int = 1, **options
     ):
         super().__init__(**options)
-        self.wrt = None if wrt is None else Selection(wrt)
+        self.wrt = None if wrt is None else VariableSelection(wrt)
         self.update_every = checked_count(update_every, "`update_every`")
         self.found = None
 

@@ -3,16 +3,16 @@
 import keras
 from keras import ops
 
-from keras_losskit.typing import Tensor
-from keras_losskit.typing import TensorLike
-from keras_losskit.weighting.arithmetic import larger
-from keras_losskit.weighting.arithmetic import product
-from keras_losskit.weighting.base import Weighting
+from keras_losskit._types import Tensor
+from keras_losskit._types import TensorLike
+from keras_losskit.weighting._arithmetic import larger
+from keras_losskit.weighting._arithmetic import product
+from keras_losskit.weighting._quadratic import EPSILON
 from keras_losskit.weighting.gramian import GradientWeighting
 from keras_losskit.weighting.gramian import cosines_and_norms
 from keras_losskit.weighting.gramian import smallest_norm
-from keras_losskit.weighting.quadratic import EPSILON
 from keras_losskit.weighting.uncertainty import sum_of_present
+from keras_losskit.weighting.weighting import Weighting
 
 
 @keras.saving.register_keras_serializable("keras_losskit")

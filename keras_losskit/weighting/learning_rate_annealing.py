@@ -3,10 +3,10 @@
 import keras
 from keras import ops
 
-from keras_losskit._checks import checked_fraction
-from keras_losskit._checks import checked_number
-from keras_losskit.typing import Config
-from keras_losskit.typing import Tensor
+from keras_losskit._support.checks import checked_fraction
+from keras_losskit._support.checks import checked_number
+from keras_losskit._types import Config
+from keras_losskit._types import Tensor
 from keras_losskit.weighting.gramian import GradientWeighting
 from keras_losskit.weighting.gramian import cosines_and_norms
 

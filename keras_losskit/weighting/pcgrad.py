@@ -4,12 +4,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_losskit.typing import Tensor
-from keras_losskit.weighting.arithmetic import product
-from keras_losskit.weighting.base import RandomWeighting
+from keras_losskit._types import Tensor
+from keras_losskit.weighting._arithmetic import product
 from keras_losskit.weighting.gramian import GradientWeighting
 from keras_losskit.weighting.gramian import above_zero
 from keras_losskit.weighting.gramian import cosines_and_norms
+from keras_losskit.weighting.weighting import RandomWeighting
 
 
 def pcgrad(gramian, others):

@@ -3,12 +3,12 @@
 import keras
 from keras import ops
 
-from keras_losskit._checks import checked_fraction
-from keras_losskit._checks import checked_positive
-from keras_losskit.typing import Config
-from keras_losskit.typing import Tensor
-from keras_losskit.weighting.arithmetic import ratio_or_one
-from keras_losskit.weighting.base import RandomWeighting
+from keras_losskit._support.checks import checked_fraction
+from keras_losskit._support.checks import checked_positive
+from keras_losskit._types import Config
+from keras_losskit._types import Tensor
+from keras_losskit.weighting._arithmetic import ratio_or_one
+from keras_losskit.weighting.weighting import RandomWeighting
 
 
 def relobralo(

@@ -3,10 +3,10 @@
 import keras
 from keras import ops
 
-from keras_losskit._checks import checked_number
-from keras_losskit.typing import Config
-from keras_losskit.typing import Tensor
-from keras_losskit.weighting.base import Weighting
+from keras_losskit._support.checks import checked_number
+from keras_losskit._types import Config
+from keras_losskit._types import Tensor
+from keras_losskit.weighting.weighting import Weighting
 
 
 def softadapt(values, slopes, *, beta, normalize, loss_weighted):

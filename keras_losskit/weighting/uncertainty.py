@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
-from keras_losskit._checks import checked_number
-from keras_losskit.typing import Config
-from keras_losskit.typing import Tensor
-from keras_losskit.typing import TensorLike
-from keras_losskit.weighting.base import Weighting
+from keras_losskit._support.checks import checked_number
+from keras_losskit._types import Config
+from keras_losskit._types import Tensor
+from keras_losskit._types import TensorLike
+from keras_losskit.weighting.weighting import Weighting
 
 
 def uncertainty_weights(log_variance):

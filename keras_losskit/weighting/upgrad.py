@@ -3,10 +3,10 @@
 import keras
 from keras import ops
 
-from keras_losskit.typing import Tensor
+from keras_losskit._types import Tensor
+from keras_losskit.weighting._quadratic import nonnegative_minimum
 from keras_losskit.weighting.gramian import GradientWeighting
 from keras_losskit.weighting.gramian import cosines_and_norms
-from keras_losskit.weighting.quadratic import nonnegative_minimum
 
 
 def upgrad(gramian):

@@ -6,12 +6,12 @@ import keras
 import keras_tuner
 import numpy as np
 import pytest
-from callback_models import KEYS
-from callback_models import Interrupt
-from callback_models import compiled_model
-from callback_models import data
-from callback_models import fit
-from models import ones_dense
+from support.callback_models import KEYS
+from support.callback_models import Interrupt
+from support.callback_models import compiled_model
+from support.callback_models import data
+from support.callback_models import fit
+from support.models import ones_dense
 
 import keras_losskit as losskit
 from keras_losskit.callbacks import SetLossWeight

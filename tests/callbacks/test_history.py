@@ -8,14 +8,14 @@ import sys
 import keras
 import numpy as np
 import pytest
-from callback_models import KEYS
-from callback_models import Several
-from callback_models import compiled_model
-from callback_models import data
-from callback_models import fit
-from callback_models import with_metric
-from models import numpy_l2
-from models import still
+from support.callback_models import KEYS
+from support.callback_models import Several
+from support.callback_models import compiled_model
+from support.callback_models import data
+from support.callback_models import fit
+from support.callback_models import with_metric
+from support.models import numpy_l2
+from support.models import still
 
 from keras_losskit.callbacks import TermHistory
 

@@ -3,13 +3,13 @@
 import keras
 import numpy as np
 import pytest
-from callback_models import Interrupt
-from callback_models import Several
-from callback_models import compiled_model
-from callback_models import data
-from callback_models import fit
-from callback_models import with_metric
 from keras import ops
+from support.callback_models import Interrupt
+from support.callback_models import Several
+from support.callback_models import compiled_model
+from support.callback_models import data
+from support.callback_models import fit
+from support.callback_models import with_metric
 
 import keras_losskit as losskit
 from keras_losskit.callbacks import TerminateOnNonFiniteTerm

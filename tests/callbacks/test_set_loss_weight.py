@@ -5,15 +5,15 @@ import copy
 import keras
 import numpy as np
 import pytest
-from callback_models import compiled_model
-from callback_models import fit
-from models import still
+from support.callback_models import compiled_model
+from support.callback_models import fit
+from support.models import still
 
 import keras_losskit as losskit
 from keras_losskit import schedules
 from keras_losskit.callbacks import SetLossWeight
 from keras_losskit.callbacks import TermHistory
-from keras_losskit.callbacks.weights import variables_of
+from keras_losskit.callbacks.set_loss_weight import variables_of
 
 
 def variable(value=0.5):

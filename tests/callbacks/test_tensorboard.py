@@ -6,10 +6,10 @@ from pathlib import Path
 
 import keras
 import pytest
-from callback_models import Several
-from callback_models import compiled_model
-from callback_models import fit
-from callback_models import with_metric
+from support.callback_models import Several
+from support.callback_models import compiled_model
+from support.callback_models import fit
+from support.callback_models import with_metric
 from tensorboardX.proto import event_pb2
 from tensorboardX.proto import layout_pb2
 

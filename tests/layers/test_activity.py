@@ -3,9 +3,9 @@
 import keras
 import numpy as np
 import pytest
-from frameworks import jitted
-from frameworks import variable_gradients
 from keras import ops
+from support.frameworks import jitted
+from support.frameworks import variable_gradients
 
 import keras_losskit as losskit
 from keras_losskit import layers

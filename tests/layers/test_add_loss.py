@@ -3,8 +3,8 @@
 import keras
 import numpy as np
 import pytest
-from frameworks import jitted
 from keras import ops
+from support.frameworks import jitted
 
 import keras_losskit as losskit
 from keras_losskit import layers

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from layer_cases import CASES
+from support.layer_cases import CASES
 
 import keras_losskit as losskit
 from keras_losskit import layers

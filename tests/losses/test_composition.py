@@ -5,16 +5,16 @@ import json
 import keras
 import numpy as np
 import pytest
-from autodiff import compiled
-from autodiff import value_and_gradient
 from hypothesis import given
 from hypothesis import strategies as st
 from keras import ops
 from keras.src.backend.common.masking import set_keras_mask
-from models import MODES
-from models import each_mode
-from models import passing
-from models import still
+from support.autodiff import compiled
+from support.autodiff import value_and_gradient
+from support.models import MODES
+from support.models import each_mode
+from support.models import passing
+from support.models import still
 
 from keras_losskit import losses
 from keras_losskit import reductions

@@ -5,12 +5,12 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from autodiff import value_and_gradient
 from keras import ops
 from keras.src.backend.common.masking import set_keras_mask
+from support.autodiff import value_and_gradient
 
 from keras_losskit import losses
-from keras_losskit.losses import evaluation
+from keras_losskit.losses._core import evaluation
 
 ZEROS = np.zeros((4, 1), "float32")
 COLUMN = np.array([[1.0], [2.0], [3.0], [4.0]], "float32")

@@ -7,11 +7,11 @@ import json
 import keras
 import numpy as np
 import pytest
-from autodiff import value_and_gradient
 from keras import ops
+from support.autodiff import value_and_gradient
 
 from keras_losskit import losses
-from keras_losskit.losses import catalogue
+from keras_losskit.losses import _catalogue
 
 
 def test_every_loss_of_keras_is_here():
@@ -27,17 +27,17 @@ def test_every_loss_of_keras_is_here():
         if isinstance(keras_own, type):
             assert issubclass(ours, keras_own)
             assert ours is not keras_own
-            assert catalogue.FROM_KERAS[keras_own] is ours
+            assert _catalogue.FROM_KERAS[keras_own] is ours
         else:
             assert ours is keras_own
-            assert catalogue.BY_FUNCTION[keras_own]
+            assert _catalogue.BY_FUNCTION[keras_own]
 
 
 def test_every_name_of_keras_is_known():
     from keras.src.losses import ALL_OBJECTS_DICT
 
     bases = {"Loss", "LossFunctionWrapper"}
-    assert set(ALL_OBJECTS_DICT) - bases <= set(catalogue.BY_NAME)
+    assert set(ALL_OBJECTS_DICT) - bases <= set(_catalogue.BY_NAME)
     for name in set(ALL_OBJECTS_DICT) - bases:
         keras_own = keras.losses.get(name)
         ours = losses.get(name)
@@ -46,7 +46,7 @@ def test_every_name_of_keras_is_known():
             assert ours.name == keras_own.name
         else:
             assert ours is not keras_own
-            assert catalogue.BY_FUNCTION[keras_own] is type(ours)
+            assert _catalogue.BY_FUNCTION[keras_own] is type(ours)
             assert ours.name == name
 
 
@@ -55,10 +55,10 @@ LATER_ARGUMENTS = {("sparse_categorical_crossentropy", "label_smoothing")}
 
 
 @pytest.mark.parametrize(
-    "name", sorted(set(catalogue.KERAS_LOSSES) - catalogue.LATER)
+    "name", sorted(set(_catalogue.KERAS_LOSSES) - _catalogue.LATER)
 )
 def test_signature_begins_as_keras(name):
-    cls = catalogue.KERAS_LOSSES[name]
+    cls = _catalogue.KERAS_LOSSES[name]
     ours = inspect.signature(cls.__init__).parameters
     theirs = inspect.signature(getattr(keras.losses, cls.__name__)).parameters
     positional = [
@@ -94,7 +94,7 @@ OTHER = {
 }
 
 
-@pytest.mark.parametrize("cls", catalogue.KERAS_LOSSES.values())
+@pytest.mark.parametrize("cls", _catalogue.KERAS_LOSSES.values())
 def test_config_holds_every_argument(cls):
     names = set(inspect.signature(cls).parameters)
     loss = cls(**{name: OTHER[name] for name in names})

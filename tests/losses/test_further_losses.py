@@ -6,13 +6,13 @@ import json
 import keras
 import numpy as np
 import pytest
-import reference_losses as reference
-from autodiff import compiled
-from autodiff import value_and_gradient
 from keras import ops
+from support import reference_losses as reference
+from support.autodiff import compiled
+from support.autodiff import value_and_gradient
 
 from keras_losskit import losses
-from keras_losskit.losses import catalogue
+from keras_losskit.losses import _catalogue
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 3, (2, 4, 5))
@@ -118,12 +118,12 @@ each = pytest.mark.parametrize(
 
 def test_every_further_loss_is_checked():
     checked = {type(case[0]) for case in CASES.values()}
-    assert checked == set(catalogue.FURTHER_LOSSES.values())
-    for name, cls in catalogue.FURTHER_LOSSES.items():
+    assert checked == set(_catalogue.FURTHER_LOSSES.values())
+    for name, cls in _catalogue.FURTHER_LOSSES.items():
         assert cls().name == name
         assert type(losses.get(name)) is cls
         assert losses.get(cls.__name__).name == name
-        assert getattr(losses, name) in catalogue.BY_FUNCTION
+        assert getattr(losses, name) in _catalogue.BY_FUNCTION
 
 
 @each

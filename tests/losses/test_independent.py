@@ -9,7 +9,7 @@ import importlib.util
 import keras
 import numpy as np
 import pytest
-from autodiff import value_and_gradient
+from support.autodiff import value_and_gradient
 
 from keras_losskit import losses
 

@@ -5,12 +5,12 @@ import unittest
 
 import keras
 import pytest
-from keras_files import SOURCE
-from keras_files import loaded
-from keras_files import skip_without_tests
+from support.keras_files import SOURCE
+from support.keras_files import loaded
+from support.keras_files import skip_without_tests
 
 from keras_losskit import losses
-from keras_losskit.losses import catalogue
+from keras_losskit.losses import _catalogue
 
 skip_without_tests()
 
@@ -38,7 +38,7 @@ class OurLosses:
         self.module = module
 
     def __getattr__(self, name):
-        if name in catalogue.BY_NAME and inspect.isclass(
+        if name in _catalogue.BY_NAME and inspect.isclass(
             getattr(self.module, name)
         ):
             return getattr(losses, name)

@@ -5,10 +5,10 @@ import json
 import keras
 import numpy as np
 import pytest
-from autodiff import compiled
-from autodiff import value_and_gradient
 from keras import ops
 from keras.src.backend.common.masking import set_keras_mask
+from support.autodiff import compiled
+from support.autodiff import value_and_gradient
 
 from keras_losskit import losses
 

@@ -5,7 +5,7 @@ import inspect
 import keras
 import numpy as np
 import pytest
-from layer_cases import CASES
+from support.layer_cases import CASES
 
 from keras_losskit import layers
 from keras_losskit import losses

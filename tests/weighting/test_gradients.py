@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from gramians import DTYPES
-from gramians import Case
-from gramians import cases
 from hypothesis import assume
 from hypothesis import given
 from hypothesis import strategies as st
 from keras import ops
+from support.gramians import DTYPES
+from support.gramians import Case
+from support.gramians import cases
 
 from keras_losskit import weighting
 from keras_losskit.weighting.aligned_mtl import balance

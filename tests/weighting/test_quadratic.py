@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from keras import ops
 
-from keras_losskit.weighting import quadratic
+from keras_losskit.weighting import _quadratic
 
 DTYPES = ["float32", "float64"]
 # JAX also compiles every operation anew for every number of terms.
@@ -15,7 +15,7 @@ TERMS = [2, 3, 4, 5, 6, 7, 8]
 if keras.config.backend() == "jax":
     DTYPES = ["float32"]
     TERMS = [2, 3, 8]
-SOLVERS = [quadratic.minimum_by_support, quadratic.minimum_by_newton]
+SOLVERS = [_quadratic.minimum_by_support, _quadratic.minimum_by_newton]
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -46,7 +46,7 @@ def test_many_unknowns_go_to_the_interior_point_method():
     units = random.normal(size=(12, 6))
     units /= np.linalg.norm(units, axis=1, keepdims=True)
     matrix = ops.array(units @ units.T, "float32")
-    found = quadratic.nonnegative_minimum(matrix, matrix)
+    found = _quadratic.nonnegative_minimum(matrix, matrix)
     slack = ops.convert_to_numpy(found @ matrix + matrix)
     found = ops.convert_to_numpy(found)
     assert found.shape == (12, 12)
@@ -55,7 +55,7 @@ def test_many_unknowns_go_to_the_interior_point_method():
 
 def test_a_given_sum_is_kept():
     normal = ops.array([1.0, 0.5, 0.25])
-    found = quadratic.minimum_by_newton(
+    found = _quadratic.minimum_by_newton(
         ops.eye(3), ops.zeros((2, 3)), normal, ops.array([1.0, 100.0])
     )
     sums = ops.convert_to_numpy(ops.sum(found * normal, axis=-1))

@@ -5,8 +5,8 @@ import math
 import keras
 import numpy as np
 import pytest
-from frameworks import variable_gradients
 from keras import ops
+from support.frameworks import variable_gradients
 
 from keras_losskit import weighting
 

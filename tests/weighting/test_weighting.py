@@ -3,15 +3,15 @@
 import keras
 import numpy as np
 import pytest
-from frameworks import compiled_with_state
 from keras import ops
-from models import fit_logs
-from models import ones_dense
-from models import still
+from support.frameworks import compiled_with_state
+from support.models import fit_logs
+from support.models import ones_dense
+from support.models import still
 
 import keras_losskit as losskit
 from keras_losskit import weighting
-from keras_losskit.weighting import base
+from keras_losskit.weighting import weighting as base
 
 METHODS = {
     "AlignedMTL": {},

@@ -1,0 +1,1 @@
+"""What several rooms need: checks, paths, structures, replicas, scopes."""

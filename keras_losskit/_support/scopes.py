@@ -1,0 +1,46 @@
+"""Scopes that watch or hold back what happens to variables in them."""
+
+import keras
+
+
+class VariableReads(keras.StatelessScope):
+    """Scope that notes which variables are read in it.
+
+    All else it leaves to the scope around it.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self._read = {}
+
+    @property
+    def variables(self):
+        """The variables that were read, each once, in order."""
+        return list(self._read.values())
+
+    def get_current_value(self, variable):
+        """The value in the outer scope, after a note."""
+        self._read[id(variable)] = variable
+        value = super().get_current_value(variable)
+        if value is None and self.original_scope is not None:
+            value = self.original_scope.get_current_value(variable)
+        return value
+
+    def add_update(self, update):
+        """Hand an assignment to the outer scope."""
+        self.original_scope.add_update(update)
+
+
+class Aside(keras.StatelessScope):
+    """Scope whose assignments end with it.
+
+    Unlike Keras' it reads what the scope around it holds: there the variables
+    of a model in training have their values.
+    """
+
+    def get_current_value(self, variable):
+        """The value here, else in the outer scope."""
+        value = super().get_current_value(variable)
+        if value is None and self.original_scope is not None:
+            value = self.original_scope.get_current_value(variable)
+        return value

@@ -1,0 +1,180 @@
+"""`SetLossWeight`: a weight that a callback sets."""
+
+from collections.abc import Callable
+from typing import Any
+from typing import Literal
+from typing import Self
+
+import keras
+from keras import ops
+
+from keras_losskit import _weights as weights_lib
+from keras_losskit._support.checks import checked_number
+from keras_losskit._support.output_structure import map_leaves
+from keras_losskit._types import Config
+from keras_losskit._types import Logs
+from keras_losskit._types import Variable
+from keras_losskit.callbacks._batch_means import checked_container
+from keras_losskit.callbacks._batch_means import steps_taken
+from keras_losskit.losses._core.composition import parts_of
+
+
+@keras.saving.register_keras_serializable("keras_losskit")
+class SetLossWeight(keras.callbacks.Callback):
+    """Set a weight of the loss at the start of every epoch or step.
+
+    `variable <- schedule(count)`, where the count is that of the epochs of
+    `fit`, or of the batches that the optimizer has seen, which a restored run
+    goes on with; also where it accumulates gradients over several.
+
+    A schedule can also be given to the loss itself, which needs no callback and
+    is saved with the model. This is for what only Python can compute, and for a
+    variable that a loaded model already has. The weight is logged as
+    `<term>_weight`.
+
+    Args:
+        variable: The `keras.Variable` that was given as a weight, or its name:
+            a loaded model has a variable of its own.
+        schedule: A function of the count that gives a number, a schedule of
+            `keras_losskit.schedules`, or a Keras learning rate schedule.
+        by: `"epoch"` or `"step"`: how often the weight is set, and what a
+            function or a learning rate schedule is given.
+
+    Raises:
+        TypeError: for a variable or schedule that is none, or a function that
+            does not give a number.
+        ValueError: for another `by`; or when training begins, if the loss of
+            the model does not read the variable.
+
+    Example:
+        >>> from keras_losskit import LossesContainer, Model
+        >>> beta = keras.Variable(0.0, name="beta", trainable=False)
+        >>> inputs = keras.Input((1,))
+        >>> model = Model(inputs, keras.layers.Dense(1)(inputs))
+        >>> model.compile("sgd", LossesContainer("mse", loss_weights=beta))
+        >>> warm_up = SetLossWeight(beta, lambda epoch: 0.5 * epoch)
+        >>> history = model.fit(
+        ...     keras.ops.ones((2, 1)), keras.ops.ones((2, 1)), epochs=3,
+        ...     verbose=0, callbacks=[warm_up]).history
+        >>> [float(weight) for weight in history["mse_weight"]]
+        [0.0, 0.5, 1.0]
+    """
+
+    def __init__(
+        self,
+        variable: Variable | str,
+        schedule: Callable[..., Any],
+        *,
+        by: Literal["epoch", "step"] = "epoch",
+    ):
+        super().__init__()
+        if not isinstance(variable, keras.Variable | str):
+            raise TypeError(
+                "Expected `variable` of SetLossWeight to be a keras.Variable "
+                f"or its name. Received: {variable!r}"
+            )
+        if not callable(schedule):
+            raise TypeError(
+                "Expected `schedule` of SetLossWeight to be a schedule, or a "
+                f"function of the {by}. Received: {schedule!r}"
+            )
+        if by not in ("epoch", "step"):
+            raise ValueError(
+                "Expected `by` of SetLossWeight to be 'epoch' or 'step'. "
+                f"Received: by={by!r}"
+            )
+        self.variable = variable
+        self.schedule = schedule
+        self.by = by
+        self._epoch = 0
+        self._first_step = 0
+
+    @property
+    def variable_name(self) -> str:
+        """The name of the variable."""
+        variable = self.variable
+        return variable if isinstance(variable, str) else variable.name
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        """Set the weight, if it goes by the epoch."""
+        self._epoch = epoch
+        self._first_step = steps_taken(self.model)
+        if self.by == "epoch":
+            self._set(self._first_step, epoch)
+
+    def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
+        """Set the weight, if it goes by the step."""
+        if self.by == "step":
+            self._set(self._first_step + batch, self._epoch)
+
+    def _set(self, step, epoch):
+        if weights_lib.is_schedule(self.schedule):
+            value = self.schedule(step, epoch)
+        else:
+            value = self.schedule(step if self.by == "step" else epoch)
+        if ops.is_tensor(value):
+            value = ops.convert_to_numpy(value)
+        number = checked_number(value, f"the weight '{self.variable_name}'")
+        # On JAX `self.model` first brings the variables up to date, and the
+        # next step then takes them from there.
+        read_variable(self.model, self.variable).assign(number)
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        """Look for the variable, so that a wrong one is told at once."""
+        read_variable(self.model, self.variable)
+
+    def get_config(self) -> Config:
+        """Everything needed to build the callback again; a variable's name."""
+        return {
+            "variable": self.variable_name,
+            "schedule": keras.saving.serialize_keras_object(self.schedule),
+            "by": self.by,
+        }
+
+    @classmethod
+    def from_config(cls, config: Config) -> Self:
+        """Build the callback from what `get_config` gave."""
+        config = dict(config)
+        schedule = keras.saving.deserialize_keras_object(config.pop("schedule"))
+        return cls(schedule=schedule, **config)
+
+
+def read_variable(model, variable):
+    """The variable that the model's loss reads: `variable`, or of its name."""
+    container = checked_container(model)
+    known = variables_of(container) if container is not None else []
+    found = [
+        v
+        for v in known
+        if v is variable or (isinstance(variable, str) and v.name == variable)
+    ]
+    if len(found) != 1:
+        names = [v.name for v in known]
+        raise ValueError(
+            "Expected one variable that the loss of the model reads, among "
+            f"{names}. Received: {variable!r}. Give it to the loss as a weight "
+            "before `compile`; for a loaded model, whose variables are its "
+            "own, give its name."
+        )
+    return found[0]
+
+
+def variables_of(container):
+    """The variables among the weights of a container, built or not."""
+    weights, losses = [], []
+    map_leaves(weights.append, container.loss_weights)
+    map_leaves(losses.append, container.losses)
+    for loss in losses:
+        if not isinstance(loss, keras.losses.Loss):
+            continue  # a name or a function
+        weights += [getattr(part, "weight", 1.0) for part in parts_of(loss)]
+    for penalty in container.penalties.values():
+        weights += penalty.weights if penalty is not None else []
+    weights += [term.weight for term in container.extra_terms.values()]
+    found = [v for w in weights for v in weights_lib.weight_variables(w)]
+    # Once it is built it also knows weights that layers gave to `add_loss`.
+    found += container.non_trainable_variables
+    clock = {id(v) for v in container.clock.variables}
+    return [
+        v for key, v in {id(v): v for v in found}.items() if key not in clock
+    ]

@@ -1,0 +1,237 @@
+"""What a model logs: the keys, and how each is read off the terms."""
+
+import dataclasses
+from collections.abc import Callable
+
+from keras_losskit._weights import moves
+from keras_losskit.terms import add_up
+from keras_losskit.terms import duplicates
+from keras_losskit.terms import multiply
+from keras_losskit.terms import unique_names
+
+
+@dataclasses.dataclass(frozen=True)
+class LogEntry:
+    """One logged key and how its value is read off the terms of a batch.
+
+    Args:
+        key: The key in the logs.
+        read: `LossTerms -> scalar`, or None where the batch has no such term;
+            None where the value is added by itself.
+        kind: The kind whose contribution it is, else None.
+        written: Whether the user wrote the key, so that a clash is his to mend.
+        plain: Whether plain Keras logs the key as well.
+        scaled: Whether the value was divided by the number of replicas, as all
+            but weights are.
+        member_of: The kind of the terms that it tells of, where it is one.
+        terms: Names of the terms that it tells of, unless it tells of a kind.
+        contribution: Whether it is the contribution of a single term.
+    """
+
+    key: str
+    read: Callable | None
+    kind: str | None = None
+    written: bool = False
+    plain: bool = False
+    scaled: bool = True
+    member_of: str | None = None
+    terms: tuple = ()
+    contribution: bool = False
+
+
+def log_entries(terms, *, kinds, moving, found_later, log, groups):
+    """What a model logs, in order.
+
+    Args:
+        terms: Every term the model can produce, a list of `LossTerm`; one of
+            training and of evaluation comes twice.
+        kinds: The kinds the model may produce.
+        moving: Names of the terms whose weight moves.
+        found_later: Names of the terms whose weights are found after the terms
+            are counted.
+        log: `"kinds"`, `"terms"` or `"all"`.
+        groups: `{group name: [term names]}` of the penalty groups and extra
+            terms.
+
+    Returns:
+        A list of `LogEntry` with unique keys.
+
+    Raises:
+        ValueError: if two names that the user wrote clash.
+    """
+    entries = [LogEntry("loss", lambda terms: terms.total)]
+    compiled = [term for term in terms if term.kind == "compiled"]
+    kinds_by_name = {term.name: term.kind for term in terms}
+    if log != "kinds":
+        detail = _output_entries(compiled)
+        detail += [
+            LogEntry(
+                f"{name}_loss",
+                _value_of(members),
+                written=True,
+                member_of=kinds_by_name.get(members[0]),
+                terms=tuple(members),
+            )
+            for name, members in groups.items()
+        ]
+        detail += [
+            LogEntry(
+                f"{name}_weight",
+                None if name in found_later else _weight_of(name),
+                scaled=False,
+                member_of=kinds_by_name.get(name),
+                terms=(name,),
+            )
+            for name in moving
+        ]
+        detail += _label_entries(terms)
+        if log == "all":
+            detail += [
+                LogEntry(
+                    f"{name}_contribution",
+                    _contribution_of(name),
+                    member_of=kind,
+                    terms=(name,),
+                    contribution=True,
+                )
+                for name, kind in kinds_by_name.items()
+            ]
+        detail = _unique(detail)
+    else:
+        detail = []
+    keys = {entry.key for entry in detail}
+    for kind in kinds:
+        key = f"{kind}_loss"
+        if key in keys:
+            key = f"total_{kind}_loss"
+        entries.append(LogEntry(key, _kind_of(kind), kind=kind))
+    return entries + detail
+
+
+def _label_entries(terms):
+    """What is logged of the losses that a user named in `add_loss`."""
+    entries = []
+    for label in dict.fromkeys(term.label for term in terms if term.label):
+        members = [term for term in terms if term.label == label]
+        names = tuple(term.name for term in members)
+        entries.append(
+            LogEntry(
+                f"{label}_loss",
+                _value_of_label(label),
+                written=True,
+                member_of="added",
+                terms=names,
+            )
+        )
+        if any(moves(term.weight) for term in members):
+            entries.append(
+                LogEntry(
+                    f"{label}_weight",
+                    _weight_of_label(label),
+                    scaled=False,
+                    member_of="added",
+                    terms=names,
+                )
+            )
+    return entries
+
+
+def _labelled(terms, label):
+    return [term for term in terms.values() if term.label == label]
+
+
+def _value_of_label(label):
+    def read(terms):
+        members = _labelled(terms, label)
+        return add_up(term.value for term in members) if members else None
+
+    return read
+
+
+def _weight_of_label(label):
+    def read(terms):
+        members = _labelled(terms, label)
+        return members[0].weight if members else None
+
+    return read
+
+
+def _output_entries(compiled):
+    entries = []
+    outputs = list(dict.fromkeys(term.output for term in compiled))
+    for output in outputs:
+        members = [term.name for term in compiled if term.output == output]
+        if len(outputs) > 1:
+            key = f"{output}_loss"
+            entries.append(
+                LogEntry(
+                    key,
+                    _output_of(members),
+                    written=True,
+                    plain=True,
+                    member_of="compiled",
+                    terms=tuple(members),
+                )
+            )
+        if len(members) > 1:
+            entries += [
+                LogEntry(
+                    f"{name}_loss",
+                    _value_of([name]),
+                    member_of="compiled",
+                    terms=(name,),
+                )
+                for name in members
+            ]
+    return entries
+
+
+def _unique(entries):
+    clash = duplicates(entry.key for entry in entries if entry.written)
+    if clash:
+        raise ValueError(
+            "Expected outputs, extra terms, penalty groups and named losses to "
+            f"have names of their own. Received twice in the logs: {clash}. "
+            "Rename one of them."
+        )
+    ordered = sorted(entries, key=lambda entry: not entry.written)
+    names = unique_names(entry.key for entry in ordered)
+    renamed = {
+        id(entry): dataclasses.replace(entry, key=key)
+        for entry, key in zip(ordered, names, strict=True)
+    }
+    return [renamed[id(entry)] for entry in entries]
+
+
+def _kind_of(kind):
+    return lambda terms: terms.by_kind().get(kind)
+
+
+def _present(terms, names):
+    return [terms[name] for name in names if name in terms]
+
+
+def _output_of(names):
+    def read(terms):
+        parts = _present(terms, names)
+        if not parts:
+            return None
+        return add_up(multiply(term.value, term.inner_weight) for term in parts)
+
+    return read
+
+
+def _value_of(names):
+    def read(terms):
+        parts = _present(terms, names)
+        return add_up(term.value for term in parts) if parts else None
+
+    return read
+
+
+def _weight_of(name):
+    return lambda terms: terms[name].weight if name in terms else None
+
+
+def _contribution_of(name):
+    return lambda terms: terms[name].contribution if name in terms else None

@@ -1,0 +1,231 @@
+"""From the terms of a batch to the logs of an epoch."""
+
+import contextlib
+import contextvars
+import dataclasses
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_losskit import _backend
+from keras_losskit._support import replicas
+
+# Of the thread: replicas take turns wherever they exchange values.
+_tracked_by_trainer = contextvars.ContextVar("tracked_by_trainer", default=None)
+
+
+class TermTracker(keras.metrics.Metric):
+    """Running means of all logged values: one metric with a vector state.
+
+    `mean = sum(batch_size * value) / sum(batch_size)` over the batches that
+    have the value, as Keras averages `loss`.
+
+    Args:
+        entries: List of `LogEntry`.
+        name: Name of the metric.
+    """
+
+    def __init__(self, entries, name="loss_terms"):
+        super().__init__(name=name, dtype="float32")
+        self.entries = tuple(entries)
+        # Sums, then counts, in one: an assignment costs as much as the rest.
+        shape = (2 * len(self.entries),)
+        self.totals = self.add_variable(shape, "zeros", name="totals")
+        # What training and validation turned out to produce. It grows while
+        # steps are traced or run: no set, which Keras would wrap and track.
+        self._seen = {True: frozenset({"loss"}), False: frozenset({"loss"})}
+        self._training = True
+
+    def update_state(self, *args, **kwargs):
+        """Nothing: the terms are counted where they are computed.
+
+        A `train_step` of the user's own may update each of `model.metrics` with
+        labels and predictions.
+        """
+
+    def track(self, terms, batch_size, training=True):
+        """Add the terms of a batch.
+
+        Args:
+            terms: `LossTerms`.
+            batch_size: Number of samples, a number or an integer scalar.
+            training: Whether they are of a training step.
+        """
+        values = [entry.read and entry.read(terms) for entry in self.entries]
+        self._note(values, training)
+        # A kind that a batch does not have contributes 0 to it, so that the
+        # kinds sum to `loss`; any other value is a mean where there is one.
+        present = [
+            value is not None or entry.kind is not None
+            for entry, value in zip(self.entries, values, strict=True)
+        ]
+        self._count(values, present, batch_size)
+
+    def add(self, amounts, batch_size):
+        """Add to single keys of the training batch that was last counted.
+
+        To a kind's contribution that is an addition; any other key had no value
+        as yet.
+
+        Args:
+            amounts: `{key: scalar}`.
+            batch_size: As for `track`.
+        """
+        values = [amounts.get(entry.key) for entry in self.entries]
+        self._note(values, self._training)
+        new = [
+            value is not None and entry.kind is None
+            for entry, value in zip(self.entries, values, strict=True)
+        ]
+        self._count(values, new, batch_size)
+
+    def _count(self, values, counted, batch_size):
+        size = replicas.global_batch_size(batch_size)
+        if not isinstance(size, int | float):
+            size = ops.cast(size, "float32")
+        self.totals.assign_add(self._addition(values, counted) * size)
+
+    def _note(self, values, training):
+        self._training = training
+        self._seen[training] |= {
+            entry.key
+            for entry, value in zip(self.entries, values, strict=True)
+            if value is not None
+        }
+
+    def _addition(self, values, counted):
+        """What one sample adds to the sums and to the counts."""
+        scalars = [0.0 if v is None else in_float32(v) for v in values]
+        scalars += map(float, counted)
+        addition = ops.stop_gradient(_backend.stack_scalars(scalars))
+        # Losses are divided by the number of replicas, whose gradients are
+        # added up; means over the replicas are what is logged.
+        replicas = _backend.num_replicas()
+        if replicas == 1:
+            return addition
+        factors = [replicas if entry.scaled else 1 for entry in self.entries]
+        factors += [1] * len(self.entries)
+        return addition * np.asarray(factors, "float32")
+
+    def result(self):
+        """`{key: mean}` of everything seen so far but the total itself."""
+        means = self.means()
+        return {key: means[key] for key in self.result_keys()}
+
+    def result_keys(self):
+        """The keys of `result()`: the total is left to Keras' own metric."""
+        return [key for key in self.keys() if key != "loss"]
+
+    def means(self):
+        """`{key: mean}` of every entry."""
+        totals = self.totals.value
+        entries = len(self.entries)
+        if _backend.is_concrete_on_cpu(totals):
+            # At once: one by one each would wait for the device.
+            sums, counts = self.sums_and_counts()
+            means = np.divide(
+                sums, counts, out=np.zeros_like(sums), where=counts != 0
+            )
+        else:
+            means = ops.unstack(
+                ops.divide_no_nan(totals[:entries], totals[entries:])
+            )
+        return {
+            entry.key: mean
+            for entry, mean in zip(self.entries, means, strict=True)
+        }
+
+    def sums_and_counts(self):
+        """`(2, entries)`, NumPy: what the means are quotients of."""
+        return ops.convert_to_numpy(self.totals.value).reshape(2, -1)
+
+    def keys(self):
+        """The keys that the last batch's phase logs, training or validation.
+
+        A kind is logged only beside another one.
+        """
+        seen = self._seen[self._training]
+        kinds = [e for e in self.entries if e.kind and e.key in seen]
+        return [
+            entry.key
+            for entry in self.entries
+            if entry.key in seen and (entry.kind is None or len(kinds) > 1)
+        ]
+
+    def key_of(self, kind):
+        """The key of a kind's contribution."""
+        return next(entry.key for entry in self.entries if entry.kind == kind)
+
+    def views(self):
+        """One metric per logged key, `loss` first, all reading this state."""
+        # Made once each: Keras tells what it saves apart by `id`.
+        views = self.__dict__.setdefault("_views_by_key", {})
+        for key in self.keys():
+            if key not in views:
+                views[key] = TermView(self, key)
+        return [views[key] for key in self.keys()]
+
+    def save_own_variables(self, store):
+        """Nothing: running means start anew in every epoch."""
+
+    def load_own_variables(self, store):
+        """Nothing."""
+
+
+class TermView(keras.metrics.Metric):
+    """A single key of a `TermTracker`, with a name and a `result()`."""
+
+    def __init__(self, tracker, key):
+        super().__init__(name=key, dtype="float32")
+        # Out of reach of Keras' tracking and of `load_weights`, which would go
+        # from the tracker to its views and back without end.
+        self.__dict__["_held"] = Untracked(tracker)
+
+    def update_state(self, *args, **kwargs):
+        """Nothing, as with the tracker."""
+
+    def reset_state(self):
+        """Reset all the keys of the tracker."""
+        self._held.tracker.reset_state()
+
+    def result(self):
+        """The running mean of this key."""
+        return self._held.tracker.means()[self.name]
+
+
+@dataclasses.dataclass(frozen=True)
+class Untracked:
+    """What Keras is not to look into."""
+
+    tracker: TermTracker
+
+
+def in_float32(scalar):
+    """A number or scalar as a float32 tensor, without a cast that is none."""
+    if ops.is_tensor(scalar):
+        dtype = keras.backend.standardize_dtype(scalar.dtype)
+        if dtype == "float32":
+            return scalar
+    return ops.cast(scalar, "float32")
+
+
+def batch_size_of(batch):
+    """The leading size of the first tensor, as Keras counts samples."""
+    first = next(x for x in keras.tree.flatten(batch) if x is not None)
+    return ops.shape(first)[0]
+
+
+@contextlib.contextmanager
+def total_tracked_by_trainer(container):
+    """Around a computation whose total Keras' trainer logs by itself."""
+    token = _tracked_by_trainer.set(container)
+    try:
+        yield
+    finally:
+        _tracked_by_trainer.reset(token)
+
+
+def trainer_tracks_total(container):
+    """Whether the trainer logs the total that `container` computes now."""
+    return _tracked_by_trainer.get() is container

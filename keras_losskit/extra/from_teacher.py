@@ -1,0 +1,105 @@
+"""Distillation: a term that compares with another model."""
+
+import keras
+from keras import ops
+
+from keras_losskit import losses as losses_lib
+from keras_losskit._support import replicas
+from keras_losskit._types import Config
+from keras_losskit._types import LossLike
+from keras_losskit._types import Structure
+from keras_losskit._types import Tensor
+from keras_losskit._types import Weight
+from keras_losskit.extra.context import Context
+from keras_losskit.extra.extra_term import ExtraTerm
+from keras_losskit.extra.extra_term import registered
+
+
+@registered
+class FromTeacher(ExtraTerm):
+    """A loss between a frozen teacher's predictions and the model's.
+
+    `value = loss(teacher(x), y_pred)`, summed over the outputs, with the sample
+    weights of the batch. The teacher runs in inference mode, is not trained and
+    is saved with the model.
+
+    Args:
+        teacher: A built `keras.Model` that takes the model's inputs and has its
+            outputs.
+        loss: What compares them: whatever `compile(loss=...)` takes for one
+            output.
+        weight: A number, a `keras.Variable` or a schedule.
+
+    Raises:
+        ValueError: if the teacher is not built.
+
+    Reference:
+        Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network",
+        2015.
+
+    Example:
+        >>> teacher = keras.Sequential([keras.Input((2,)),
+        ...                             keras.layers.Dense(1)])
+        >>> FromTeacher(teacher, "mse", weight=0.5).weight
+        0.5
+    """
+
+    def __init__(
+        self, teacher: keras.Model, loss: LossLike, *, weight: Weight = 1.0
+    ):
+        super().__init__(weight=weight)
+        if not teacher.built:
+            raise ValueError(
+                "Expected the teacher to be built. Received: the unbuilt model "
+                f"'{teacher.name}'. Call it on a batch first."
+            )
+        self.teacher = teacher
+        self.loss = losses_lib.get(loss)
+
+    def value(self, context: Context) -> Tensor:
+        targets = keras.tree.flatten(self.targets(context.x))
+        predictions = keras.tree.flatten(context.y_pred)
+        if len(targets) != len(predictions):
+            raise ValueError(
+                "Expected the teacher to have the outputs of the model, "
+                f"{len(predictions)}. Received: {len(targets)}"
+            )
+        weights = context.sample_weights()
+        values = [
+            losses_lib.evaluate(self.loss, target, prediction, weight)
+            for target, prediction, weight in zip(
+                targets, predictions, weights, strict=True
+            )
+        ]
+        # The container makes extra terms parts of a batch itself.
+        share = replicas.batch_share(context.y_pred)
+        return replicas.undo_share(sum(values[1:], values[0]), share)
+
+    def targets(self, x: Structure) -> Structure:
+        """The teacher's predictions, through which no gradient flows."""
+        kwargs = {}
+        if "training" in self.teacher.call_signature_parameters:
+            kwargs["training"] = False
+        # Stateless, so that neither its losses nor its seeds are touched.
+        outputs, _ = self.teacher.stateless_call(
+            [v.value for v in self.teacher.trainable_variables],
+            [v.value for v in self.teacher.non_trainable_variables],
+            x,
+            **kwargs,
+        )
+        return keras.tree.map_structure(ops.stop_gradient, outputs)
+
+    def get_config(self) -> Config:
+        config = super().get_config()
+        del config["reduction"]
+        return {
+            **config,
+            "teacher": keras.saving.serialize_keras_object(self.teacher),
+            "loss": losses_lib.serialize(self.loss),
+        }
+
+    def __repr__(self) -> str:
+        return (
+            f"FromTeacher({self.teacher.name!r}, {self.loss.name}, "
+            f"weight={self.weight!r})"
+        )

@@ -1,0 +1,202 @@
+"""What all drop-in layers share: how their penalties are reduced and told."""
+
+from typing import Any
+from typing import Literal
+
+import keras
+from keras import ops
+
+from keras_losskit import _keras
+from keras_losskit._support import replicas
+from keras_losskit._support.precision import at_least_float32
+from keras_losskit._types import Config
+from keras_losskit._types import Structure
+from keras_losskit.penalties._add_loss import AddsLosses
+from keras_losskit.penalties._add_loss import emit
+from keras_losskit.penalties._recorder import RecordedLoss
+
+ACTIVITY_REDUCTIONS = ("sum_over_batch_size", "mean_over_elements", "sum")
+REGULARIZATION_REDUCTIONS = ("sum", "mean_over_parameters")
+
+#: Class decorator: saved as a class of this package.
+registered = keras.saving.register_keras_serializable("keras_losskit")
+
+
+class LossLayer(AddsLosses, _keras.LayerHooks):
+    """Mixin, before a Keras layer class: penalties with a reduction.
+
+    With the defaults the penalties are Keras', computed in float32 at least.
+
+    Args:
+        *args: As the Keras layer.
+        activity_reduction: What the activity regularizer's value is divided by:
+            `"sum_over_batch_size"` the batch size, as Keras;
+            `"mean_over_elements"` the number of elements; `"sum"` nothing. The
+            last two leave out what the output's mask leaves out: masked
+            elements are 0 for the regularizer and do not count.
+        regularization_reduction: `"sum"`, as Keras, or
+            `"mean_over_parameters"`: each weight's penalty over its number of
+            elements, so that its strength does not grow with the width.
+        **kwargs: As the Keras layer.
+
+    Raises:
+        ValueError: for an unknown reduction.
+    """
+
+    #: Tells a `Recorder` that there is nothing to watch here.
+    reports_activity = True
+    activity_reduction = "sum_over_batch_size"
+    regularization_reduction = "sum"
+
+    def __init__(
+        self,
+        *args,
+        activity_reduction: Literal[
+            "sum_over_batch_size", "mean_over_elements", "sum"
+        ] = "sum_over_batch_size",
+        regularization_reduction: Literal[
+            "sum", "mean_over_parameters"
+        ] = "sum",
+        **kwargs,
+    ):
+        checked_choice(
+            self, "activity_reduction", activity_reduction, ACTIVITY_REDUCTIONS
+        )
+        checked_choice(
+            self,
+            "regularization_reduction",
+            regularization_reduction,
+            REGULARIZATION_REDUCTIONS,
+        )
+        super().__init__(*args, **kwargs)
+        self.activity_reduction = activity_reduction
+        self.regularization_reduction = regularization_reduction
+        if self.built:  # by the constructor, before this was known
+            self.after_build()
+
+    def get_config(self) -> Config:
+        return {
+            **super().get_config(),
+            "activity_reduction": self.activity_reduction,
+            "regularization_reduction": self.regularization_reduction,
+        }
+
+    # ---------------------------------------------------------------- weights
+
+    def add_weight(
+        self, *args, regularizer: Any = None, **kwargs
+    ) -> keras.Variable:
+        """As Keras; the regularizer reduced as the layer says."""
+        variable = super().add_weight(*args, regularizer=regularizer, **kwargs)
+        self._reduce_regularizer(variable)
+        return variable
+
+    def after_build(self) -> None:
+        """Reduce the regularizers of weights that sublayers made."""
+        for variable in self.weights:
+            self._reduce_regularizer(variable)
+
+    def _reduce_regularizer(self, variable):
+        regularizer = getattr(variable, "regularizer", None)
+        if (
+            regularizer is not None
+            and self.regularization_reduction == "mean_over_parameters"
+            and not isinstance(regularizer, MeanOverParameters)
+        ):
+            variable.regularizer = MeanOverParameters(regularizer)
+
+    # --------------------------------------------------------------- activity
+
+    def before_call(self) -> None:
+        """Keep the activity regularizer from Keras, which cannot reduce it.
+
+        Once the layer is built: a layer may hand its regularizer to sublayers.
+        """
+        # Past `__setattr__`, which would look for something to track.
+        self.__dict__["activity_regularizer"] = None
+
+    def __call__(self, *args, **kwargs) -> Structure:
+        regularizer = self.activity_regularizer
+        if regularizer is None:
+            return super().__call__(*args, **kwargs)
+        try:
+            outputs = super().__call__(*args, **kwargs)
+        finally:
+            self.__dict__["activity_regularizer"] = regularizer
+        for output in keras.tree.flatten(outputs):
+            if ops.is_tensor(output):
+                value = reduced_activity(
+                    regularizer, output, self.activity_reduction
+                )
+                emit(RecordedLoss(self, "activity", value))
+        return outputs
+
+
+def checked_choice(layer, argument, value, choices):
+    """Refuse a value that is none of the choices."""
+    if value not in choices:
+        raise ValueError(
+            f"Expected `{argument}` of {type(layer).__name__} to be one of "
+            f"{choices}. Received: {argument}={value!r}"
+        )
+
+
+def reduced_activity(regularizer, output, reduction):
+    """The penalty of one output, reduced.
+
+    Args:
+        regularizer: A function of a tensor.
+        output: `(batch, ...)`; its Keras mask, if any, is read off it.
+        reduction: One of `ACTIVITY_REDUCTIONS`.
+
+    Returns:
+        Scalar, float32 or float64; 0 where nothing is valid.
+    """
+    values = at_least_float32(output)
+    if reduction == "sum_over_batch_size":
+        value = regularizer(values)
+        if not len(values.shape):
+            return value
+        batch = ops.cast(ops.shape(values)[0], value.dtype)
+        return ops.divide_no_nan(value, batch)
+    count = ops.cast(ops.size(values), values.dtype)
+    mask = _keras.get_keras_mask(output)
+    if mask is not None:
+        mask = ops.cast(mask, "bool")
+        while len(mask.shape) < len(values.shape):
+            mask = ops.expand_dims(mask, -1)
+        values = ops.where(mask, values, 0.0)
+        valid = ops.broadcast_to(mask, ops.shape(values))
+        count = ops.sum(ops.cast(valid, values.dtype))
+    value = regularizer(values)
+    if reduction == "sum":
+        # The container takes the mean over replicas.
+        return value * replicas.num_parts()
+    return ops.divide_no_nan(value, ops.cast(count, value.dtype))
+
+
+@registered
+class MeanOverParameters(keras.regularizers.Regularizer):
+    """A regularizer's value over the number of elements of the weight.
+
+    `value = regularizer(x) / size(x)`.
+
+    Args:
+        regularizer: A function of a tensor.
+
+    Example:
+        >>> regularizer = MeanOverParameters(keras.regularizers.L2(1.0))
+        >>> float(regularizer(2.0 * ops.ones((5, 3))))
+        4.0
+    """
+
+    def __init__(self, regularizer):
+        self.regularizer = keras.regularizers.get(regularizer)
+
+    def __call__(self, x):
+        value = self.regularizer(x)
+        return value / ops.cast(ops.size(x), value.dtype)
+
+    def get_config(self):
+        serialized = keras.regularizers.serialize(self.regularizer)
+        return {"regularizer": serialized}

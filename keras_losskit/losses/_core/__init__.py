@@ -1,0 +1,1 @@
+"""What every loss is built from: composition, evaluation, labels, logits."""

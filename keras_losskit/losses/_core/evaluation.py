@@ -1,0 +1,332 @@
+"""From a loss and its tensors to a reduced scalar.
+
+Keras' own `Loss.__call__`, with the reductions of this package: it never
+writes into the caller's weights, sums in float32 at least, and refuses values
+that do not belong to the batch.
+"""
+
+import numbers
+import warnings
+from typing import Any
+from typing import TypeGuard
+
+import keras
+import numpy as np
+from keras import ops
+from keras import tree
+
+from keras_losskit import _keras
+from keras_losskit import _weights as weights_lib
+from keras_losskit import reductions
+from keras_losskit._types import LossObject
+from keras_losskit._types import Structure
+from keras_losskit._types import Tensor
+from keras_losskit.losses._core.logits import predicted
+from keras_losskit.reductions._alignment import align
+from keras_losskit.reductions._alignment import wide
+
+_warned: set[str] = set()
+
+
+def evaluate(
+    loss: LossObject,
+    y_true: Structure,
+    y_pred: Structure,
+    sample_weight: Structure | None = None,
+) -> Tensor:
+    """The reduced scalar of `loss`, a composite's weights applied.
+
+    A mask that Keras left on `y_pred`, and one that the loss puts on its
+    values, are honoured. A composite's schedules stand at their first step.
+
+    Args:
+        loss: A `keras.losses.Loss`, from Keras, from here or of your own.
+        y_true: Targets: a tensor, or a structure that the loss takes.
+        y_pred: Predictions: likewise.
+        sample_weight: Optional weights, `(batch, ...)`; not written to.
+
+    Returns:
+        Scalar, float32 or float64; per-sample values where the reduction is
+        `None`.
+
+    Raises:
+        ValueError: if the loss returns what cannot be reduced: values that are
+            no floats, or whose leading dimension is not the batch.
+
+    Example:
+        >>> loss = keras.losses.MeanSquaredError()
+        >>> float(evaluate(loss, [[1.0], [2.0]], [[1.0], [4.0]]))
+        2.0
+    """
+    if is_composite(loss):
+        return weighted_total(
+            loss.part_values(y_true, y_pred, sample_weight),
+            [part.weight for part in loss.parts],
+        )
+    value = leaf_value(loss, y_true, y_pred, sample_weight)
+    return weighted_total([value], [own_weight(loss)])
+
+
+def is_composite(loss: Any) -> TypeGuard[Any]:
+    """Whether `loss` is made of parts, each with a name and weight."""
+    return hasattr(loss, "part_values")
+
+
+def own_weight(loss):
+    """The weight of a loss that has no parts; 1 where its call applies it."""
+    return 1.0 if overrides_call(loss) else getattr(loss, "weight", 1.0)
+
+
+def weighted_total(values, weights):
+    """The sum of `weight * value`; schedules at their first step and epoch."""
+    total = None
+    for value, weight in zip(values, weights, strict=True):
+        if not weights_lib.is_one(weight):
+            weight = weights_lib.weight_value(weight, step=0, epoch=0)
+            if not isinstance(weight, float):
+                weight = ops.cast(weight, value.dtype)
+            value = value * weight
+        total = value if total is None else total + value
+    return total
+
+
+def leaf_value(
+    loss, y_true, y_pred, sample_weight=None, mask=None, *, logits=None
+):
+    """The reduced scalar of a loss that has no parts, its weight not applied.
+
+    Args:
+        loss: A `keras.losses.Loss`.
+        y_true: Targets.
+        y_pred: Predictions.
+        sample_weight: Optional weights, `(batch, ...)`.
+        mask: Optional mask, besides those on `y_pred` and on the values.
+        logits: Optional `Logits` of `y_pred`, shared with other losses.
+
+    Returns:
+        Scalar, float32 or float64.
+    """
+    if overrides_call(loss):
+        return _called_as_is(loss, y_true, y_pred, sample_weight, mask)
+    return own_value(loss, y_true, y_pred, sample_weight, mask, logits=logits)
+
+
+def own_value(
+    loss, y_true, y_pred, sample_weight=None, mask=None, *, logits=None
+):
+    """`leaf_value` by the steps of `Loss.__call__`, which may be overridden."""
+    predicted_mask = _keras.get_keras_mask(y_pred)
+    with keras.name_scope(loss.name):
+        y_true, y_pred = converted(loss, y_true, y_pred)
+        shared = None
+        if logits is not None and getattr(loss, "shares_logits", False):
+            shared = logits.astype(loss.dtype)
+        if mask is not None and hasattr(loss, "call_on_places"):
+            prediction = shared or predicted(y_pred, loss.from_logits)
+            mask = ops.cast(ops.convert_to_tensor(mask), "bool")
+            values, mask = loss.call_on_places(y_true, prediction, mask)
+        elif shared is not None:
+            values = loss.call_on_logits(y_true, shared)
+        else:
+            values = loss.call(y_true, y_pred)
+        if mask is not None:
+            _refuse_mask_of_scalar(loss, values)
+        masks = (mask, predicted_mask)
+        return reduced(loss, values, y_true, y_pred, sample_weight, masks)
+
+
+def reduced(loss, values, y_true, y_pred, sample_weight=None, masks=()):
+    """What the reduction of `loss` makes of the values that it returned.
+
+    Args:
+        loss: A `keras.losses.Loss`.
+        values: What its `call` returned.
+        y_true: Targets, converted.
+        y_pred: Predictions, converted.
+        sample_weight: Optional weights, `(batch, ...)`.
+        masks: Masks, or `None`s, besides one on the values.
+
+    Returns:
+        Scalar, float32 or float64; not reduced where the reduction is `None`.
+
+    Raises:
+        ValueError: for values or a reduction that cannot be.
+    """
+    masks = (*masks, _keras.get_keras_mask(values))
+    values = _checked_values(loss, values, y_true, y_pred)
+    if not len(values.shape) and sample_weight is not None:
+        _warn_of_mean_weight(loss, sample_weight)
+    reduction = reductions.get(loss.reduction)
+    arguments = (values, sample_weight, _joint(masks, values))
+    if getattr(reduction, "uses_targets", False):
+        result = reduction(*arguments, y_true=y_true)
+    else:
+        result = reduction(*arguments)
+    if reductions.is_unreduced(loss.reduction):
+        return result
+    result = wide(result)
+    if len(result.shape):
+        raise ValueError(
+            f"Expected the reduction of loss '{loss.name}' to return a scalar. "
+            f"Received: shape {tuple(result.shape)} from {loss.reduction!r}"
+        )
+    return result
+
+
+def overrides_call(loss):
+    """Whether `loss` comes with a `__call__` of its own, and so reduces."""
+    call = type(loss).__call__
+    return call is not keras.losses.Loss.__call__ and not getattr(
+        call, "is_evaluation", False
+    )
+
+
+def _refuse_mask_of_scalar(loss, values):
+    if hasattr(values, "shape") and not len(values.shape):
+        raise ValueError(
+            f"Expected loss '{loss.name}' to return a value per sample or "
+            "place, of which a mask leaves some out. Received: one scalar for "
+            f"the batch from `{type(loss).__name__}`. The losses of overlap of "
+            "keras_losskit.losses take a mask."
+        )
+
+
+def _called_as_is(loss, y_true, y_pred, sample_weight, mask):
+    if mask is not None:
+        raise ValueError(
+            f"Expected loss '{loss.name}' to leave reduction to its reduction, "
+            "so that a mask can be applied. Received: "
+            f"`{type(loss).__name__}`, which overrides `__call__`."
+        )
+    if sample_weight is not None:
+        # Keras writes into it on PyTorch, where it may be the caller's memory.
+        sample_weight = tree.map_structure(
+            lambda x: ops.copy(ops.convert_to_tensor(x)), sample_weight
+        )
+    return wide(loss(y_true, y_pred, sample_weight=sample_weight))
+
+
+def converted(loss, y_true, y_pred):
+    """Tensors of the loss' dtype, as Keras makes them.
+
+    A loss that sets `keeps_integers` gets what is no float as it came.
+    """
+    keep = getattr(loss, "keeps_integers", False)
+
+    def convert(x):
+        if keep and not _is_float(x):
+            return x if ops.is_tensor(x) else _tensor_if_numeric(x)
+        return ops.convert_to_tensor(x, dtype=loss.dtype)
+
+    def convert_all(x):
+        if ops.is_tensor(x):
+            return convert(x)
+        return tree.map_structure(convert, without_lists(x))
+
+    return convert_all(y_true), convert_all(y_pred)
+
+
+def leaves(x):
+    """The tensors of a nest; most are one, which needs no walk."""
+    return [x] if ops.is_tensor(x) else tree.flatten(x)
+
+
+def without_lists(x):
+    """`x`, as an array where it is a list of numbers, however nested."""
+    if isinstance(x, list | tuple) and all(
+        isinstance(leaf, numbers.Number) for leaf in tree.flatten(x)
+    ):
+        return np.asarray(x)
+    return x
+
+
+def _is_float(x):
+    if not hasattr(x, "dtype"):
+        x = ops.convert_to_tensor(x)
+    try:
+        return keras.backend.is_float_dtype(x.dtype)
+    except ValueError:  # strings and other dtypes that Keras does not know
+        return False
+
+
+def _tensor_if_numeric(x):
+    try:
+        return ops.convert_to_tensor(x)
+    except (TypeError, ValueError):
+        return x
+
+
+def _checked_values(loss, values, y_true, y_pred):
+    """`values` as a tensor, after a look at their type, dtype and shape."""
+    if values is None or (not ops.is_tensor(values) and tree.is_nested(values)):
+        raise ValueError(
+            f"Expected loss '{loss.name}' to return a tensor. Received: "
+            f"{type(values).__name__}. Several components are declared with "
+            "`losses.Components`."
+        )
+    if isinstance(values, numbers.Real):
+        values = float(values)  # a constant, such as a placeholder's `0`
+    values = ops.convert_to_tensor(values)
+    dtype = keras.backend.standardize_dtype(values.dtype)
+    if not keras.backend.is_float_dtype(dtype):
+        raise ValueError(
+            f"Expected loss '{loss.name}' to return floating point values. "
+            f"Received: dtype {dtype}, shape {tuple(values.shape)}"
+        )
+    if not getattr(loss, "values_follow_batch", True):
+        return values
+    predictions = [x for x in leaves(y_pred) if len(x.shape)]
+    if not len(values.shape) or not predictions:
+        return values
+    batch, received = predictions[0].shape[0], values.shape[0]
+    if None not in (batch, received) and batch != received:
+        raise ValueError(
+            f"Expected loss '{loss.name}' to return a scalar or values whose "
+            f"leading dimension is the batch, {batch}. Received: values of "
+            f"shape {tuple(values.shape)} for predictions of shape "
+            f"{tuple(predictions[0].shape)}"
+        )
+    _refuse_outer_product(loss, values, leaves(y_true), predictions)
+    return values
+
+
+def _refuse_outer_product(loss, values, targets, predictions):
+    """Raise where `(n,)` against `(n, 1)` was broadcast to `(n, n)`."""
+    if len(targets) != 1 or len(predictions) != 1:
+        return
+    shapes = [tuple(targets[0].shape), tuple(predictions[0].shape)]
+    batch = predictions[0].shape[0]
+    if batch in (None, 1) or sorted(map(len, shapes)) != [1, 2]:
+        return
+    if (batch, 1) in shapes and tuple(values.shape) == (batch, batch):
+        raise ValueError(
+            f"Expected loss '{loss.name}' to compare samples one by one. "
+            f"Received: targets {shapes[0]} and predictions {shapes[1]}, which "
+            f"it broadcast to {tuple(values.shape)}. Give both one shape."
+        )
+
+
+def _joint(masks, values):
+    """The masks that there are, as one; `None` where there is none."""
+    joint = None
+    for mask in masks:
+        if mask is None:
+            continue
+        mask = ops.cast(ops.convert_to_tensor(mask), "bool")
+        if len(values.shape):
+            mask = align(mask, values, "mask")
+        joint = mask if joint is None else ops.logical_and(joint, mask)
+    return joint
+
+
+def _warn_of_mean_weight(loss, sample_weight):
+    if len(ops.convert_to_tensor(sample_weight).shape) == 0:
+        return
+    if loss.name not in _warned:
+        _warned.add(loss.name)
+        warnings.warn(
+            f"Loss '{loss.name}' returns one scalar for the batch, so a "
+            "`sample_weight` per sample can only multiply it by the mean "
+            "weight, as Keras does. Return a value per sample instead.",
+            stacklevel=2,
+        )

@@ -1,0 +1,119 @@
+"""`FunctionLoss`: a user's own function as a loss."""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
+from typing import Self
+
+import keras
+from keras import ops
+from keras import tree
+
+from keras_losskit._types import Config
+from keras_losskit._types import DType
+from keras_losskit._types import ReductionLike
+from keras_losskit._types import Tensor
+from keras_losskit._types import TensorLike
+from keras_losskit._types import Weight
+from keras_losskit.losses._core.configs import serialized_function
+from keras_losskit.losses._core.loss import Loss
+from keras_losskit.losses._core.names import function_name
+
+
+@keras.saving.register_keras_serializable("keras_losskit")
+class FunctionLoss(Loss):
+    """A loss from a function of targets and predictions.
+
+    `loss = reduction(fn(y_true, y_pred, **arguments))`. Integers, booleans and
+    strings reach the function as they came; floats have the loss' dtype, as in
+    Keras. A trailing dimension of 1 that only one of the two has is squeezed or
+    added, so that both have one rank.
+
+    Args:
+        fn: `(y_true, y_pred, **arguments) ->` values `(batch, ...)` or a
+            scalar.
+        reduction: One of Keras' names, a `Reduction`, or a function. Defaults
+            to `"sum_over_batch_size"`.
+        name: The term's name. Defaults to the function's: `"lambda"` for a
+            lambda, the snake-case class name for a callable object.
+        dtype: Dtype of the computation. Defaults to Keras' `floatx`.
+        arguments: Optional further arguments of `fn`, a dict.
+        weight: What the loss is multiplied by.
+
+    Raises:
+        TypeError: if `fn` is not callable.
+
+    Example:
+        >>> def cubic(y_true, y_pred):
+        ...     return keras.ops.abs(y_true - y_pred) ** 3
+        >>> loss = FunctionLoss(cubic)
+        >>> loss.name, float(loss([1.0, 1.0], [1.0, 3.0]))
+        ('cubic', 4.0)
+    """
+
+    #: Tells `evaluate` to convert floats only.
+    keeps_integers = True
+
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = None,
+        dtype: DType | None = None,
+        *,
+        arguments: Mapping[str, Any] | None = None,
+        weight: Weight = 1.0,
+    ):
+        if not callable(fn):
+            raise TypeError(
+                "Expected `fn` to be a function of (y_true, y_pred). "
+                f"Received: {fn!r}"
+            )
+        super().__init__(
+            reduction=reduction,
+            name=name or function_name(fn),
+            dtype=dtype,
+            weight=weight,
+        )
+        self.named_by_itself = name is None
+        self.fn = fn
+        self.arguments = dict(arguments or {})
+
+    def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
+        if not tree.is_nested(y_true) and not tree.is_nested(y_pred):
+            y_true, y_pred = same_rank(y_true, y_pred)
+        return self.fn(y_true, y_pred, **self.arguments)
+
+    def settings(self) -> Config:
+        return {"fn": self.fn, "arguments": self.arguments}
+
+    def get_config(self) -> Config:
+        return {
+            **super().get_config(),
+            "fn": serialized_function(self.fn, self.name),
+            "arguments": keras.saving.serialize_keras_object(self.arguments),
+        }
+
+    @classmethod
+    def from_config(cls, config: Config) -> Self:
+        revive = keras.saving.deserialize_keras_object
+        revived = {key: revive(config[key]) for key in ("fn", "arguments")}
+        return super().from_config({**config, **revived})
+
+
+def same_rank(first, second):
+    """Both tensors with one rank, where a last dimension of 1 sets them apart.
+
+    `(n,)` beside `(n, 1)` becomes `(n, 1)`; `(n, t)` beside `(n, t, 1)` stays,
+    and the other one is squeezed. Others are left alone.
+    """
+    if not (hasattr(first, "shape") and hasattr(second, "shape")):
+        return first, second
+    if len(first.shape) == len(second.shape) + 1:
+        second, first = same_rank(second, first)
+    elif len(second.shape) == len(first.shape) + 1 and second.shape[-1] == 1:
+        if len(first.shape) == 1:
+            first = ops.expand_dims(first, axis=-1)
+        else:
+            second = ops.squeeze(second, axis=-1)
+    return first, second

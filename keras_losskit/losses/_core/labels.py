@@ -1,0 +1,102 @@
+"""Checks of integer labels."""
+
+from keras import ops
+
+from keras_losskit import _backend
+from keras_losskit.losses._core.function import same_rank
+
+
+def check_labels(name, labels, classes, ignored=None):
+    """Refuse labels that name no class, where they can be read.
+
+    In a compiled function their values are not known yet; on an accelerator
+    every look would make the program wait. There the frameworks give a loss of
+    0, an error or garbage, each its own.
+
+    Args:
+        name: Name of the loss, for the error.
+        labels: Integer labels, `(batch, ...)`, of any dtype.
+        classes: Number of classes, or `None`.
+        ignored: A label that is allowed besides.
+
+    Raises:
+        ValueError: if a label is not in `[0, classes)`.
+    """
+    labels = ops.convert_to_tensor(labels)
+    if (
+        classes is None
+        or not _backend.is_concrete_on_cpu(labels)
+        or 0 in labels.shape
+    ):
+        return
+    if ignored is not None:
+        labels = ops.where(ops.equal(labels, ignored), 0, labels)
+    low, high = float(ops.min(labels)), float(ops.max(labels))
+    if low < 0 or high >= classes:
+        raise ValueError(
+            f"Expected the labels of loss '{name}' to be in [0, {classes}). "
+            f"Received: labels from {low:g} to {high:g}"
+        )
+
+
+def one_hot_like(labels, predictions):
+    """Labels as one-hot rows beside `predictions`.
+
+    Args:
+        labels: One-hot, of the shape of `predictions`, or integers,
+            `(batch, ...)` or `(batch, ..., 1)`. Beside one channel, whether it
+            holds, of either shape.
+        predictions: `(batch, ..., classes)`, of a static last axis.
+
+    Returns:
+        `(batch, ..., classes)`, in the dtype of `predictions`.
+
+    Raises:
+        ValueError: if the shapes do not fit.
+    """
+    labels = ops.convert_to_tensor(labels)
+    classes, rank = predictions.shape[-1], len(predictions.shape)
+    if classes == 1 and len(labels.shape) == rank - 1:
+        labels = ops.expand_dims(labels, axis=-1)
+    if len(labels.shape) == rank and labels.shape[-1] == classes:
+        return ops.cast(labels, predictions.dtype)
+    if len(labels.shape) == rank and labels.shape[-1] == 1:
+        labels = ops.squeeze(labels, axis=-1)
+    if len(labels.shape) != rank - 1:
+        raise ValueError(
+            "Expected labels, integers or one-hot, beside predictions of shape "
+            f"{tuple(predictions.shape)}. Received: shape {tuple(labels.shape)}"
+        )
+    return ops.one_hot(
+        ops.cast(labels, "int32"), classes, dtype=predictions.dtype
+    )
+
+
+def same_shape(name, labels, predictions):
+    """One-hot labels and predictions, with one rank, of one shape.
+
+    Args:
+        name: Name of the loss, for the error.
+        labels: One-hot labels.
+        predictions: Logits or probabilities.
+
+    Returns:
+        `(labels, predictions)`, as `same_rank` gives them.
+
+    Raises:
+        ValueError: if their shapes differ where both are known; the labels
+            would be broadcast.
+    """
+    labels, predictions = same_rank(labels, predictions)
+    shapes = tuple(labels.shape), tuple(predictions.shape)
+    if len(shapes[0]) != len(shapes[1]) or any(
+        None not in pair and pair[0] != pair[1]
+        for pair in zip(*shapes, strict=True)
+    ):
+        raise ValueError(
+            f"Expected the labels of loss '{name}' to be one-hot: they must "
+            f"have the same shape as the predictions, {shapes[1]}. Received: "
+            f"y_true.shape={shapes[0]}. For integers use "
+            "SparseCategoricalCrossentropy."
+        )
+    return labels, predictions

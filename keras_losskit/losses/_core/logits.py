@@ -1,0 +1,79 @@
+"""Predictions, and what several losses derive from them."""
+
+import keras
+from keras import ops
+
+from keras_losskit.reductions._alignment import wide
+
+
+class Logits:
+    """Logits with their softmax and log-softmax, each computed once.
+
+    A composite makes one for each of its calls and hands it to its losses.
+
+    Args:
+        tensor: Logits, `(batch, ...)`.
+    """
+
+    def __init__(self, tensor):
+        self.tensor = ops.convert_to_tensor(tensor)
+        self._derived = {}
+
+    def astype(self, dtype):
+        """The logits in another dtype, made once for each."""
+        if keras.backend.standardize_dtype(self.tensor.dtype) == dtype:
+            return self
+        return self._once(dtype, lambda: Logits(ops.cast(self.tensor, dtype)))
+
+    def log_probabilities(self, axis=-1):
+        """`log_softmax` along `axis`, of the logits' shape."""
+        return self._once(
+            ("log", self._axis(axis)),
+            lambda: ops.log_softmax(self.tensor, axis=axis),
+        )
+
+    def probabilities(self, axis=-1):
+        """`softmax` along `axis`, of the logits' shape."""
+        return self._once(
+            ("softmax", self._axis(axis)),
+            lambda: ops.exp(self.log_probabilities(axis)),
+        )
+
+    def _axis(self, axis):
+        return axis % len(self.tensor.shape)
+
+    def _once(self, key, compute):
+        if key not in self._derived:
+            self._derived[key] = compute()
+        return self._derived[key]
+
+
+class Probabilities:
+    """Class probabilities, with the interface of `Logits`.
+
+    Args:
+        tensor: Probabilities, `(batch, ...)`, clipped for the logarithm.
+    """
+
+    def __init__(self, tensor):
+        self.tensor = ops.convert_to_tensor(tensor)
+
+    def log_probabilities(self, axis=-1):
+        """The logarithm of the probabilities, whatever `axis`."""
+        return ops.log(ops.clip(self.tensor, keras.config.epsilon(), 1.0))
+
+    def probabilities(self, axis=-1):
+        """The probabilities, whatever `axis`."""
+        return self.tensor
+
+
+def predicted(y_pred, from_logits):
+    """`y_pred` as `Logits` or `Probabilities`, of float32 at least."""
+    y_pred = wide(y_pred)
+    return Logits(y_pred) if from_logits else Probabilities(y_pred)
+
+
+def resolution(dtype):
+    """The distance from 1 to the next number below it, in a float dtype."""
+    bits = {"bfloat16": 8, "float16": 11, "float32": 24, "float64": 53}
+    return 2.0 ** -bits[keras.backend.standardize_dtype(dtype)]

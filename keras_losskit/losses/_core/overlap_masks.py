@@ -1,0 +1,62 @@
+"""Losses of overlap, which sum over the places of a sample themselves."""
+
+from collections.abc import Callable
+from typing import Any
+
+from keras import ops
+
+from keras_losskit._types import Tensor
+from keras_losskit._types import TensorLike
+from keras_losskit.losses._core.labels import one_hot_like
+from keras_losskit.losses._core.logits import Logits
+from keras_losskit.losses._core.logits import Probabilities
+
+
+class OverlapLoss:
+    """Mixin of a loss that has no value per place which a mask could leave out.
+
+    A place where targets and probabilities are 0 adds nothing to the sums; a
+    sample of which nothing is kept is left out where it has values of its own.
+    """
+
+    @property
+    def values_follow_batch(self) -> bool:
+        """Whether the values have the batch in front."""
+        return True
+
+    call_on_logits: Callable[[TensorLike, Any], Tensor]
+
+    def call_on_places(
+        self,
+        y_true: TensorLike,
+        prediction: Logits | Probabilities,
+        kept: TensorLike,
+    ) -> tuple[Tensor, Tensor | None]:
+        """`call_on_logits` over the places that are kept.
+
+        Args:
+            y_true: One-hot labels or integers.
+            prediction: `Logits` or `Probabilities`, `(batch, ..., classes)`.
+            kept: Booleans of samples or places, `(batch, ...)`.
+
+        Returns:
+            `(values, mask)`: the mask is of the samples that have a place, None
+            for values of the whole batch, which are 0 if it has none.
+        """
+        p = prediction.probabilities()
+        weight = ops.cast(kept, p.dtype)
+        while len(weight.shape) < len(p.shape):
+            weight = ops.expand_dims(weight, axis=-1)
+        values = self.call_on_logits(
+            one_hot_like(y_true, p) * weight, Probabilities(p * weight)
+        )
+        if self.values_follow_batch:
+            return values, ops.any(kept, axis=tuple(range(1, len(kept.shape))))
+        return ops.where(ops.any(kept), values, ops.zeros_like(values)), None
+
+
+def keep_batch(axis):
+    """Whether sums over `axis` are certain to leave the batch."""
+    if axis is None:
+        return False
+    return all(a > 0 for a in ((axis,) if isinstance(axis, int) else axis))

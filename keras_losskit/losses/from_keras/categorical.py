@@ -1,0 +1,246 @@
+"""Keras' crossentropies over classes, stable and sharing a softmax."""
+
+from collections.abc import Sequence
+
+import keras
+from keras import ops
+
+from keras_losskit._types import Config
+from keras_losskit._types import DType
+from keras_losskit._types import KerasLoss
+from keras_losskit._types import ReductionLike
+from keras_losskit._types import Tensor
+from keras_losskit._types import TensorLike
+from keras_losskit._types import Weight
+from keras_losskit.losses._core.labels import same_shape
+from keras_losskit.losses._core.logits import Logits
+from keras_losskit.losses._core.logits import Probabilities
+from keras_losskit.losses._core.logits import resolution
+from keras_losskit.losses._core.loss import LossMixin
+
+
+@keras.saving.register_keras_serializable("keras_losskit")
+class CategoricalCrossentropy(
+    LossMixin, KerasLoss[keras.losses.CategoricalCrossentropy]
+):
+    """Crossentropy between one-hot labels and predictions.
+
+    `loss = -sum(y_true * log(p), axis)`.
+
+    Args:
+        from_logits: Whether `y_pred` holds logits rather than
+            probabilities.
+        label_smoothing: Share of the label, in [0, 1], that is spread
+            evenly over the classes.
+        axis: Axis of the classes.
+        normalize: Whether to divide probabilities by their sum first, as
+            Keras does. `False` gives the textbook's value and gradient. Of
+            no effect with logits.
+        reduction, name, dtype, weight: See `Loss`.
+
+    Raises:
+        ValueError: in a call, if the labels have not the predictions' shape.
+
+    Example:
+        >>> p = [[0.2, 0.3, 0.1]]
+        >>> keras_like = CategoricalCrossentropy()
+        >>> round(float(keras_like([[1.0, 0.0, 0.0]], p)), 4)
+        1.0986
+        >>> textbook = CategoricalCrossentropy(normalize=False)
+        >>> round(float(textbook([[1.0, 0.0, 0.0]], p)), 4)
+        1.6094
+    """
+
+    def __init__(
+        self,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: int = -1,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "categorical_crossentropy",
+        dtype: DType | None = None,
+        *,
+        normalize: bool = True,
+        weight: Weight = 1.0,
+    ):
+        super().__init__(
+            from_logits=from_logits,
+            label_smoothing=label_smoothing,
+            axis=axis,
+            reduction=reduction,
+            name=name,
+            dtype=dtype,
+            weight=weight,
+        )
+        self.from_logits = from_logits
+        self.label_smoothing = label_smoothing
+        self.axis = axis
+        self.normalize = normalize
+
+    def settings(self) -> Config:
+        return {
+            "from_logits": self.from_logits,
+            "label_smoothing": self.label_smoothing,
+            "axis": self.axis,
+            "normalize": self.normalize,
+        }
+
+    def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
+        y_true, y_pred = same_shape(self.name, y_true, y_pred)
+        if self.from_logits or self.normalize:
+            return keras.losses.categorical_crossentropy(
+                self._smooth(y_true, y_pred),
+                y_pred,
+                from_logits=self.from_logits,
+                axis=self.axis,
+            )
+        epsilon = keras.config.epsilon()
+        log_probabilities = ops.log(ops.clip(y_pred, epsilon, 1.0))
+        return self._crossentropy(y_true, log_probabilities)
+
+    def call_on_logits(
+        self, y_true: TensorLike, logits: Logits | Probabilities
+    ) -> Tensor:
+        """`call`, from what other losses derived from the same logits."""
+        y_true, _ = same_shape(self.name, y_true, logits.tensor)
+        return self._crossentropy(y_true, logits.log_probabilities(self.axis))
+
+    def _crossentropy(self, y_true, log_probabilities):
+        y_true = ops.cast(y_true, log_probabilities.dtype)
+        loss = -ops.sum(y_true * log_probabilities, axis=self.axis)
+        if not self.label_smoothing:
+            return loss
+        # Smoothed labels would be kept for the gradient; their sum is linear.
+        even = -ops.mean(log_probabilities, axis=self.axis)
+        return (1.0 - self.label_smoothing) * loss + self.label_smoothing * even
+
+    def _smooth(self, y_true, y_pred):
+        if not self.label_smoothing:
+            return y_true
+        # Keras counts the last axis, whatever `axis` says.
+        classes = y_pred.shape[self.axis]
+        y_true = ops.cast(y_true, y_pred.dtype)
+        return (
+            y_true * (1.0 - self.label_smoothing)
+            + self.label_smoothing / classes
+        )
+
+    @property
+    def values_follow_batch(self) -> bool:
+        """Whether the values have the batch in front."""
+        return self.axis != 0
+
+    @property
+    def shares_logits(self) -> bool:
+        """Whether a composite may hand over its softmax."""
+        return self.from_logits
+
+
+@keras.saving.register_keras_serializable("keras_losskit")
+class CategoricalFocalCrossentropy(
+    LossMixin, KerasLoss[keras.losses.CategoricalFocalCrossentropy]
+):
+    """Categorical crossentropy that makes little of easy examples.
+
+    `loss = -sum(alpha * (1 - p) ** gamma * y_true * log(p), axis)`. From
+    logits, `log(p)` is a log-softmax: unlike Keras', it keeps its gradient
+    where `p` is below `epsilon`.
+
+    Args:
+        alpha: Weight of all classes, or a list with one for each.
+        gamma: Focusing exponent; 0 gives the crossentropy times `alpha`.
+        from_logits: Whether `y_pred` holds logits rather than
+            probabilities.
+        label_smoothing: Share of the label, in [0, 1], that is spread
+            evenly over the classes.
+        axis: Axis of the classes.
+        reduction, name, dtype, weight: See `Loss`.
+
+    Raises:
+        ValueError: in a call, if the labels have not the predictions' shape.
+
+    Reference:
+        Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017.
+
+    Example:
+        >>> loss = CategoricalFocalCrossentropy(from_logits=True)
+        >>> round(float(loss([[1.0, 0.0]], [[0.0, 0.0]])), 4)
+        0.0433
+    """
+
+    def __init__(
+        self,
+        alpha: float | Sequence[float] = 0.25,
+        gamma: float = 2.0,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: int = -1,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "categorical_focal_crossentropy",
+        dtype: DType | None = None,
+        *,
+        weight: Weight = 1.0,
+    ):
+        super().__init__(
+            alpha=alpha,
+            gamma=gamma,
+            from_logits=from_logits,
+            label_smoothing=label_smoothing,
+            axis=axis,
+            reduction=reduction,
+            name=name,
+            dtype=dtype,
+            weight=weight,
+        )
+        self.alpha = alpha
+        self.gamma = gamma
+        self.from_logits = from_logits
+        self.label_smoothing = label_smoothing
+        self.axis = axis
+
+    def settings(self) -> Config:
+        return {
+            "alpha": self.alpha,
+            "gamma": self.gamma,
+            "from_logits": self.from_logits,
+            "label_smoothing": self.label_smoothing,
+            "axis": self.axis,
+        }
+
+    def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
+        if self.from_logits:
+            return self.call_on_logits(y_true, Logits(y_pred))
+        return super().call(*same_shape(self.name, y_true, y_pred))
+
+    def call_on_logits(
+        self, y_true: TensorLike, logits: Logits | Probabilities
+    ) -> Tensor:
+        """`call`, from what other losses derived from the same logits."""
+        y_true, _ = same_shape(self.name, y_true, logits.tensor)
+        log_p = logits.log_probabilities(self.axis)
+        y_true = ops.cast(y_true, log_p.dtype)
+        if self.label_smoothing:
+            y_true = y_true * (1.0 - self.label_smoothing) + (
+                self.label_smoothing / log_p.shape[self.axis]
+            )
+        p = logits.probabilities(self.axis)
+        if self.gamma < 1.0:
+            # As in Keras: the gradient of a power of 0 would not be finite.
+            highest = 1.0 - max(keras.config.epsilon(), resolution(p.dtype))
+            p = ops.minimum(p, highest)
+        # No `ops.power`, which on PyTorch keeps its result for the gradient.
+        focus = (1.0 - p) ** self.gamma
+        if isinstance(self.alpha, int | float):
+            return -self.alpha * ops.sum(focus * y_true * log_p, self.axis)
+        alpha = ops.convert_to_tensor(self.alpha, dtype=log_p.dtype)
+        return -ops.sum(alpha * focus * y_true * log_p, axis=self.axis)
+
+    @property
+    def values_follow_batch(self) -> bool:
+        """Whether the values have the batch in front."""
+        return self.axis != 0
+
+    @property
+    def shares_logits(self) -> bool:
+        """Whether a composite may hand over its softmax."""
+        return self.from_logits

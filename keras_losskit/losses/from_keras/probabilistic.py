@@ -1,0 +1,260 @@
+"""Keras' losses between distributions, but for the categorical ones."""
+
+import keras
+
+from keras_losskit._types import Config
+from keras_losskit._types import DType
+from keras_losskit._types import KerasLoss
+from keras_losskit._types import ReductionLike
+from keras_losskit._types import Weight
+from keras_losskit.losses._core.loss import LossMixin
+
+
+@keras.saving.register_keras_serializable("keras_losskit")
+class KLDivergence(LossMixin, KerasLoss[keras.losses.KLDivergence]):
+    """Kullback-Leibler divergence of predicted from true probabilities.
+
+    `loss = sum(y_true * log(y_true / y_pred), axis=-1)`, both clipped to
+    `[epsilon, 1]`.
+
+    Args:
+        reduction, name, dtype, weight: See `Loss`.
+
+    Example:
+        >>> loss = KLDivergence()
+        >>> round(float(loss([[0.5, 0.5]], [[0.25, 0.75]])), 4)
+        0.1438
+    """
+
+    def __init__(
+        self,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "kl_divergence",
+        dtype: DType | None = None,
+        *,
+        weight: Weight = 1.0,
+    ):
+        super().__init__(
+            reduction=reduction,
+            name=name,
+            dtype=dtype,
+            weight=weight,
+        )
+
+
+@keras.saving.register_keras_serializable("keras_losskit")
+class Poisson(LossMixin, KerasLoss[keras.losses.Poisson]):
+    """Poisson negative log-likelihood, less a constant.
+
+    `loss = mean(y_pred - y_true * log(y_pred + epsilon), axis=-1)`.
+
+    Args:
+        reduction, name, dtype, weight: See `Loss`.
+
+    Example:
+        >>> loss = Poisson()
+        >>> round(float(loss([[1.0, 0.0]], [[1.0, 2.0]])), 4)
+        1.5
+    """
+
+    def __init__(
+        self,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "poisson",
+        dtype: DType | None = None,
+        *,
+        weight: Weight = 1.0,
+    ):
+        super().__init__(
+            reduction=reduction,
+            name=name,
+            dtype=dtype,
+            weight=weight,
+        )
+
+
+@keras.saving.register_keras_serializable("keras_losskit")
+class BinaryCrossentropy(LossMixin, KerasLoss[keras.losses.BinaryCrossentropy]):
+    """Binary crossentropy.
+
+    `loss = mean(-y_true * log(p) - (1 - y_true) * log(1 - p), axis)`.
+
+    Args:
+        from_logits: Whether `y_pred` holds logits rather than
+            probabilities.
+        label_smoothing: Share of the label, in [0, 1], that is squeezed
+            towards 0.5.
+        axis: Axis of the mean.
+        reduction, name, dtype, weight: See `Loss`.
+
+    Example:
+        >>> loss = BinaryCrossentropy(from_logits=True)
+        >>> round(float(loss([[1.0, 0.0]], [[0.0, 0.0]])), 4)
+        0.6931
+    """
+
+    def __init__(
+        self,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: int = -1,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "binary_crossentropy",
+        dtype: DType | None = None,
+        *,
+        weight: Weight = 1.0,
+    ):
+        super().__init__(
+            from_logits=from_logits,
+            label_smoothing=label_smoothing,
+            axis=axis,
+            reduction=reduction,
+            name=name,
+            dtype=dtype,
+            weight=weight,
+        )
+        self.from_logits = from_logits
+        self.label_smoothing = label_smoothing
+        self.axis = axis
+
+    def settings(self) -> Config:
+        return {
+            "from_logits": self.from_logits,
+            "label_smoothing": self.label_smoothing,
+            "axis": self.axis,
+        }
+
+    @property
+    def values_follow_batch(self) -> bool:
+        """Whether the values have the batch in front."""
+        return self.axis != 0
+
+
+@keras.saving.register_keras_serializable("keras_losskit")
+class BinaryFocalCrossentropy(
+    LossMixin, KerasLoss[keras.losses.BinaryFocalCrossentropy]
+):
+    """Binary crossentropy that makes little of easy examples.
+
+    `loss = mean((1 - pt) ** gamma * crossentropy, axis)`, `pt` being the
+    probability of the true class.
+
+    Args:
+        apply_class_balancing: Whether to weight class 1 with `alpha` and
+            class 0 with `1 - alpha`.
+        alpha: Weight of class 1.
+        gamma: Focusing exponent; 0 gives the crossentropy.
+        from_logits: Whether `y_pred` holds logits rather than
+            probabilities.
+        label_smoothing: Share of the label, in [0, 1], that is squeezed
+            towards 0.5.
+        axis: Axis of the mean.
+        reduction, name, dtype, weight: See `Loss`.
+
+    Reference:
+        Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017.
+
+    Example:
+        >>> loss = BinaryFocalCrossentropy(from_logits=True)
+        >>> round(float(loss([[1.0, 0.0]], [[0.0, 0.0]])), 4)
+        0.1733
+    """
+
+    def __init__(
+        self,
+        apply_class_balancing: bool = False,
+        alpha: float = 0.25,
+        gamma: float = 2.0,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: int = -1,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "binary_focal_crossentropy",
+        dtype: DType | None = None,
+        *,
+        weight: Weight = 1.0,
+    ):
+        super().__init__(
+            apply_class_balancing=apply_class_balancing,
+            alpha=alpha,
+            gamma=gamma,
+            from_logits=from_logits,
+            label_smoothing=label_smoothing,
+            axis=axis,
+            reduction=reduction,
+            name=name,
+            dtype=dtype,
+            weight=weight,
+        )
+        self.apply_class_balancing = apply_class_balancing
+        self.alpha = alpha
+        self.gamma = gamma
+        self.from_logits = from_logits
+        self.label_smoothing = label_smoothing
+        self.axis = axis
+
+    def settings(self) -> Config:
+        return {
+            "apply_class_balancing": self.apply_class_balancing,
+            "alpha": self.alpha,
+            "gamma": self.gamma,
+            "from_logits": self.from_logits,
+            "label_smoothing": self.label_smoothing,
+            "axis": self.axis,
+        }
+
+    @property
+    def values_follow_batch(self) -> bool:
+        """Whether the values have the batch in front."""
+        return self.axis != 0
+
+
+@keras.saving.register_keras_serializable("keras_losskit")
+class CategoricalGeneralizedCrossEntropy(
+    LossMixin, KerasLoss[keras.losses.CategoricalGeneralizedCrossEntropy]
+):
+    """Generalized crossentropy, robust to noisy labels.
+
+    `loss = (1 - p ** q) / q`, `p` being the probability of the true class;
+    labels are integers.
+
+    Args:
+        q: Robustness, in (0, 1): near 0 the crossentropy, near 1 the
+            absolute error.
+        reduction, name, dtype, weight: See `Loss`.
+
+    Raises:
+        ValueError: if `q` is not inside (0, 1).
+
+    Reference:
+        Zhang, Sabuncu, "Generalized Cross Entropy Loss for Training Deep
+        Neural Networks with Noisy Labels", NeurIPS 2018.
+
+    Example:
+        >>> loss = CategoricalGeneralizedCrossEntropy(q=0.5)
+        >>> round(float(loss([1], [[0.75, 0.25]])), 4)
+        1.0
+    """
+
+    def __init__(
+        self,
+        q: float = 0.5,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "categorical_generalized_cross_entropy",
+        dtype: DType | None = None,
+        *,
+        weight: Weight = 1.0,
+    ):
+        super().__init__(
+            q=q,
+            reduction=reduction,
+            name=name,
+            dtype=dtype,
+            weight=weight,
+        )
+        self.q = q
+
+    def settings(self) -> Config:
+        return {
+            "q": self.q,
+        }

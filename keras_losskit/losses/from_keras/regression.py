@@ -1,0 +1,214 @@
+"""Keras' regression losses."""
+
+import keras
+
+from keras_losskit._types import Config
+from keras_losskit._types import DType
+from keras_losskit._types import KerasLoss
+from keras_losskit._types import ReductionLike
+from keras_losskit._types import Weight
+from keras_losskit.losses._core.loss import LossMixin
+
+
+@keras.saving.register_keras_serializable("keras_losskit")
+class MeanSquaredError(LossMixin, KerasLoss[keras.losses.MeanSquaredError]):
+    """Mean squared error.
+
+    `loss = mean((y_true - y_pred) ** 2, axis=-1)`.
+
+    Args:
+        reduction, name, dtype, weight: See `Loss`.
+
+    Example:
+        >>> loss = MeanSquaredError()
+        >>> round(float(loss([[0.0, 1.0]], [[2.0, 1.0]])), 4)
+        2.0
+    """
+
+    def __init__(
+        self,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "mean_squared_error",
+        dtype: DType | None = None,
+        *,
+        weight: Weight = 1.0,
+    ):
+        super().__init__(
+            reduction=reduction,
+            name=name,
+            dtype=dtype,
+            weight=weight,
+        )
+
+
+@keras.saving.register_keras_serializable("keras_losskit")
+class MeanAbsoluteError(LossMixin, KerasLoss[keras.losses.MeanAbsoluteError]):
+    """Mean absolute error.
+
+    `loss = mean(abs(y_true - y_pred), axis=-1)`.
+
+    Args:
+        reduction, name, dtype, weight: See `Loss`.
+
+    Example:
+        >>> loss = MeanAbsoluteError()
+        >>> round(float(loss([[0.0, 1.0]], [[2.0, 1.0]])), 4)
+        1.0
+    """
+
+    def __init__(
+        self,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "mean_absolute_error",
+        dtype: DType | None = None,
+        *,
+        weight: Weight = 1.0,
+    ):
+        super().__init__(
+            reduction=reduction,
+            name=name,
+            dtype=dtype,
+            weight=weight,
+        )
+
+
+@keras.saving.register_keras_serializable("keras_losskit")
+class MeanAbsolutePercentageError(
+    LossMixin, KerasLoss[keras.losses.MeanAbsolutePercentageError]
+):
+    """Mean absolute error relative to the target, in percent.
+
+    `loss = 100 * mean(abs((y_true - y_pred) / y_true), axis=-1)`.
+
+    Args:
+        reduction, name, dtype, weight: See `Loss`.
+
+    Example:
+        >>> loss = MeanAbsolutePercentageError()
+        >>> round(float(loss([[4.0, 1.0]], [[3.0, 1.0]])), 4)
+        12.5
+    """
+
+    def __init__(
+        self,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "mean_absolute_percentage_error",
+        dtype: DType | None = None,
+        *,
+        weight: Weight = 1.0,
+    ):
+        super().__init__(
+            reduction=reduction,
+            name=name,
+            dtype=dtype,
+            weight=weight,
+        )
+
+
+@keras.saving.register_keras_serializable("keras_losskit")
+class MeanSquaredLogarithmicError(
+    LossMixin, KerasLoss[keras.losses.MeanSquaredLogarithmicError]
+):
+    """Mean squared error of logarithms.
+
+    `loss = mean((log(1 + y_true) - log(1 + y_pred)) ** 2, axis=-1)`.
+
+    Args:
+        reduction, name, dtype, weight: See `Loss`.
+
+    Example:
+        >>> loss = MeanSquaredLogarithmicError()
+        >>> round(float(loss([[0.0, 1.0]], [[1.0, 1.0]])), 4)
+        0.2402
+    """
+
+    def __init__(
+        self,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "mean_squared_logarithmic_error",
+        dtype: DType | None = None,
+        *,
+        weight: Weight = 1.0,
+    ):
+        super().__init__(
+            reduction=reduction,
+            name=name,
+            dtype=dtype,
+            weight=weight,
+        )
+
+
+@keras.saving.register_keras_serializable("keras_losskit")
+class Huber(LossMixin, KerasLoss[keras.losses.Huber]):
+    """Huber loss: quadratic for small errors, linear for large ones.
+
+    `loss = mean(e ** 2 / 2 if abs(e) <= delta else delta * abs(e) - delta ** 2
+    / 2, axis=-1)` with `e = y_true - y_pred`.
+
+    Args:
+        delta: Where the loss turns linear, in the unit of the data.
+        reduction, name, dtype, weight: See `Loss`.
+
+    Reference:
+        Huber, "Robust Estimation of a Location Parameter", Annals of
+        Mathematical Statistics, 1964.
+
+    Example:
+        >>> loss = Huber(delta=3.0)
+        >>> round(float(loss([[0.0]], [[10.0]])), 4)
+        25.5
+    """
+
+    def __init__(
+        self,
+        delta: float = 1.0,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "huber_loss",
+        dtype: DType | None = None,
+        *,
+        weight: Weight = 1.0,
+    ):
+        super().__init__(
+            delta=delta,
+            reduction=reduction,
+            name=name,
+            dtype=dtype,
+            weight=weight,
+        )
+        self.delta = delta
+
+    def settings(self) -> Config:
+        return {
+            "delta": self.delta,
+        }
+
+
+@keras.saving.register_keras_serializable("keras_losskit")
+class LogCosh(LossMixin, KerasLoss[keras.losses.LogCosh]):
+    """Logarithm of the hyperbolic cosine of the error.
+
+    `loss = mean(log(cosh(y_true - y_pred)), axis=-1)`.
+
+    Args:
+        reduction, name, dtype, weight: See `Loss`.
+
+    Example:
+        >>> loss = LogCosh()
+        >>> round(float(loss([[0.0, 0.0]], [[1.0, 0.0]])), 4)
+        0.2169
+    """
+
+    def __init__(
+        self,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "log_cosh",
+        dtype: DType | None = None,
+        *,
+        weight: Weight = 1.0,
+    ):
+        super().__init__(
+            reduction=reduction,
+            name=name,
+            dtype=dtype,
+            weight=weight,
+        )

@@ -1,0 +1,168 @@
+"""Keras' losses of overlap."""
+
+import keras
+
+from keras_losskit._types import Config
+from keras_losskit._types import DType
+from keras_losskit._types import KerasLoss
+from keras_losskit._types import ReductionLike
+from keras_losskit._types import Tensor
+from keras_losskit._types import TensorLike
+from keras_losskit._types import Weight
+from keras_losskit.losses._core.logits import Logits
+from keras_losskit.losses._core.logits import Probabilities
+from keras_losskit.losses._core.loss import LossMixin
+from keras_losskit.losses._core.overlap_masks import OverlapLoss
+from keras_losskit.losses._core.overlap_masks import keep_batch
+
+
+@keras.saving.register_keras_serializable("keras_losskit")
+class Dice(OverlapLoss, LossMixin, KerasLoss[keras.losses.Dice]):
+    """Dice loss: one less the overlap of targets and predictions.
+
+    `loss = 1 - 2 * sum(y_true * p) / (sum(y_true) + sum(p) + epsilon)`, the
+    sums over `axis`.
+
+    Args:
+        axis: Axes of the sums, an int or a tuple; `None` for all, the batch
+            included.
+        from_logits: Whether to take a softmax over the last axis first.
+        reduction, name, dtype, weight: See `Loss`.
+
+    Reference:
+        Milletari, Navab, Ahmadi, "V-Net", 3DV 2016.
+
+    Example:
+        >>> loss = Dice()
+        >>> round(float(loss([[1.0, 0.0]], [[0.5, 0.5]])), 4)
+        0.5
+    """
+
+    def __init__(
+        self,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "dice",
+        axis: int | tuple[int, ...] | None = None,
+        dtype: DType | None = None,
+        *,
+        from_logits: bool = False,
+        weight: Weight = 1.0,
+    ):
+        super().__init__(
+            axis=axis,
+            reduction=reduction,
+            name=name,
+            dtype=dtype,
+            weight=weight,
+        )
+        self.axis = axis
+        self.from_logits = from_logits
+
+    def settings(self) -> Config:
+        return {
+            "axis": self.axis,
+            "from_logits": self.from_logits,
+        }
+
+    def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
+        if self.from_logits:
+            return self.call_on_logits(y_true, Logits(y_pred))
+        return super().call(y_true, y_pred)
+
+    def call_on_logits(
+        self, y_true: TensorLike, logits: Logits | Probabilities
+    ) -> Tensor:
+        """`call`, from what other losses derived from the same logits."""
+        return super().call(y_true, logits.probabilities())
+
+    @property
+    def values_follow_batch(self) -> bool:
+        """Whether the values have the batch in front."""
+        return keep_batch(self.axis)
+
+    @property
+    def shares_logits(self) -> bool:
+        """Whether a composite may hand over its softmax."""
+        return self.from_logits
+
+
+@keras.saving.register_keras_serializable("keras_losskit")
+class Tversky(OverlapLoss, LossMixin, KerasLoss[keras.losses.Tversky]):
+    """Tversky loss: Dice loss with weights for either kind of error.
+
+    `loss = 1 - tp / (tp + alpha * fp + beta * fn + epsilon)`, with `tp =
+    sum(y_true * p)`, `fp = sum(y_true * (1 - p))` and `fn = sum((1 - y_true) *
+    p)` over `axis`; the last two bear the names that Keras gives them.
+
+    Args:
+        alpha: Weight of `fp`.
+        beta: Weight of `fn`.
+        axis: Axes of the sums, an int or a tuple; `None` for all, the batch
+            included.
+        from_logits: Whether to take a softmax over the last axis first.
+        reduction, name, dtype, weight: See `Loss`.
+
+    Reference:
+        Salehi, Erdogmus, Gholipour, "Tversky Loss Function for Image
+        Segmentation", MLMI 2017.
+
+    Example:
+        >>> loss = Tversky()
+        >>> round(float(loss([[1.0, 0.0]], [[0.5, 0.5]])), 4)
+        0.5
+    """
+
+    def __init__(
+        self,
+        alpha: float = 0.5,
+        beta: float = 0.5,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "tversky",
+        axis: int | tuple[int, ...] | None = None,
+        dtype: DType | None = None,
+        *,
+        from_logits: bool = False,
+        weight: Weight = 1.0,
+    ):
+        super().__init__(
+            alpha=alpha,
+            beta=beta,
+            axis=axis,
+            reduction=reduction,
+            name=name,
+            dtype=dtype,
+            weight=weight,
+        )
+        self.alpha = alpha
+        self.beta = beta
+        self.axis = axis
+        self.from_logits = from_logits
+
+    def settings(self) -> Config:
+        return {
+            "alpha": self.alpha,
+            "beta": self.beta,
+            "axis": self.axis,
+            "from_logits": self.from_logits,
+        }
+
+    def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
+        if self.from_logits:
+            return self.call_on_logits(y_true, Logits(y_pred))
+        return super().call(y_true, y_pred)
+
+    def call_on_logits(
+        self, y_true: TensorLike, logits: Logits | Probabilities
+    ) -> Tensor:
+        """`call`, from what other losses derived from the same logits."""
+        return super().call(y_true, logits.probabilities())
+
+    @property
+    def values_follow_batch(self) -> bool:
+        """Whether the values have the batch in front."""
+        return keep_batch(self.axis)
+
+    @property
+    def shares_logits(self) -> bool:
+        """Whether a composite may hand over its softmax."""
+        return self.from_logits

@@ -1,0 +1,112 @@
+"""Keras' similarity losses."""
+
+import keras
+
+from keras_losskit._types import Config
+from keras_losskit._types import DType
+from keras_losskit._types import KerasLoss
+from keras_losskit._types import ReductionLike
+from keras_losskit._types import Weight
+from keras_losskit.losses._core.loss import LossMixin
+
+
+@keras.saving.register_keras_serializable("keras_losskit")
+class CosineSimilarity(LossMixin, KerasLoss[keras.losses.CosineSimilarity]):
+    """Negative cosine similarity: -1 for the same direction.
+
+    `loss = -sum(y_true * y_pred, axis) / (norm(y_true) * norm(y_pred))`.
+
+    Args:
+        axis: Axis of the vectors.
+        reduction, name, dtype, weight: See `Loss`.
+
+    Example:
+        >>> loss = CosineSimilarity()
+        >>> round(float(loss([[1.0, 0.0]], [[3.0, 4.0]])), 4)
+        -0.6
+    """
+
+    def __init__(
+        self,
+        axis: int = -1,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "cosine_similarity",
+        dtype: DType | None = None,
+        *,
+        weight: Weight = 1.0,
+    ):
+        super().__init__(
+            axis=axis,
+            reduction=reduction,
+            name=name,
+            dtype=dtype,
+            weight=weight,
+        )
+        self.axis = axis
+
+    def settings(self) -> Config:
+        return {
+            "axis": self.axis,
+        }
+
+    @property
+    def values_follow_batch(self) -> bool:
+        """Whether the values have the batch in front."""
+        return self.axis != 0
+
+
+@keras.saving.register_keras_serializable("keras_losskit")
+class Circle(LossMixin, KerasLoss[keras.losses.Circle]):
+    """Circle loss between integer labels and unit-norm embeddings.
+
+    Over the pairs of a batch: `loss = softplus(logsumexp(gamma * an * (sn -
+    margin)) + logsumexp(-gamma * ap * (sp - 1 + margin)))`, with similarities
+    `sp` inside and `sn` between classes and their detached weights.
+
+    Args:
+        gamma: Largest scale of a similarity.
+        margin: Relaxation of the decision boundary.
+        remove_diagonal: Whether to leave out a sample's similarity with
+            itself.
+        reduction, name, dtype, weight: See `Loss`.
+
+    Reference:
+        Sun et al., "Circle Loss", CVPR 2020.
+
+    Example:
+        >>> loss = Circle()
+        >>> embeddings = [[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]]
+        >>> round(float(loss([0, 0, 1], embeddings)), 4)
+        19.2
+    """
+
+    def __init__(
+        self,
+        gamma: float = 80.0,
+        margin: float = 0.4,
+        remove_diagonal: bool = True,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "circle",
+        dtype: DType | None = None,
+        *,
+        weight: Weight = 1.0,
+    ):
+        super().__init__(
+            gamma=gamma,
+            margin=margin,
+            remove_diagonal=remove_diagonal,
+            reduction=reduction,
+            name=name,
+            dtype=dtype,
+            weight=weight,
+        )
+        self.gamma = gamma
+        self.margin = margin
+        self.remove_diagonal = remove_diagonal
+
+    def settings(self) -> Config:
+        return {
+            "gamma": self.gamma,
+            "margin": self.margin,
+            "remove_diagonal": self.remove_diagonal,
+        }

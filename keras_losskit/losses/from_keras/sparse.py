@@ -1,0 +1,328 @@
+"""Keras' crossentropies of integer labels."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_losskit import _keras
+from keras_losskit._types import Config
+from keras_losskit._types import DType
+from keras_losskit._types import KerasLoss
+from keras_losskit._types import ReductionLike
+from keras_losskit._types import Tensor
+from keras_losskit._types import TensorLike
+from keras_losskit._types import Weight
+from keras_losskit.losses._core.labels import check_labels
+from keras_losskit.losses._core.logits import Logits
+from keras_losskit.losses._core.logits import Probabilities
+from keras_losskit.losses._core.loss import LossMixin
+
+
+@keras.saving.register_keras_serializable("keras_losskit")
+class SparseCategoricalCrossentropy(
+    LossMixin, KerasLoss[keras.losses.SparseCategoricalCrossentropy]
+):
+    """Crossentropy between integer labels and predictions.
+
+    `loss = -log(p[y_true])`, and with label smoothing `loss = -(1 - s) *
+    log(p[y_true]) - s * mean(log(p), axis)`.
+
+    Args:
+        from_logits: Whether `y_pred` holds logits rather than
+            probabilities.
+        ignore_class: A label whose samples are left out, as if masked.
+        axis: Axis of the classes.
+        label_smoothing: `s`, the share of the label, in [0, 1], that is spread
+            evenly over the classes.
+        reduction, name, dtype, weight: See `Loss`.
+
+    Raises:
+        ValueError: if `label_smoothing` is not in [0, 1]; in eager mode, if a
+            label is not among the classes.
+
+    Example:
+        >>> loss = SparseCategoricalCrossentropy()
+        >>> round(float(loss([1], [[0.75, 0.25]])), 4)
+        1.3863
+    """
+
+    def __init__(
+        self,
+        from_logits: bool = False,
+        ignore_class: int | None = None,
+        reduction: ReductionLike = "sum_over_batch_size",
+        axis: int = -1,
+        label_smoothing: float = 0.0,
+        name: str | None = "sparse_categorical_crossentropy",
+        dtype: DType | None = None,
+        *,
+        weight: Weight = 1.0,
+    ):
+        super().__init__(
+            from_logits=from_logits,
+            ignore_class=ignore_class,
+            axis=axis,
+            reduction=reduction,
+            name=name,
+            dtype=dtype,
+            weight=weight,
+        )
+        if isinstance(label_smoothing, str) or not 0 <= label_smoothing <= 1:
+            raise ValueError(
+                f"Expected `label_smoothing` of loss '{name}' to be in [0, 1]. "
+                f"Received: label_smoothing={label_smoothing!r}. Before Keras "
+                "3.16 the fifth argument was `name`: give both by name."
+            )
+        self.from_logits = from_logits
+        self.ignore_class = ignore_class
+        self.axis = axis
+        self.label_smoothing = label_smoothing
+
+    def settings(self) -> Config:
+        return {
+            "from_logits": self.from_logits,
+            "ignore_class": self.ignore_class,
+            "axis": self.axis,
+            "label_smoothing": self.label_smoothing,
+        }
+
+    def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
+        classes = y_pred.shape[self.axis]
+        check_labels(self.name, y_true, classes, self.ignore_class)
+        values = super().call(y_true, y_pred)
+        if not self.label_smoothing:
+            return values
+        # Of Keras' own only 3.16 smooths.
+        predictions = class_predictions(y_pred, self.from_logits, self.axis)
+        evenly = -ops.mean(predictions.log_probabilities(self.axis), self.axis)
+        smoothed = (1.0 - self.label_smoothing) * values
+        smoothed += self.label_smoothing * evenly
+        return without_ignored(smoothed, _keras.get_keras_mask(values))
+
+    @property
+    def values_follow_batch(self) -> bool:
+        """Whether the values have the batch in front."""
+        return self.axis != 0
+
+
+_KerasFocal: Any = getattr(
+    keras.losses, "SparseCategoricalFocalCrossentropy", keras.losses.Loss
+)
+
+
+@keras.saving.register_keras_serializable("keras_losskit")
+class SparseCategoricalFocalCrossentropy(
+    LossMixin,
+    KerasLoss[_KerasFocal],
+):
+    """Focal crossentropy between integer labels and predictions.
+
+    `loss = -alpha[y_true] * (1 - p) ** gamma * log(p)` with `p` the probability
+    of the label. Keras has it from 3.16 on; this class needs no more than 3.14.
+
+    Args:
+        alpha: Weight of all classes, or a list with one for each.
+        gamma: Focusing exponent; 0 gives the crossentropy times `alpha`.
+        from_logits: Whether `y_pred` holds logits rather than
+            probabilities.
+        ignore_class: A label whose samples are left out, as if masked.
+        axis: Axis of the classes.
+        reduction, name, dtype, weight: See `Loss`.
+
+    Raises:
+        ValueError: in a call, if the labels do not have the predictions' shape
+            without the classes, or `alpha` another length; in eager mode, if a
+            label is not among the classes.
+
+    Reference:
+        Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017.
+
+    Example:
+        >>> loss = SparseCategoricalFocalCrossentropy(from_logits=True)
+        >>> round(float(loss([0], [[0.0, 0.0]])), 4)
+        0.0433
+    """
+
+    # Labels stay integers: half precision has no number for class 257.
+    keeps_integers = True
+
+    def __init__(
+        self,
+        alpha: float | Sequence[float] = 0.25,
+        gamma: float = 2.0,
+        from_logits: bool = False,
+        ignore_class: int | None = None,
+        axis: int = -1,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "sparse_categorical_focal_crossentropy",
+        dtype: DType | None = None,
+        *,
+        weight: Weight = 1.0,
+    ):
+        super().__init__(
+            reduction=reduction, name=name, dtype=dtype, weight=weight
+        )
+        self.alpha = alpha
+        self.gamma = gamma
+        self.from_logits = from_logits
+        self.ignore_class = ignore_class
+        self.axis = axis
+
+    def settings(self) -> Config:
+        return {
+            "alpha": self.alpha,
+            "gamma": self.gamma,
+            "from_logits": self.from_logits,
+            "ignore_class": self.ignore_class,
+            "axis": self.axis,
+        }
+
+    def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
+        predictions = class_predictions(y_pred, self.from_logits, self.axis)
+        return self.call_on_logits(y_true, predictions)
+
+    def call_on_logits(
+        self, y_true: TensorLike, logits: Logits | Probabilities
+    ) -> Tensor:
+        """`call`, from what other losses derived from the same logits."""
+        classes = logits.tensor.shape[self.axis]
+        check_labels(self.name, y_true, classes, self.ignore_class)
+        return sparse_focal(
+            y_true,
+            logits,
+            alpha=self.alpha,
+            gamma=self.gamma,
+            ignore_class=self.ignore_class,
+            axis=self.axis,
+        )
+
+    @property
+    def values_follow_batch(self) -> bool:
+        """Whether the values have the batch in front."""
+        return self.axis != 0
+
+    @property
+    def shares_logits(self) -> bool:
+        """Whether a composite may hand over its softmax."""
+        return self.from_logits
+
+
+def sparse_categorical_focal_crossentropy(
+    y_true: TensorLike,
+    y_pred: TensorLike,
+    alpha: float | Sequence[float] = 0.25,
+    gamma: float = 2.0,
+    from_logits: bool = False,
+    ignore_class: int | None = None,
+    axis: int = -1,
+) -> Tensor:
+    """Focal crossentropy of integer labels, for a Keras that has none.
+
+    `loss = -alpha[y_true] * (1 - p) ** gamma * log(p)`.
+
+    Args:
+        y_true: Integer labels, `(batch, ...)`.
+        y_pred: Logits or probabilities, with the classes on `axis` besides.
+        alpha: Weight of all classes, or a list with one for each.
+        gamma: Focusing exponent.
+        from_logits: Whether `y_pred` holds logits.
+        ignore_class: A label whose loss is 0 and masked.
+        axis: Axis of the classes.
+
+    Returns:
+        Values, `(batch, ...)`, dtype of `y_pred`.
+
+    Raises:
+        ValueError: if shapes do not fit.
+
+    Reference:
+        Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017.
+
+    Example:
+        >>> loss = sparse_categorical_focal_crossentropy([0], [[0.5, 0.5]])
+        >>> round(float(loss[0]), 4)
+        0.0433
+    """
+    return sparse_focal(
+        y_true,
+        class_predictions(ops.convert_to_tensor(y_pred), from_logits, axis),
+        alpha=alpha,
+        gamma=gamma,
+        ignore_class=ignore_class,
+        axis=axis,
+    )
+
+
+def sparse_focal(y_true, predictions, *, alpha, gamma, ignore_class, axis):
+    """See `sparse_categorical_focal_crossentropy`, of `Logits`."""
+    labels = integer_labels(y_true, predictions.tensor, axis)
+    classes = predictions.tensor.shape[axis]
+    valid = None
+    if ignore_class is not None:
+        valid = ops.not_equal(labels, ignore_class)
+        labels = ops.where(valid, labels, 0)
+    log_p = predictions.log_probabilities(axis)
+    log_p = ops.squeeze(
+        ops.take_along_axis(log_p, ops.expand_dims(labels, axis), axis), axis
+    )
+    p = ops.exp(log_p)
+    if gamma < 1.0:
+        # As in Keras: the gradient of a power of 0 would not be finite.
+        p = ops.minimum(p, 1.0 - keras.config.epsilon())
+    values = -alpha_of(labels, alpha, classes, log_p.dtype) * (
+        (1.0 - p) ** gamma * log_p
+    )
+    return without_ignored(values, valid)
+
+
+def class_predictions(y_pred, from_logits, axis):
+    """`Logits`, or `Probabilities` that sum to 1 over `axis`, as Keras'."""
+    if from_logits:
+        return Logits(y_pred)
+    return Probabilities(y_pred / ops.sum(y_pred, axis=axis, keepdims=True))
+
+
+def integer_labels(y_true, y_pred, axis):
+    """Labels as int32, of the shape of `y_pred` without its classes."""
+    labels = ops.cast(ops.convert_to_tensor(y_true), "int32")
+    shape = list(y_pred.shape)
+    if len(labels.shape) == len(shape) and labels.shape[axis] == 1:
+        labels = ops.squeeze(labels, axis)
+    del shape[axis]
+    if len(labels.shape) != len(shape) or any(
+        None not in pair and pair[0] != pair[1]
+        for pair in zip(labels.shape, shape, strict=True)
+    ):
+        raise ValueError(
+            f"Expected integer labels of shape {tuple(shape)} beside "
+            f"predictions of shape {tuple(y_pred.shape)}. Received: "
+            f"y_true.shape={tuple(labels.shape)}. For one-hot labels use "
+            "CategoricalFocalCrossentropy."
+        )
+    return labels
+
+
+def alpha_of(labels, alpha, classes, dtype):
+    """The weight of each label's class."""
+    if isinstance(alpha, int | float):
+        return alpha
+    alpha = ops.convert_to_tensor(alpha, dtype=dtype)
+    if len(alpha.shape) == 0:
+        return alpha
+    if len(alpha.shape) != 1 or classes not in (None, alpha.shape[0]):
+        raise ValueError(
+            f"Expected `alpha` to be a number or a list of {classes}, one for "
+            f"each class. Received: shape {tuple(alpha.shape)}"
+        )
+    return ops.take(alpha, labels, axis=0)
+
+
+def without_ignored(values, valid):
+    """Values that are 0 and masked where `valid`, if given, is false."""
+    if valid is None:
+        return values
+    values = ops.where(valid, values, 0.0)
+    _keras.set_keras_mask(values, valid)
+    return values

@@ -1,0 +1,285 @@
+"""`DeepSupervision`: one loss over predictions of several resolutions."""
+
+from collections.abc import Sequence
+from typing import Literal
+from typing import Self
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_losskit import _weights as weights_lib
+from keras_losskit._types import Config
+from keras_losskit._types import LossObject
+from keras_losskit._types import Tensor
+from keras_losskit._types import TensorLike
+from keras_losskit._types import Weight
+from keras_losskit.losses._core.composition import Composite
+from keras_losskit.losses._core.composition import Part
+from keras_losskit.losses._core.composition import WeightedSum
+from keras_losskit.losses._core.composition import parts_of
+from keras_losskit.losses._core.composition import values_of
+from keras_losskit.losses._core.configs import serialized_loss
+from keras_losskit.losses._core.evaluation import weighted_total
+from keras_losskit.losses._core.evaluation import without_lists
+from keras_losskit.reductions.reduction import without_version
+
+
+@keras.saving.register_keras_serializable("keras_losskit")
+class Resized(Composite):
+    """A loss whose targets are resized to its predictions.
+
+    `loss(nearest(y_true), y_pred)`: a target's value at the place `floor(i *
+    size / smaller)`, along every spatial axis.
+
+    Args:
+        loss: A `keras.losses.Loss`, or a composite.
+        name: Name of the whole. Defaults to that of `loss`.
+
+    Example:
+        >>> from keras_losskit import losses
+        >>> loss = Resized(losses.MeanAbsoluteError())
+        >>> y_true, y_pred = np.ones((1, 4, 4, 1)), np.zeros((1, 2, 2, 1))
+        >>> float(loss(y_true, y_pred))
+        1.0
+    """
+
+    def __init__(self, loss, *, name=None):
+        super().__init__(name=name or loss.name)
+        self.loss = loss
+
+    @property
+    def parts(self):
+        """The terms of the loss, as a tuple of `Part`."""
+        return parts_of(self.loss)
+
+    def part_values(self, y_true, y_pred, sample_weight=None, mask=None):
+        y_true, sample_weight, mask = (
+            None if x is None else resized(x, y_pred)
+            for x in (y_true, sample_weight, mask)
+        )
+        return values_of(self.loss, y_true, y_pred, sample_weight, mask)
+
+    def get_config(self):
+        return {
+            "loss": serialized_loss(self.loss),
+            "name": self.name,
+            "version": self.version,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = without_version(cls, config)
+        config["loss"] = keras.saving.deserialize_keras_object(config["loss"])
+        return cls(**config)
+
+
+@keras.saving.register_keras_serializable("keras_losskit")
+class DeepSupervision(Composite):
+    """One loss over predictions of several resolutions.
+
+    `loss = sum(weights[i] * loss(nearest(y_true), y_pred[i]))`, from the full
+    resolution, level 0, down.
+
+    By itself it takes a list of predictions. In `compile`, where every output
+    has a loss of its own, `per_output` gives these.
+
+    Args:
+        loss: A `keras.losses.Loss`, or a composite.
+        weights: `"same"`: 1 for every level; `"exp"`: `0.5 ** level`; or a list
+            with a weight for each.
+        levels: Number of levels, needed for the names of the terms where
+            `weights` is no list.
+        name: Name of the whole. Defaults to that of `loss`.
+
+    Raises:
+        ValueError: for other weights, or predictions of another number.
+
+    Reference:
+        Lee et al., "Deeply-Supervised Nets", AISTATS 2015.
+
+    Example:
+        >>> from keras_losskit import losses
+        >>> mae = losses.MeanAbsoluteError(name="mae")
+        >>> loss = DeepSupervision(mae, "exp", levels=2)
+        >>> loss
+        mae_level_0 + 0.5 * mae_level_1
+        >>> y_pred = [np.zeros((1, 4, 4, 1)), np.zeros((1, 2, 2, 1))]
+        >>> float(loss(np.ones((1, 4, 4, 1)), y_pred))
+        1.5
+    """
+
+    def __init__(
+        self,
+        loss: LossObject,
+        weights: Literal["same", "exp"] | Sequence[Weight] = "exp",
+        *,
+        levels: int | None = None,
+        name: str | None = None,
+    ):
+        super().__init__(name=name or loss.name)
+        if isinstance(weights, str):
+            if weights not in ("same", "exp"):
+                raise ValueError(
+                    "Expected `weights` to be 'same', 'exp' or a list. "
+                    f"Received: weights={weights!r}"
+                )
+        else:
+            weights = [
+                weights_lib.check_weight(weight, name=f"level_{level}")
+                for level, weight in enumerate(weights)
+            ]
+            if levels not in (None, len(weights)):
+                raise ValueError(
+                    f"Expected {levels} weights. Received: {len(weights)}"
+                )
+            levels = len(weights)
+        self.loss = loss
+        self.weights = weights
+        self.levels = levels
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The terms, level by level, as a tuple of `Part`."""
+        if self.levels is None:
+            raise ValueError(
+                f"Expected `levels` of DeepSupervision '{self.name}', so that "
+                "its terms have names. Received: levels=None"
+            )
+        return self._parts(self.levels)
+
+    def _parts(self, levels):
+        return tuple(
+            Part(
+                f"{part.name}_level_{level}",
+                weights_lib.multiply_weights(
+                    self._level_weight(level), part.weight
+                ),
+                part.loss,
+            )
+            for level in range(levels)
+            for part in parts_of(self.loss)
+        )
+
+    def _level_weight(self, level):
+        if self.weights == "same":
+            return 1.0
+        return 0.5**level if self.weights == "exp" else self.weights[level]
+
+    def per_output(self, levels: int | None = None) -> list[WeightedSum]:
+        """A loss for each output of a model, from the full resolution down.
+
+        Args:
+            levels: Number of outputs, where it is not known yet.
+
+        Returns:
+            List of losses, for `compile(loss=...)`.
+        """
+        levels = levels or self.levels
+        if levels is None or self.levels not in (None, levels):
+            raise ValueError(
+                f"Expected `levels` to be {self.levels or 'a number'}. "
+                f"Received: levels={levels}"
+            )
+        return [
+            Resized(self.loss) * self._level_weight(level)
+            for level in range(levels)
+        ]
+
+    def part_values(
+        self,
+        y_true: TensorLike,
+        y_pred: TensorLike,
+        sample_weight: TensorLike | None = None,
+        mask: TensorLike | None = None,
+    ) -> list[Tensor]:
+        if not isinstance(y_pred, list | tuple) or (
+            self.levels not in (None, len(y_pred))
+        ):
+            count = len(y_pred) if isinstance(y_pred, list | tuple) else "one"
+            raise ValueError(
+                f"Expected loss '{self.name}' to receive a list of "
+                f"{self.levels or 'several'} predictions. Received: {count}. "
+                "In `compile`, give the losses of `per_output`."
+            )
+        level = Resized(self.loss)
+        return [
+            value
+            for prediction in y_pred
+            for value in level.part_values(
+                y_true, prediction, sample_weight, mask
+            )
+        ]
+
+    def __call__(
+        self,
+        y_true: TensorLike,
+        y_pred: TensorLike,
+        sample_weight: TensorLike | None = None,
+    ) -> Tensor:
+        """The weighted sum, a scalar."""
+        values = self.part_values(y_true, y_pred, sample_weight)
+        parts = self._parts(len(y_pred))
+        return weighted_total(values, [part.weight for part in parts])
+
+    def __repr__(self) -> str:
+        if self.levels is None:
+            return f"DeepSupervision({self.loss!r}, {self.weights!r})"
+        return super().__repr__()
+
+    def get_config(self) -> Config:
+        weights = self.weights
+        if not isinstance(weights, str):
+            weights = [weights_lib.serialize_weight(w) for w in weights]
+        return {
+            "loss": serialized_loss(self.loss),
+            "weights": weights,
+            "levels": self.levels,
+            "name": self.name,
+            "version": self.version,
+        }
+
+    @classmethod
+    def from_config(cls, config: Config) -> Self:
+        config = without_version(cls, config)
+        config["loss"] = keras.saving.deserialize_keras_object(config["loss"])
+        if not isinstance(config["weights"], str):
+            config["weights"] = [
+                weights_lib.deserialize_weight(w) for w in config["weights"]
+            ]
+        return cls(**config)
+
+
+def resized(x, y_pred):
+    """`x` at the resolution of `y_pred`, by the nearest neighbour.
+
+    Args:
+        x: Targets, weights or a mask: `(batch, *spatial)`, with or without
+            channels; what has no spatial axes stays as it is.
+        y_pred: Predictions, `(batch, *smaller, channels)`, or with the channels
+            first where that is Keras' `image_data_format`.
+
+    Returns:
+        `x` with the spatial axes of `y_pred`, of the same dtype.
+
+    Raises:
+        ValueError: if a spatial size is not static.
+    """
+    x = ops.convert_to_tensor(without_lists(x))
+    shape = ops.convert_to_tensor(y_pred).shape
+    first = keras.config.image_data_format() == "channels_first"
+    spatial = shape[2:] if first else shape[1:-1]
+    if len(x.shape) <= len(spatial):
+        return x
+    start = 2 if first and len(x.shape) == len(shape) else 1
+    for axis, smaller in enumerate(spatial, start):
+        size = x.shape[axis]
+        if size is None or smaller is None:
+            raise ValueError(
+                "Expected static spatial sizes. Received: targets "
+                f"{tuple(x.shape)}, predictions {tuple(shape)}"
+            )
+        if size != smaller:
+            index = np.arange(smaller) * size // smaller
+            x = ops.take(x, index.astype("int32"), axis=axis)
+    return x

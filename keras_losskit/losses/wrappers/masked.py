@@ -1,0 +1,130 @@
+"""`Masked`: a loss that leaves out targets of one value."""
+
+import math
+from typing import Self
+
+import keras
+from keras import ops
+
+from keras_losskit import _keras
+from keras_losskit._types import Config
+from keras_losskit._types import LossObject
+from keras_losskit._types import Tensor
+from keras_losskit._types import TensorLike
+from keras_losskit.losses._core.composition import Composite
+from keras_losskit.losses._core.composition import Part
+from keras_losskit.losses._core.composition import parts_of
+from keras_losskit.losses._core.composition import values_of
+from keras_losskit.losses._core.configs import serialized_loss
+from keras_losskit.losses._core.evaluation import is_composite
+from keras_losskit.losses._core.evaluation import without_lists
+from keras_losskit.reductions._alignment import align
+from keras_losskit.reductions.reduction import without_version
+
+
+@keras.saving.register_keras_serializable("keras_losskit")
+class Masked(Composite):
+    """A loss that leaves out the targets that have one value.
+
+    The loss sees 0 there, and its reduction a mask: a mean is one over the
+    targets that are left. Nothing left gives 0. A loss of overlap (`Dice`,
+    `Tversky`, `GeneralizedDice`, `FocalTversky`, `LovaszSoftmax`) sums over the
+    places that are left.
+
+    Where targets have the features or classes of the predictions, a sample, or
+    step, or pixel, is left out if all of them are `ignore_value`. With
+    `elementwise=True` each is by itself: the loss then sees every feature as a
+    sample of one feature, which is right for losses that average over them.
+
+    Args:
+        loss: A `keras.losses.Loss`, or a composite.
+        ignore_value: The value, such as 255 or -1; NaN is possible.
+        elementwise: Whether to leave out features one by one.
+        name: The term's name. Defaults to that of `loss`; the terms of a
+            composite keep theirs.
+
+    Raises:
+        ValueError: in a call, for a loss that returns one scalar for a batch
+            and knows nothing of masks.
+
+    Example:
+        >>> from keras_losskit import losses
+        >>> mse = losses.MeanSquaredError()
+        >>> float(Masked(mse, ignore_value=-1)([[1], [-1]], [[3.0], [9.0]]))
+        4.0
+    """
+
+    def __init__(
+        self,
+        loss: LossObject,
+        ignore_value: float,
+        *,
+        elementwise: bool = False,
+        name: str | None = None,
+    ):
+        super().__init__(name=name or loss.name)
+        self.loss = loss
+        self.ignore_value = ignore_value
+        self.elementwise = elementwise
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The terms, as a tuple of `Part`."""
+        if is_composite(self.loss):
+            return tuple(self.loss.parts)
+        weight = parts_of(self.loss)[0].weight
+        return (Part(self.name, weight, self.loss),)
+
+    def part_values(
+        self,
+        y_true: TensorLike,
+        y_pred: TensorLike,
+        sample_weight: TensorLike | None = None,
+        mask: TensorLike | None = None,
+    ) -> list[Tensor]:
+        y_true = ops.convert_to_tensor(without_lists(y_true))
+        predicted = _keras.get_keras_mask(y_pred)
+        y_pred = ops.convert_to_tensor(without_lists(y_pred))
+        valid = self._valid(y_true)
+        if len(y_true.shape) == len(y_pred.shape) == 1:
+            # Samples, not features, over which a loss would average.
+            y_true = ops.expand_dims(y_true, axis=-1)
+            y_pred = ops.expand_dims(y_pred, axis=-1)
+            kept = ops.expand_dims(valid, axis=-1)
+        elif self.elementwise:
+            y_true = ops.expand_dims(y_true, axis=-1)
+            y_pred = ops.expand_dims(y_pred, axis=-1)
+            kept = ops.expand_dims(valid, axis=-1)
+        elif len(y_true.shape) == len(y_pred.shape):
+            kept = ops.any(valid, axis=-1, keepdims=True)
+            valid = ops.squeeze(kept, axis=-1)
+        else:
+            kept = valid
+        y_true = ops.where(kept, y_true, ops.zeros_like(y_true))
+        for other in (mask, predicted):
+            if other is not None:
+                other = ops.cast(ops.convert_to_tensor(other), "bool")
+                valid = ops.logical_and(valid, align(other, valid, "mask"))
+        return values_of(self.loss, y_true, y_pred, sample_weight, valid)
+
+    def _valid(self, y_true):
+        if isinstance(self.ignore_value, float) and math.isnan(
+            self.ignore_value
+        ):
+            return ops.logical_not(ops.isnan(y_true))
+        return ops.not_equal(y_true, self.ignore_value)
+
+    def get_config(self) -> Config:
+        return {
+            "loss": serialized_loss(self.loss),
+            "ignore_value": self.ignore_value,
+            "elementwise": self.elementwise,
+            "name": self.name,
+            "version": self.version,
+        }
+
+    @classmethod
+    def from_config(cls, config: Config) -> Self:
+        config = without_version(cls, config)
+        config["loss"] = keras.saving.deserialize_keras_object(config["loss"])
+        return cls(**config)

@@ -1,0 +1,169 @@
+"""`fit`, `evaluate` and `predict`: what they take and keep beyond Keras."""
+
+import inspect
+from typing import Any
+
+import keras
+
+from keras_losskit import _keras
+from keras_losskit._support.output_structure import like_labels
+from keras_losskit._types import MixesIntoModel
+from keras_losskit._types import Structure
+from keras_losskit.container._tracker import TermTracker
+
+#: Names of the arguments after those that ours name, in Keras' order.
+FIT_ARGUMENTS, EVALUATE_ARGUMENTS, COMPILE_ARGUMENTS = (
+    tuple(inspect.signature(method).parameters)[named:]
+    for method, named in (
+        (keras.Model.fit, 3),
+        (keras.Model.evaluate, 3),
+        (keras.Model.compile, 4),
+    )
+)
+
+
+class FitArguments(MixesIntoModel):
+    """Mixin for a Keras model: partial weights, epochs told, state kept."""
+
+    def fit(
+        self,
+        x: Structure | None = None,
+        y: Structure | None = None,
+        *args,
+        **kwargs,
+    ) -> keras.callbacks.History:
+        """As Keras; sample weights may be given by name, or in part."""
+        given = named_arguments(FIT_ARGUMENTS, args, kwargs)
+        given["callbacks"] = with_epoch_end(given.get("callbacks"), self)
+        given["sample_weight"] = self._like_labels(
+            given.get("sample_weight"), y
+        )
+        validation_data = given.get("validation_data")
+        several = isinstance(validation_data, (tuple, list))
+        if several and len(validation_data) == 3:
+            val_x, val_y, weight = validation_data
+            weight = self._like_labels(weight, val_y)
+            given["validation_data"] = (val_x, val_y, weight)
+        offer_validation_data(given)
+        with _keras.variables_kept(self):
+            return super().fit(x, y, **given)
+
+    def evaluate(
+        self,
+        x: Structure | None = None,
+        y: Structure | None = None,
+        *args,
+        **kwargs,
+    ) -> Any:
+        """As Keras; sample weights may be given by name, or in part."""
+        given = named_arguments(EVALUATE_ARGUMENTS, args, kwargs)
+        given["sample_weight"] = self._like_labels(
+            given.get("sample_weight"), y
+        )
+        with _keras.variables_kept(self):
+            return super().evaluate(x, y, **given)
+
+    def predict(self, *args, **kwargs) -> Structure:
+        """As Keras; the model stays usable after an exception."""
+        with _keras.variables_kept(self):
+            return super().predict(*args, **kwargs)
+
+    @property
+    def metrics_names(self) -> list[str]:
+        """As Keras; the metric of all terms stands for the names it logs."""
+        names = []
+        for metric in self.metrics:
+            names += self.names_in_list(metric)
+        return names + self.names_after_list()
+
+    def names_in_list(self, metric: keras.metrics.Metric) -> list[str]:
+        """The names a metric has in `evaluate()`'s list, as in Keras."""
+        if isinstance(metric, TermTracker):
+            plain = {e.key for e in metric.entries if e.plain}
+            return [key for key in metric.result_keys() if key in plain]
+        return [metric.name]
+
+    def names_after_list(self) -> list[str]:
+        """The names that follow all those that Keras has."""
+        return [
+            key
+            for metric in self.metrics
+            if isinstance(metric, TermTracker)
+            for key in metric.result_keys()
+            if key not in self.names_in_list(metric)
+        ]
+
+    def _like_labels(self, sample_weight, y):
+        names = getattr(self, "output_names", None)
+        return like_labels(sample_weight, y, names)
+
+
+def named_arguments(names, args, kwargs):
+    """Positional and keyword arguments, all by name."""
+    if len(args) > len(names):
+        raise TypeError(
+            f"Expected no positional argument after `{names[-1]}`. Received: "
+            f"{len(args) - len(names)} more"
+        )
+    return dict(zip(names, args, strict=False)) | kwargs
+
+
+def offer_validation_data(given):
+    """Hand the arguments on validation to callbacks that ask for them.
+
+    Args:
+        given: The arguments of `fit`, `callbacks` a list.
+    """
+    callbacks = given["callbacks"]
+    for callback in getattr(callbacks, "callbacks", callbacks):
+        if hasattr(callback, "take_validation_data"):
+            callback.take_validation_data(
+                given.get("validation_data"),
+                given.get("validation_batch_size")
+                or given.get("batch_size")
+                or 32,
+            )
+
+
+class _EpochEnd(keras.callbacks.Callback):
+    """Tells the container that an epoch is over, and the history which it was.
+
+    `history.epochs_by_key`, `{key: [epoch, ...]}`, says what Keras' own
+    `history.epoch` does not: which epochs had validation.
+    """
+
+    def on_train_begin(self, logs=None):
+        self.epochs_by_key = {}
+
+    def on_epoch_end(self, epoch, logs=None):
+        for key in logs or ():
+            self.epochs_by_key.setdefault(key, []).append(epoch)
+        # A `CallbackList` may be without a history.
+        history = getattr(self.model, "history", None)
+        if history is not None:
+            history.epochs_by_key = self.epochs_by_key
+        container = self.model.compiled_loss
+        if container is not None:
+            container.on_epoch_end()
+
+
+def with_epoch_end(callbacks, model):
+    """`callbacks`, preceded by the one that counts epochs of `model`.
+
+    First, so that a callback that saves the model saves the count as well.
+    """
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        # Keras takes a list as it is: it tells nobody the model, and one that
+        # was given to `fit` before still has what was put into it.
+        known = (c for c in callbacks.callbacks if isinstance(c, _EpochEnd))
+        first = next(known, None)
+        if first is None:
+            first = _EpochEnd()
+            callbacks.callbacks.insert(0, first)
+        first.set_model(model)
+        return callbacks
+    if callbacks is None:
+        callbacks = []
+    elif not isinstance(callbacks, (list, tuple)):
+        callbacks = [callbacks]
+    return [_EpochEnd(), *callbacks]

@@ -1,0 +1,205 @@
+"""A training step in which the weights come from the terms' gradients.
+
+`update = sum_k(w_k * g_k) + g_rest`, with `g_k` the gradient of the k-th
+contribution, `w` the weighting of the Gramian `G[i, j] = g_i . g_j`, and
+`g_rest` the gradient of the terms that do not take part. `loss` stays the sum
+with the user's own weights.
+"""
+
+import keras
+from keras import ops
+
+from keras_losskit import _backend
+from keras_losskit import _keras
+from keras_losskit._origin import overriding_class
+from keras_losskit._support import replicas
+from keras_losskit.container._tracker import batch_size_of
+from keras_losskit.models._gradient_weights import SplitTotal
+from keras_losskit.models._gradient_weights import combined
+from keras_losskit.terms import add_up
+
+
+def train_step(model, *args):
+    """The step of the backend's trainer: `(data)`, or `(state, data)` on JAX.
+
+    Args:
+        model: A model whose loss has a weighting over the Gramian.
+        *args: What the trainer hands to `train_step`.
+    """
+    stateless = keras.config.backend() == "jax"
+    step = _stateless_step if stateless else _stateful_step
+    kept = model.kept_of_pass()
+    kept.weighs_gradients = True
+    try:
+        return step(model, *args)
+    finally:
+        kept.weighs_gradients = False
+
+
+def is_running(model):
+    """Whether the training step of this module runs, or is traced."""
+    return getattr(model.kept_of_pass(), "weighs_gradients", False)
+
+
+def refuse_other_steps(model):
+    """Refuse a `train_step` of the user's own that does not come by here.
+
+    Raises:
+        ValueError: if it is one, and not the pass that builds the model.
+    """
+    if is_running(model) or _keras.in_symbolic_scope():
+        return
+    own = overriding_class(model, "train_step")
+    if own is None:
+        return
+    raise ValueError(
+        f"Expected `train_step` of {own.__name__} to call "
+        f"`super().train_step(...)`: {model.compiled_loss.weighting!r} weighs "
+        "the terms' gradients, one by one, in a step of its own. Received: a "
+        "`compute_loss` in training, whose total has the weights of the user "
+        "only. Or take a weighting over values, such as Uncertainty()."
+    )
+
+
+def refuse_hidden_step(model, mixin):
+    """Refuse a `train_step` of the user's own that stands behind `mixin`.
+
+    That is one of a wrapped class, or of a class after the mixin: the step of
+    this module would take its place.
+
+    Raises:
+        ValueError: if there is one.
+    """
+    own = overriding_class(model, "train_step", after=mixin)
+    if own is not None:
+        raise ValueError(
+            f"Expected {own.__name__} to have no `train_step` of its own: "
+            f"{model.compiled_loss.weighting!r} weighs the terms' gradients in "
+            f"a step of its own. Received: {own.__name__}.train_step. Derive "
+            "the class from keras_losskit.Model and call "
+            "`super().train_step(...)` there, or take a weighting over values."
+        )
+
+
+def _stateful_step(model, data):
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    training = model.training_argument(True)
+    scale = loss_scale(model.optimizer)
+
+    def forward(_):
+        y_pred = model(x, **training)
+        total = _keras.trainer_loss(model, x, y, y_pred, sample_weight)
+        parts = split(model, total)
+        return scaled(parts.scalars, scale), (y_pred, total, parts)
+
+    each, weighed, (y_pred, total, parts) = _backend.term_gradients(
+        forward, lambda: [v.value for v in model.trainable_weights]
+    )
+    gradients = combined(model, each, weighed, parts, scale, batch_size_of(x))
+    _keras.track_total(
+        model,
+        total * _backend.num_replicas(),
+        replicas.global_batch_size(batch_size_of(x)),
+    )
+    _backend.apply_gradients(
+        model.optimizer, gradients, model.trainable_weights
+    )
+    return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+
+
+def _stateless_step(model, state, data):
+    trainable, non_trainable, optimizer, metrics = state
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    with keras.StatelessScope(
+        list(zip(model.optimizer.variables, optimizer, strict=True))
+    ):
+        scale = loss_scale(model.optimizer)
+
+    def forward(values):
+        _, (total, y_pred, *updated) = model.compute_loss_and_updates(
+            values,
+            non_trainable,
+            metrics,
+            x,
+            y,
+            sample_weight,
+            training=True,
+            optimizer_variables=optimizer,
+        )
+        parts = split(model, total)
+        return scaled(parts.scalars, scale), (parts, total, y_pred, updated)
+
+    each, weighed, (parts, total, y_pred, updated) = _backend.term_gradients(
+        forward, lambda: trainable
+    )
+    references = [*model.non_trainable_variables, *model.metrics_variables]
+    values = [*updated[0], *updated[1]]
+    with keras.StatelessScope(
+        list(zip(references, values, strict=True))
+    ) as scope:
+        gradients = combined(
+            model, each, weighed, parts, scale, batch_size_of(x)
+        )
+    values = [scope.get_current_value(variable) for variable in references]
+    non_trainable = values[: len(updated[0])]
+    metrics = values[len(updated[0]) :]
+    trainable, optimizer = model.optimizer.stateless_apply(
+        optimizer, gradients, trainable
+    )
+    with keras.StatelessScope(
+        list(zip(model.metrics_variables, metrics, strict=True))
+    ) as scope:
+        _keras.track_total(model, total, batch_size_of(x))
+        logs = model.compute_metrics(x, y, y_pred, sample_weight)
+    metrics = [scope.get_current_value(v) for v in model.metrics_variables]
+    return logs, (trainable, non_trainable, optimizer, metrics)
+
+
+def split(model, total):
+    """The contributions that are weighed one by one, and all the rest.
+
+    Args:
+        model: The model, after its `compute_loss`.
+        total: What that returned.
+
+    Returns:
+        `SplitTotal`.
+
+    Raises:
+        ValueError: for a `compute_loss` of the user's own that does not call
+            the one it overrides.
+    """
+    terms = model.last_terms()
+    if terms is None:
+        raise ValueError(
+            f"Expected `compute_loss` of {type(model).__name__} to call "
+            "`super().compute_loss(...)`: a weighting over gradients, "
+            f"{model.compiled_loss.weighting!r}, needs the single terms. "
+            "Received: a total only. Return what that gives, with your own "
+            "part added."
+        )
+    names = model.compiled_loss.weighted_names()
+    members = [
+        terms[name].contribution if name in terms else ops.zeros(())
+        for name in names
+    ]
+    weights = [terms[name].weight if name in terms else 1.0 for name in names]
+    others = [terms[name].contribution for name in terms if name not in names]
+    if total is not terms.total:
+        others.append(total - terms.total)
+    return SplitTotal(members, weights, [add_up(others)] if others else [])
+
+
+def loss_scale(optimizer):
+    """The factor of a loss-scaling optimizer, a scalar; 1.0 for any other."""
+    one = ops.ones(())
+    scale = optimizer.scale_loss(one)
+    return 1.0 if scale is one else scale
+
+
+def scaled(scalars, scale):
+    """The scalars in float32, times the scale of the loss."""
+    scalars = [ops.cast(scalar, "float32") for scalar in scalars]
+    if isinstance(scale, float):
+        return scalars
+    return [scalar * scale for scalar in scalars]

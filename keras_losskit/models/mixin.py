@@ -1,0 +1,424 @@
+"""Drop-in models whose loss is made of named terms."""
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+from keras_losskit import _keras
+from keras_losskit import _origin
+from keras_losskit._support import replicas
+from keras_losskit._support.jax_tracing import is_bare_trace
+from keras_losskit._support.replicas import PerThread
+from keras_losskit._support.scopes import VariableReads
+from keras_losskit._types import Config
+from keras_losskit._types import Losses
+from keras_losskit._types import LossWeights
+from keras_losskit._types import Structure
+from keras_losskit._types import Tensor
+from keras_losskit.container._tracker import batch_size_of
+from keras_losskit.container._tracker import total_tracked_by_trainer
+from keras_losskit.container._tracker import trainer_tracks_total
+from keras_losskit.container.container import LossesContainer
+from keras_losskit.extra.context import Context
+from keras_losskit.models import _gradient_step
+from keras_losskit.models import _gradient_weights
+from keras_losskit.models._fit import COMPILE_ARGUMENTS
+from keras_losskit.models._fit import FitArguments
+from keras_losskit.models._fit import named_arguments
+from keras_losskit.models._functional import become_functional
+from keras_losskit.models._functional import is_functional_call
+from keras_losskit.models._recorded_call import RecordsLosses
+from keras_losskit.models._seed_state import SeedState
+from keras_losskit.penalties._fused import FusedPenalties
+from keras_losskit.penalties._fused import fuses
+from keras_losskit.penalties.collect import regularized_variables
+from keras_losskit.terms import LossTerms
+
+
+class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
+    """Separated, named loss terms for any Keras model class.
+
+    Put it before the Keras base: `class M(LossTermsMixin, SomeKerasModel)`.
+    `compile` takes a `LossesContainer` or whatever Keras takes and `fit` logs
+    every term; a `compute_loss` of the class' own, or a `train_step` that calls
+    it, goes on working.
+
+    Example:
+        >>> class Tagged(LossTermsMixin, keras.Sequential):
+        ...     pass
+        >>> model = Tagged([keras.Input((2,)), keras.layers.Dense(
+        ...     1, kernel_regularizer="l2", kernel_initializer="ones")])
+        >>> _ = model(keras.ops.ones((1, 2)))
+        >>> [round(float(loss), 4) for loss in model.regularization_losses]
+        [0.02]
+    """
+
+    # The names of the varargs matter: Keras' `from_config` looks for them to
+    # know that a class can be revived from a functional config.
+    def __init__(self, *args, **kwargs):
+        if is_functional_call(self, args, kwargs):
+            become_functional(self)
+        super().__init__(*args, **kwargs)
+
+    # -------------------------------------------------------------- compiling
+
+    def compile(
+        self,
+        optimizer: str | keras.optimizers.Optimizer = "rmsprop",
+        loss: Losses = None,
+        loss_weights: LossWeights = None,
+        *args,
+        **kwargs,
+    ) -> None:
+        """As `keras.Model.compile`, with a loss made of terms.
+
+        Args:
+            optimizer: As Keras.
+            loss: A `LossesContainer`, or any loss that Keras or tf.keras takes.
+            loss_weights: As Keras; also variables and schedules. Not beside a
+                container, which has weights of its own.
+            *args: As Keras.
+            **kwargs: As Keras.
+
+        Raises:
+            ValueError: for `loss_weights` beside a container.
+        """
+        container = self._container(loss, loss_weights)
+        # By name: a class in between may take fewer by position.
+        given = named_arguments(COMPILE_ARGUMENTS, args, kwargs)
+        super().compile(optimizer=optimizer, loss=None, **given)
+        _keras.install_loss(self, container)
+        self.__dict__.pop("_fused_penalties", None)
+
+    def _container(self, loss, loss_weights):
+        if not isinstance(loss, LossesContainer):
+            loss = LossesContainer(loss, loss_weights)
+        elif loss_weights is not None:
+            raise ValueError(
+                "Expected no `loss_weights` beside a LossesContainer. "
+                f"Received: loss_weights={loss_weights!r}. Give them to the "
+                "container: LossesContainer(losses, loss_weights=...)."
+            )
+        return loss.copy(getattr(self, "output_names", None))
+
+    def layers_to_keep(self) -> list[keras.layers.Layer]:
+        """The layers whose outputs an extra term reads."""
+        container = self.compiled_loss
+        terms = container.extra_terms.values() if container else ()
+        return [layer for term in terms for layer in term.kept_layers(self)]
+
+    @property
+    def compiled_loss(self) -> LossesContainer | None:
+        """The `LossesContainer` of `compile`, as in tf.keras; else None."""
+        return _keras.compiled_loss(self)
+
+    def get_compile_config(self) -> Config:
+        """The arguments of `compile`, serialized."""
+        container = self.compiled_loss
+        if container is None:
+            return super().get_compile_config()
+        try:
+            loss = keras.saving.serialize_keras_object(container)
+            return super().get_compile_config() | {"loss": loss}
+        except (TypeError, ValueError) as error:
+            warnings.warn(
+                "The loss cannot be saved, so the file will hold the model "
+                f"without its compile configuration: {error}",
+                stacklevel=2,
+            )
+            return {}
+
+    def compile_from_config(self, config: Config) -> None:
+        """Compile with what `get_compile_config` returned."""
+        config = keras.saving.deserialize_keras_object(config)
+        self.compile(**config)
+        if self.optimizer is not None and self.built:
+            self.optimizer.build(self.trainable_variables)
+
+    # ------------------------------------------------------------------- loss
+
+    def compute_loss(
+        self,
+        x: Structure | None = None,
+        y: Structure | None = None,
+        y_pred: Structure | None = None,
+        sample_weight: Structure | None = None,
+        training: bool = True,
+    ) -> Tensor:
+        """The total of all terms, after updating what `fit` logs of them.
+
+        Args:
+            x: Inputs of the batch.
+            y: Labels.
+            y_pred: Predictions.
+            sample_weight: Sample weights.
+            training: Whether this is a training step.
+
+        Returns:
+            The total, a scalar.
+
+        Raises:
+            ValueError: if there is nothing to minimise.
+            RuntimeError: inside a bare `jax.grad`, if the loss has state.
+        """
+        container = self.compiled_loss or LossesContainer()
+        if training and container.weighs_gradients:
+            _gradient_step.refuse_other_steps(self)
+        if not container.built:
+            self._build_loss(container, x, y, y_pred, training)
+        bare = is_bare_trace(y_pred)
+        if bare and (container.variables or regularized_variables(self)):
+            raise RuntimeError(f"{BARE_TRACE} Received: none.")
+        # A `compute_loss` of the user's own may call this one more than once.
+        apart = trainer_tracks_total(container) and _origin.overrides(
+            self, "compute_loss"
+        )
+        earlier = self.last_terms() if apart else None
+        fused = self.__dict__.get("_fused_penalties")
+        if fused is None:
+            penalties = self.penalty_terms()
+        else:
+            current = fused.of(regularized_variables(self))
+            if current is not fused:
+                self.__dict__["_fused_penalties"] = current
+            penalties = self.recorded_terms() + current.terms()
+        with self._adopting_variables(container):
+            terms = container.step_terms(
+                y,
+                y_pred,
+                sample_weight,
+                penalties,
+                Context(self, x, y, y_pred, sample_weight, training),
+                moves=training and not bare and earlier is None,
+            )
+        if not terms and not self._has_own_step():
+            raise ValueError(
+                "No loss to compute. Expected a `loss` in `compile()`, a "
+                "regularizer or an `add_loss`. Received: none of them."
+            )
+        if bare:
+            warnings.warn(f"{BARE_TRACE} No term is logged.", stacklevel=2)
+            return terms.total
+        if not apart:
+            batch_size = batch_size_of(y_pred if x is None else x)
+            container.track(terms, batch_size, training)
+        self._pass.computed = terms if earlier is None else earlier + terms
+        return terms.total
+
+    def _build_loss(self, container, x, y, y_pred, training):
+        """Name what the model turned out to produce, once per compile."""
+        terms = self.penalty_terms()
+        if x is not None and any(
+            _origin.is_users_own(type(layer).call)
+            for layer in _keras.flatten_layers(self)
+        ):
+            # Which may add a loss in training only, or with another weight.
+            terms += self.terms_aside(x, not training)
+        container.picked = _gradient_weights.picked_variables(self)
+        container.build(y, y_pred, terms, self._possible_kinds(), "/")
+        penalty = container.penalties["regularization"]
+        if fuses(penalty, container.log):
+            self.__dict__["_fused_penalties"] = FusedPenalties(
+                regularized_variables(self), penalty
+            )
+
+    @contextlib.contextmanager
+    def _adopting_variables(self, container):
+        """Find variables that a user's loss function closes over.
+
+        JAX would keep the value they have when the step is compiled, for ever;
+        so the trainer is told of them before that.
+        """
+        if not _keras.in_symbolic_scope():
+            yield
+            return
+        with VariableReads() as reads:
+            yield
+        known = [*self.variables, *self.metrics_variables]
+        known += [*container.variables, *container.clock.variables]
+        known += getattr(self.optimizer, "variables", ())
+        known = {id(variable) for variable in known}
+        container.adopted += tuple(
+            v for v in reads.variables if id(v) not in known
+        )
+
+    @contextlib.contextmanager
+    def total_tracked_by_trainer(self) -> Iterator[None]:
+        """Around a `compute_loss` whose result Keras' trainer logs itself."""
+        container = self.compiled_loss
+        if container is None:
+            yield
+            return
+        self.last_terms()  # of an earlier step
+        with total_tracked_by_trainer(container):
+            yield
+
+    def last_terms(self) -> LossTerms | None:
+        """The `LossTerms` of the `compute_loss` that just ran, once."""
+        return self._pass.__dict__.pop("computed", None)
+
+    def kept_of_pass(self) -> PerThread:
+        """What is noted during a step, of each thread its own."""
+        return self._pass
+
+    def train_step(self, *args, **kwargs) -> Any:
+        """As Keras; with a weighting of gradients a step of its own."""
+        container = self.compiled_loss
+        with replicas.of_trainer(_keras.process_group(self)) as processes:
+            if processes:
+                # The trainer calls `zero_grad` of the model's wrapper.
+                self._forget_learned_gradients()
+            if container is None or not container.weighs_gradients:
+                return super().train_step(*args, **kwargs)
+            _gradient_step.refuse_hidden_step(self, LossTermsMixin)
+            return _gradient_step.train_step(self, *args, **kwargs)
+
+    def test_step(self, *args, **kwargs) -> Any:
+        """As Keras, each process with the terms of the whole batch."""
+        with replicas.of_trainer(_keras.process_group(self)):
+            return super().test_step(*args, **kwargs)
+
+    def account_for(
+        self, total: Tensor, batch: Structure, training: bool
+    ) -> None:
+        """Book the terms of a `compute_loss` of the user's own.
+
+        What it adds to them is of the kind `added`, so that the kinds still sum
+        to `loss`.
+
+        Args:
+            total: What the user's `compute_loss` returned.
+            batch: The tensors whose leading size counts the samples.
+            training: Whether it was of a training step.
+        """
+        terms = self.last_terms()
+        if _gradient_step.is_running(self):
+            self._pass.computed = terms  # it takes them apart
+        container = self.compiled_loss
+        if container is None or container.tracker is None or terms is None:
+            return
+        tracker, batch_size = container.tracker, batch_size_of(batch)
+        container.track(terms, batch_size, training)
+        if total is not terms.total:
+            tracker.add(
+                {tracker.key_of("added"): total - terms.total}, batch_size
+            )
+
+    def _has_own_step(self):
+        # Then a total of 0 here is no sign that nothing is minimised.
+        return _keras.in_symbolic_scope() and (
+            _origin.overrides(self, "train_step")
+            or _origin.overrides(self, "compute_loss")
+        )
+
+    def _possible_kinds(self):
+        """The kinds that a step of this model may turn out to have."""
+        container = self.compiled_loss
+        layers = _keras.flatten_layers(self)
+        possible = {
+            "compiled": bool(container and container.losses is not None),
+            "regularization": any(
+                getattr(v, "regularizer", None) for v in self.trainable_weights
+            ),
+            "activity": any(layer.activity_regularizer for layer in layers),
+            "added": bool(container and container.extra_terms)
+            or not all(_origin.is_keras_class(type(layer)) for layer in layers),
+            "weighting": bool(container and container.weighting),
+        }
+        return [kind for kind, may_be in possible.items() if may_be]
+
+    # ------------------------------------------------------------------ state
+
+    @property
+    def trainable_variables(self) -> list[keras.Variable]:
+        """As Keras, and what a weighting learns."""
+        return self._with_those_of_loss("trainable_variables")
+
+    @property
+    def trainable_weights(self) -> list[keras.Variable]:
+        """As Keras, and what a weighting learns."""
+        return self._with_those_of_loss("trainable_weights")
+
+    @property
+    def non_trainable_variables(self) -> list[keras.Variable]:
+        """As Keras, and what moves in the loss, so that JAX carries it on."""
+        return self._with_those_of_loss("non_trainable_variables")
+
+    def _with_those_of_loss(self, name):
+        own = getattr(super(), name)
+        container = self.compiled_loss
+        if container is None:
+            return own
+        if name == "non_trainable_variables":
+            further = container.non_trainable_variables
+        else:
+            further = container.trainable_variables
+        if not further:
+            return own
+        known = {id(variable) for variable in self.variables}
+        return own + [v for v in further if id(v) not in known]
+
+    def zero_grad(self, *args, **kwargs) -> None:
+        """As PyTorch's, for what a weighting learns as well.
+
+        Those variables are not the module's own, so its method misses them and
+        their gradients would pile up from step to step. Other backends never
+        call it.
+        """
+        super().zero_grad(*args, **kwargs)
+        self._forget_learned_gradients()
+
+    def _forget_learned_gradients(self):
+        container = self.compiled_loss
+        for variable in container.trainable_variables if container else ():
+            variable.value.grad = None
+
+    @property
+    def seed_state(self) -> SeedState:
+        """The seeds of the model, in a form that `save` writes to the file."""
+        if "_seed_state" not in self.__dict__:
+            self.__dict__["_seed_state"] = SeedState(self)
+        return self.__dict__["_seed_state"]
+
+
+#: For those who write a `train_step` for JAX as Keras' guide does.
+BARE_TRACE = (
+    "Expected `compute_loss` inside `jax.grad` to run in a "
+    "`keras.StatelessScope` that holds the model's variables and metrics, as "
+    "in `self.compute_loss_and_updates(trainable_variables, "
+    "non_trainable_variables, metrics_variables, x, y, sample_weight, "
+    "training=True, optimizer_variables=optimizer_variables)`, which returns "
+    "`(loss, (loss, y_pred, non_trainable_variables, metrics_variables))`."
+)
+
+
+@keras.saving.register_keras_serializable("keras_losskit")
+class Model(LossTermsMixin, keras.Model):
+    """`keras.Model` with separated, named loss terms.
+
+    Functional (`Model(inputs, outputs)`) and subclassed, in any order: unlike
+    Keras it never rewrites the bases of a class.
+
+    Example:
+        >>> inputs = keras.Input((2,))
+        >>> model = Model(inputs, keras.layers.Dense(1)(inputs))
+        >>> model.compile("sgd", loss="mse")
+        >>> history = model.fit(
+        ...     keras.ops.ones((4, 2)), keras.ops.ones((4, 1)), verbose=0)
+        >>> sorted(history.history)
+        ['loss']
+    """
+
+
+@keras.saving.register_keras_serializable("keras_losskit")
+class Sequential(LossTermsMixin, keras.Sequential):
+    """`keras.Sequential` with separated, named loss terms.
+
+    Example:
+        >>> model = Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        >>> model.count_params()
+        3
+    """

@@ -1,0 +1,204 @@
+"""`add_loss` with a name, a weight and a reduction, for layers and models."""
+
+import math
+import numbers
+
+import keras
+from keras import ops
+
+from keras_losskit import _keras
+from keras_losskit import _weights as weights_lib
+from keras_losskit import reductions
+from keras_losskit._support import replicas
+from keras_losskit._support.precision import at_least_float32
+from keras_losskit._types import MixesIntoLayer
+from keras_losskit._types import ReductionLike
+from keras_losskit._types import Structure
+from keras_losskit._types import Tensor
+from keras_losskit._types import Weight
+from keras_losskit.penalties._recorder import RecordedLoss
+from keras_losskit.penalties._recorder import Recorder
+from keras_losskit.penalties.collect import PenaltyList
+from keras_losskit.penalties.collect import collect_losses
+from keras_losskit.terms import multiply
+
+
+class AddsLosses(MixesIntoLayer):
+    """Mixin for Keras layers and models: losses that know name and kind."""
+
+    #: Tells a `Recorder` that `add_loss` reports to it by itself.
+    reports_losses = True
+
+    def add_loss(
+        self,
+        loss: Structure,
+        name: str | None = None,
+        weight: Weight = 1.0,
+        reduction: ReductionLike = "sum_over_batch_size",
+    ) -> None:
+        """Add a term to the loss, from inside `call`.
+
+        `total += weight * reduction(loss)`. In a plain `keras.Model` the
+        product is added, as Keras does, a schedule standing at its first step;
+        in a `keras_losskit.Model` value and weight are kept apart and a named
+        loss is logged as `<name>_loss`, unweighted. Losses of one name are one
+        log: their sum.
+
+        Args:
+            loss: A scalar or per-sample values `(batch, ...)`, a tensor or a
+                number; or a nest of them.
+            name: The name to log it under.
+            weight: A number, a `keras.Variable` or a schedule.
+            reduction: How per-sample values become a scalar: a name or an
+                object of `keras_losskit.reductions`.
+
+        Raises:
+            ValueError: for a value that is no finite number or tensor, or a
+                loss that could not leave the loop or transformation it is in.
+        """
+        if name is not None and (not isinstance(name, str) or "/" in name):
+            raise ValueError(
+                f"Expected the name of a loss of layer '{self.name}' to be a "
+                f"string without '/'. Received: name={name!r}"
+            )
+        label = f"{self.name}/{name or 'added'}"
+        weight = weights_lib.check_weight(weight, name=label)
+        for value in keras.tree.flatten(loss):
+            value = checked_value(self, value)
+            recorder = Recorder.current()
+            if recorder is not None and not recorder.forward:
+                value = shares(value, reduction, label)
+            else:
+                value = reduced(value, reduction, label)
+            emit(RecordedLoss(self, "added", value, name, weight))
+
+    @property
+    def regularization_losses(self) -> list[Tensor]:
+        """Penalties of the weight regularizers here and below."""
+        return self._losses_of_kind("regularization")
+
+    @property
+    def activity_losses(self) -> list[Tensor]:
+        """Penalties of the activity regularizers in the last pass."""
+        return self._losses_of_kind("activity")
+
+    @property
+    def added_losses(self) -> list[Tensor]:
+        """What `add_loss` added in the last pass, weights applied."""
+        return self._losses_of_kind("added")
+
+    def _losses_of_kind(self, kind):
+        terms = collect_losses(self)
+        return list(PenaltyList(term for term in terms if term.kind == kind))
+
+    def held_losses(self) -> list[RecordedLoss]:
+        """What this layer itself added in the last pass: `RecordedLoss`s."""
+        held = self.__dict__.get("_reported", ())
+        own = {id(value) for value in _keras.own_losses(self)}
+        return [loss for value, loss in held if id(value) in own]
+
+
+def emit(loss):
+    """Hand a loss to Keras and to the recorder of the pass under way.
+
+    Args:
+        loss: `RecordedLoss`, of any Keras layer.
+    """
+    layer, recorder = loss.layer, Recorder.current()
+    if recorder is not None:
+        recorder.check_reach(layer)
+        recorder.report(loss)
+        if not recorder.forward:
+            return
+    # Keras has no schedules: there they stand at their first step.
+    weight = weights_lib.weight_value(loss.weight, step=0, epoch=0)
+    value = multiply(loss.value, weight)
+    keras.layers.Layer.add_loss(layer, value)
+    if getattr(layer, "reports_losses", False) and not (
+        _keras.in_stateless_scope()
+    ):
+        # In the instance dictionary, where Keras does not track the list. What
+        # Keras no longer holds is from an earlier pass.
+        own = {id(value) for value in _keras.own_losses(layer)}
+        held = layer.__dict__.get("_reported", ())
+        held = [pair for pair in held if id(pair[0]) in own]
+        layer.__dict__["_reported"] = [*held, (value, loss)]
+
+
+def checked_value(layer, value):
+    """`value` as a tensor of float32 at least, refused if it is no number."""
+    problem = None
+    if isinstance(value, keras.KerasTensor):
+        problem = (
+            "a symbolic tensor, which has no value. In a functional model use "
+            "`keras_losskit.layers.AddLoss(fn)(inputs)`"
+        )
+    elif isinstance(value, numbers.Real) and not isinstance(value, bool):
+        if math.isfinite(value):
+            return ops.convert_to_tensor(float(value), dtype="float32")
+        problem = repr(value)
+    else:
+        try:
+            tensor = ops.convert_to_tensor(value)
+            dtype = keras.backend.standardize_dtype(tensor.dtype)
+            if dtype not in ("bool", "string") and "complex" not in dtype:
+                return at_least_float32(tensor)
+            problem = f"a tensor of dtype {dtype}"
+        except (TypeError, ValueError):
+            problem = f"{value!r} (of type {type(value).__name__})"
+    raise ValueError(
+        f"Expected a loss that layer '{layer.name}' adds to be a finite number "
+        f"or a tensor of numbers. Received: {problem}"
+    )
+
+
+def reduced(value, reduction, label, mask=None):
+    """The scalar of a checked loss.
+
+    Args:
+        value: A scalar, which stays as it is, or values `(batch, ...)`; a mask
+            that Keras left on them is honoured.
+        reduction: A name or an object of `keras_losskit.reductions`.
+        label: What the loss is called in an error.
+        mask: Optional mask, in place of that one; of no effect on values that
+            have fewer dimensions.
+
+    Raises:
+        ValueError: if the reduction gives no scalar.
+    """
+    reduce = reductions.get(reduction)
+    if not len(value.shape):
+        return value
+    if mask is None:
+        mask = _keras.get_keras_mask(value)
+    if mask is not None and len(value.shape) < len(mask.shape):
+        mask = None
+    with replicas.local_only():
+        result = reduce(value, None, mask)
+    if len(result.shape):
+        raise ValueError(
+            f"Expected the reduction of loss '{label}' to give a scalar. "
+            f"Received: reduction={reduction!r}, shape {tuple(result.shape)}"
+        )
+    # The container takes the mean over replicas.
+    return result * replicas.num_parts() if reduction == "sum" else result
+
+
+def shares(value, reduction, label):
+    """What each sample adds to the reduced value, `(batch, 1)`, if known.
+
+    A step of an RNN that is masked for some samples leaves out their share.
+
+    Returns:
+        The shares where the reduction is a sum or a mean over all elements;
+        else the scalar.
+    """
+    if not len(value.shape) or _keras.get_keras_mask(value) is not None:
+        return reduced(value, reduction, label)
+    if reduction not in ("sum", "sum_over_batch_size", "mean"):
+        return reduced(value, reduction, label)
+    shape = ops.shape(value)
+    sums = ops.sum(ops.reshape(value, (shape[0], -1)), axis=1, keepdims=True)
+    if reduction == "sum":
+        return sums * replicas.num_parts()
+    return sums / ops.cast(ops.size(value), sums.dtype)

@@ -1,0 +1,11 @@
+"""Tables of what the loss of a model is made of."""
+
+from keras_losskit.reports.gradients import TermGradients
+from keras_losskit.reports.gradients import gradient_report
+from keras_losskit.reports.summary_table import summary
+
+__all__ = [
+    "TermGradients",
+    "gradient_report",
+    "summary",
+]

@@ -1,0 +1,295 @@
+"""`Weighting`: from one statistic of the terms to one weight per term."""
+
+from collections.abc import Sequence
+from typing import Any
+from typing import Self
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_losskit import _keras
+from keras_losskit._support.checks import checked_count
+from keras_losskit._types import Config
+from keras_losskit._types import DType
+from keras_losskit._types import Tensor
+from keras_losskit._types import TensorLike
+from keras_losskit.reductions._alignment import wide
+from keras_losskit.weighting._variable_selection import VariableSelection
+from keras_losskit.weighting._variable_selection import checked_names
+from keras_losskit.weighting._variable_selection import named
+
+#: Statistics a weighting can ask for, and the shape of each by number of terms.
+STATISTICS = {
+    "values": lambda terms: (terms,),
+    "step": lambda terms: (),
+    "gramian": lambda terms: (terms, terms),
+}
+
+
+class TermWeights(list):
+    """The variables of a weighting; called, the weights of the terms.
+
+    Keras calls the variables of a layer its `weights`, and the field calls
+    what a method gives by the same word: this is both.
+    """
+
+    def __init__(self, variables, function):
+        super().__init__(variables)
+        self.function = function
+
+    def __call__(self, statistic, training=True, **more):
+        """Weights of the terms, `(K,)`; see `Weighting.weights`."""
+        return self.function(statistic, training=training, **more)
+
+
+@keras.saving.register_keras_serializable("keras_losskit")
+class Weighting(keras.layers.Layer):
+    """What sets the weights of K terms over and above the user's own.
+
+    A weighting sees one statistic of the terms, never a model. A subclass says
+    which (`statistic`), makes its variables in `build` and defines `weigh`.
+    Learned variables are trainable: the gradient reaches them through the
+    weights and `extra_loss`. Running state is not, and moves in `weigh` by
+    `.assign`, only when `training`. Nothing else may change, and no Python
+    branch may depend on a value, since JAX traces the step once.
+
+    `compile` copies a weighting by its config, which Keras derives from the
+    arguments of a subclass' constructor. It needs a `get_config` of its own
+    where it takes other things than numbers, strings, booleans, None and lists
+    or dicts of these, or where its base has one; and the constructor hands
+    `**options` on to this one.
+
+    Args:
+        terms: The terms that take part, by name or regular expression, or a
+            list of them; the others keep the weights that the user gave.
+            Defaults to all compiled losses and extra terms.
+        name: Name of the layer.
+        dtype: Dtype of the variables. Defaults to float32, whatever the
+            global policy.
+        trainable: Whether what the method learns is learned.
+
+    Raises:
+        ValueError: before training, for `terms` that match none of the loss; on
+            use, if the statistic is not of the shape that fits the number of
+            terms.
+
+    Example:
+        >>> class RelativeInverse(Weighting):
+        ...     statistic = "values"
+        ...
+        ...     def weigh(self, values, training):
+        ...         inverse = 1.0 / (values + 1e-6)
+        ...         return inverse * self.num_terms / ops.sum(inverse)
+        >>> weights = RelativeInverse().weights(ops.array([1.0, 3.0]))
+        >>> [round(float(weight), 4) for weight in weights]
+        [1.5, 0.5]
+    """
+
+    #: `"values"` (K,), `"step"` (), or `"gramian"` (K, K).
+    statistic = "values"
+    #: Whether a method over the Gramian is to be given `values=` as well.
+    takes_values = False
+    #: What a `GradientWeighting` can be given.
+    wrt: VariableSelection | None = None
+    update_every = 1
+    # Why a file that is being loaded could not be.
+    _load_failure: str | None = None
+    # Arguments of any type that `get_config` writes whatever Keras derives.
+    _written: tuple[str, ...] = ("dtype",)
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        # Keras derives no config at all if one argument is of another type.
+        written = {name: None for name in kwargs if name in cls._written}
+        return super().__new__(cls, *args, **kwargs | written)
+
+    def __init__(
+        self,
+        *,
+        terms: str | Sequence[str] | None = None,
+        name: str | None = None,
+        dtype: DType | None = None,
+        trainable: bool = True,
+    ):
+        super().__init__(
+            name=name, dtype=dtype or "float32", trainable=trainable
+        )
+        self.terms = None if terms is None else checked_names(terms, "`terms`")
+        self.num_terms: Any = None  # until it is built
+
+    def members(self, names: Sequence[str]) -> list[str]:
+        """Those of the names of all terms that take part, in their order."""
+        if self.terms is None:
+            return list(names)
+        return named(self.terms, names, f"`terms` of {type(self).__name__}")
+
+    def build(self, num_terms: int) -> None:
+        """Make the variables for `num_terms` terms."""
+        if num_terms == 0:
+            raise ValueError(
+                f"Expected {self!r} to have a term to weigh: a compiled loss "
+                "or an extra term. Received: `num_terms` of 0. Give `compile` "
+                "a loss, or leave `weighting` out: penalties keep the weights "
+                "that you gave."
+            )
+        self.num_terms = checked_count(num_terms, f"`num_terms` of {self.name}")
+
+    def get_build_config(self) -> Config | None:
+        return {"num_terms": self.num_terms} if self.built else None
+
+    def build_from_config(self, config: Config | None) -> None:
+        """Build as the layer was that was saved."""
+        if config:
+            self.build(config["num_terms"])
+
+    def save_own_variables(self, store: Any) -> None:
+        super().save_own_variables(store)
+        if self.num_terms is not None:
+            store["num_terms"] = np.array(self.num_terms)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Read the state, and build for it; without one all stays as it is.
+
+        Raises:
+            ValueError: for the state of another weighting.
+        """
+        rest = {key: store[key] for key in store.keys()}
+        failure, self._load_failure = self._load_failure, None
+        if not rest:
+            # After a failure Keras looks once more, where a file has nothing.
+            if failure is not None:
+                raise ValueError(failure)
+            return
+        num_terms = rest.pop("num_terms", self.num_terms)
+        if not self.built and num_terms is not None:
+            self.build(int(np.asarray(num_terms)))
+        try:
+            super().load_own_variables(rest)
+        except ValueError as error:
+            self._load_failure = str(error)
+            raise
+
+    def add_state(self, name: str, initial: float = 0.0) -> keras.Variable:
+        """Make a non-trainable `(K,)` variable, every element `initial`."""
+        return self.add_weight(
+            name=name,
+            shape=(self.num_terms,),
+            initializer=keras.initializers.Constant(initial),
+            trainable=False,
+        )
+
+    @property
+    def weights(self) -> TermWeights:
+        """A method in effect: `weights(statistic, training=True)`.
+
+        Args:
+            statistic: What `self.statistic` says, a tensor. Its gradient is
+                stopped.
+            training: Whether running state moves.
+
+        Returns:
+            The weights of the terms, `(K,)`, of the statistic's dtype, float32
+            at least.
+        """
+        return TermWeights(super().weights, self.checked_weights)
+
+    def checked_weights(
+        self, statistic: Tensor, training: bool = True, **more
+    ) -> Tensor:
+        """Check the statistic, build if need be, and `weigh`."""
+        statistic = in_float(statistic)
+        if not self.built:
+            if self.statistic == "step":
+                raise ValueError(
+                    f"Expected {self.name} to be built: the step does not "
+                    "tell the number of terms. Call `build(num_terms)`. "
+                    "Received: an unbuilt weighting"
+                )
+            self.build(statistic.shape[0])
+        expected = STATISTICS[self.statistic](self.num_terms)
+        if tuple(statistic.shape) != expected:
+            raise ValueError(
+                f"Expected {self.name} to receive {self.statistic} of shape "
+                f"{expected}. Received: shape {tuple(statistic.shape)}"
+            )
+        weights = self.weigh(statistic, training=training, **more)
+        return ops.cast(weights, statistic.dtype)
+
+    def weigh(self, statistic: Tensor, training: bool) -> Tensor:
+        """Weights of the terms, `(K,)`; a subclass defines it."""
+        raise NotImplementedError(
+            f"Expected {type(self).__name__} to define "
+            "`weigh(self, statistic, training)`."
+        )
+
+    def extra_loss(self, values: TensorLike | None = None) -> Tensor | None:
+        """What the method itself adds to the loss.
+
+        Args:
+            values: Values of the terms, `(K,)`; a term of exactly 0 is absent
+                and adds nothing. Without them every term counts.
+
+        Returns:
+            A scalar tensor, or None where the method adds nothing.
+        """
+        return None
+
+    def on_epoch_end(self) -> None:
+        """Take note that an epoch of training is over."""
+
+    @_keras.derived_config
+    def get_config(self) -> Config:
+        terms = None if self.terms is None else list(self.terms)
+        # Of `**options` Keras does not know that they take a name.
+        return {**super().get_config(), "name": self.name, "terms": terms}
+
+    def __repr__(self) -> str:
+        try:
+            config = self.get_config()
+        except NotImplementedError:  # Keras can derive none
+            return f"{type(self).__name__}(...)"
+        arguments = [
+            f"{name}={value!r}"
+            for name, value in config.items()
+            if name not in ("name", "trainable", "dtype")
+            and value is not None
+            and (name, value) != ("update_every", 1)
+        ]
+        return f"{type(self).__name__}({', '.join(arguments)})"
+
+
+@keras.saving.register_keras_serializable("keras_losskit")
+class RandomWeighting(Weighting):
+    """A weighting that draws random numbers.
+
+    The state of its generator is saved with its variables, so that a resumed
+    run draws what the first would have drawn; Keras by itself does not save
+    it.
+
+    Args:
+        seed: Seed of the generator, an int. Defaults to a random one.
+        **options: As for `Weighting`.
+    """
+
+    def __init__(self, *, seed: int | None = None, **options):
+        super().__init__(**options)
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def get_config(self) -> Config:
+        return {**super().get_config(), "seed": self.seed}
+
+    def save_own_variables(self, store: Any) -> None:
+        super().save_own_variables(store)
+        store["seed_generator"] = self.seed_generator.state
+
+    def load_own_variables(self, store: Any) -> None:
+        rest = {key: store[key] for key in store.keys()}
+        if "seed_generator" in rest:
+            self.seed_generator.state.assign(rest.pop("seed_generator"))
+        super().load_own_variables(rest)
+
+
+def in_float(statistic):
+    """A statistic without gradient, in float32 at least."""
+    return wide(ops.stop_gradient(ops.convert_to_tensor(statistic)))

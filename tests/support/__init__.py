@@ -1,0 +1,1 @@
+"""What the tests share: models, cases, references, ways of running."""
