@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import operator
 import sys
+from typing import Any
 
 import keras
 
@@ -28,7 +29,7 @@ def unsupported(name):
     )
 
 
-def private(module, name):
+def private(module, name) -> Any:
     """The object that `keras.src.<module>` has by this name.
 
     Raises:
@@ -59,7 +60,7 @@ in_symbolic_scope = private(
     "backend.common.symbolic_scope", "in_symbolic_scope"
 )
 Functional = private("models.functional", "Functional")
-KerasSaveable = private("saving.keras_saveable", "KerasSaveable")
+KerasSaveable: Any = private("saving.keras_saveable", "KerasSaveable")
 CompileMetrics = private("trainers.compile_utils", "CompileMetrics")
 default = private("utils.python_utils", "default")
 
