@@ -57,23 +57,22 @@ def keras_tests():
                 )
 
 
+def replace_losses(module, set_attribute):
+    """Put our losses in the place of those that a file of tests names."""
+    if hasattr(module, "losses"):
+        set_attribute(module, "losses", OurLosses(module.losses))
+    if hasattr(module, "ExampleLoss"):
+        call = {"call": module.ExampleLoss.call}
+        ours = type("ExampleLoss", (losses.Loss,), call)
+        set_attribute(module, "ExampleLoss", ours)
+
+
 @pytest.mark.parametrize(("module", "case", "method"), list(keras_tests()))
 def test_passes_keras_own(module, case, method, monkeypatch):
     key = f"{case.__name__}.{method}"
     if key in LEFT_OUT:
         pytest.skip(LEFT_OUT[key])
-    if hasattr(module, "losses"):
-        monkeypatch.setattr(module, "losses", OurLosses(module.losses))
-    if hasattr(module, "ExampleLoss"):
-        monkeypatch.setattr(
-            module,
-            "ExampleLoss",
-            type(
-                "ExampleLoss",
-                (losses.Loss,),
-                {"call": module.ExampleLoss.call},
-            ),
-        )
+    replace_losses(module, monkeypatch.setattr)
     result = unittest.TestResult()
     case(method).run(result)
     for test, reason in result.skipped:
