@@ -1,21 +1,25 @@
 """Files that version 0.1.0 wrote load, on every backend, and train on.
 
-`make_files.py` wrote them, with the logs of the epoch that followed.
+`files/make.py` wrote them, with the logs of the epoch that followed.
 """
 
 import inspect
 import json
+import os
 import zipfile
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
-import saved_models
+from support import saved_models
 
 import keras_losskit as losskit
 
-FOLDER = Path(__file__).parent / "files" / "0.1.0"
+FILES_OF_VERSIONS = Path(
+    os.environ.get("LOSSKIT_FILES") or Path(__file__).parent / "files"
+)
+FOLDER = FILES_OF_VERSIONS / "0.1.0"
 BACKEND = keras.config.backend()
 # The backend's own first: what XLA compiles for them serves the others too.
 NEXT = {"jax": "torch", "torch": "tensorflow", "tensorflow": "jax"}
@@ -44,6 +48,23 @@ NOT_IN_FILES = {
     *("Context", "ExtraTerm"),
     *("Layer", "Wrapper"),
 }
+
+
+def tversky_is_mended():
+    """Whether this Keras weighs false positives by `alpha`, as from 3.16 on."""
+    y_true, y_pred = np.array([[1.0, 0.0]]), np.array([[1.0, 1.0]])
+    loss = keras.losses.Tversky(alpha=1.0, beta=0.0)
+    return float(loss(y_true, y_pred)) > 0.1
+
+
+#: What a loss that follows the installed Keras changes in the model of losses.
+CHANGED_VALUES = (
+    ("binary_tversky_loss", "binary_loss", "loss")
+    if tversky_is_mended()
+    else ()
+)
+#: Younger than the files.
+LATER = {"SparseCategoricalFocalCrossentropy", "TernaryDense"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -85,13 +106,16 @@ def goes_on_as(expected, model, name, writer):
     _, x, y = saved_models.MODELS[name]()
     received = saved_models.logs_of(model, x, y)
     parts = ["evaluate", "fit"]
-    if name in saved_models.RANDOM and writer != BACKEND:
-        parts.remove("fit")  # which draws other random numbers there
+    changed = CHANGED_VALUES if name == "losses" else ()
+    if changed or (name in saved_models.RANDOM and writer != BACKEND):
+        # Training goes another way: by another loss, or other random numbers.
+        parts.remove("fit")
     for part in parts:
         assert list(received[part]) == list(expected[part])
+        kept = [key for key in expected[part] if key not in changed]
         np.testing.assert_allclose(
-            list(received[part].values()),
-            list(expected[part].values()),
+            [received[part][key] for key in kept],
+            [expected[part][key] for key in kept],
             rtol=1e-5,
             atol=1e-6,
             err_msg=f"{part}: {list(expected[part])}",
@@ -156,4 +180,4 @@ def test_every_model_and_public_class_is_in_a_file(writer):
     ):
         objects = [getattr(module, name) for name in module.__all__]
         public |= {x.__name__ for x in objects if inspect.isclass(x)}
-    assert public - found == NOT_IN_FILES
+    assert public - found - LATER == NOT_IN_FILES

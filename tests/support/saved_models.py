@@ -10,7 +10,6 @@ import inspect
 
 import keras
 import numpy as np
-import own_classes as own
 from keras import optimizers
 
 import keras_losskit as losskit
@@ -20,6 +19,7 @@ from keras_losskit import losses
 from keras_losskit import reductions
 from keras_losskit import schedules
 from keras_losskit import weighting
+from support import own_classes as own
 
 SAMPLES = 10
 BATCH = 4  # which leaves a last batch of two

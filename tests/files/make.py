@@ -3,20 +3,24 @@
 Run it once per backend, with the version that the files are to hold, and with
 the lowest Keras that is allowed: an older Keras does not load a newer one's.
 
-    KERAS_BACKEND=jax python tests/make_files.py
+    KERAS_BACKEND=jax PYTHONPATH=tests python tests/files/make.py [FOLDER]
+
+Another folder than this one serves to compare versions of Keras: the tests read
+it where `LOSSKIT_FILES` names it.
 """
 
 import json
+import sys
 import tempfile
 import zipfile
 from pathlib import Path
 
 import keras
-import saved_models
+from support import saved_models
 
 import keras_losskit as losskit
 
-FILES = Path(__file__).parent / "files"
+FILES = Path(__file__).parent
 
 
 def packed(path, members):
@@ -52,8 +56,8 @@ def make(name, folder):
     return content, saved_models.logs_of(model, x, y)
 
 
-def main():
-    folder = FILES / losskit.__version__ / keras.config.backend()
+def main(files=FILES):
+    folder = Path(files) / losskit.__version__ / keras.config.backend()
     folder.mkdir(parents=True)
     weights, logs = {}, {}
     for name in saved_models.MODELS:
@@ -63,4 +67,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])
