@@ -13,6 +13,7 @@ from keras.src import backend
 from keras.src import tree
 from keras.src.backend.common import global_state
 from keras.src.backend.common.masking import get_keras_mask as get_keras_mask
+from keras.src.backend.common.masking import set_keras_mask as set_keras_mask
 from keras.src.backend.common.stateless_scope import (
     in_stateless_scope as in_stateless_scope,
 )

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from keras_losskit import _keras
+from keras_losskit.adding import of_what_counts
 from keras_losskit.extra.base import ExtraTerm
 from keras_losskit.extra.base import registered
 from keras_losskit.extra.context import Context
@@ -69,7 +70,8 @@ class FromLayer(ExtraTerm):
         mask = None
         if not keras.tree.is_nested(output):
             mask = _keras.get_keras_mask(output)
-        values = self.fn(keras.tree.map_structure(widened, output))
+        output = keras.tree.map_structure(widened, output)
+        values = of_what_counts(self.fn, output, mask)
         return self.reduce(values, mask)
 
     def prepare(self, model: keras.Model) -> None:

@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_losskit import _keras
 from keras_losskit import weights as weights_lib
+from keras_losskit.adding import of_what_counts
 from keras_losskit.adding import reduced
 from keras_losskit.layers.base import LossLayer
 from keras_losskit.layers.base import registered
@@ -144,8 +145,8 @@ class AddLoss(LossLayer, keras.layers.Layer):
         elif isinstance(values, (list, tuple)):
             loss = self.fn(*values)
         else:
-            loss = self.fn(values)
             mask = _keras.get_keras_mask(inputs)
+            loss = of_what_counts(self.fn, values, mask)
             if mask is not None and ops.is_tensor(loss):
                 loss = reduced(loss, self.reduction, self.name, mask)
         self.add_loss(

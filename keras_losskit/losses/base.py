@@ -34,6 +34,8 @@ class LossMixin(Composable):
 
     #: Raised when the meaning of a config changes.
     version = 1
+    #: Tells `evaluate` to compute in float32 at least, whatever `dtype` says.
+    widens = True
 
     def __init__(
         self,
@@ -119,6 +121,9 @@ class Loss(LossMixin, KerasLoss[keras.losses.Loss]):
         2.0
     """
 
+    #: A `call` of your own gets the dtype that was asked for.
+    widens = False
+
     def __init__(
         self,
         reduction: ReductionLike = "sum_over_batch_size",
@@ -157,6 +162,10 @@ class ClassLoss(Loss):
     ):
         super().__init__(reduction, name, dtype, weight=weight)
         self.from_logits = from_logits
+
+    #: Tells `evaluate` that a label of what does not count is 0: another, such
+    #: as -1, may be refused.
+    fills_targets = True
 
     call_on_logits: Callable[[TensorLike, Any], Tensor]
 

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_losskit.losses.base import LossMixin
+from keras_losskit.losses.counting import Flags
 from keras_losskit.losses.labels import check_labels
 from keras_losskit.losses.labels import same_shape
 from keras_losskit.losses.logits import Logits
@@ -271,6 +272,9 @@ class SparseCategoricalCrossentropy(
         1.3863
     """
 
+    #: See `ClassLoss`.
+    fills_targets = True
+
     def __init__(
         self,
         from_logits: bool = False,
@@ -305,6 +309,9 @@ class SparseCategoricalCrossentropy(
     def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
         classes = y_pred.shape[self.axis]
         check_labels(self.name, y_true, classes, self.ignore_class)
+        if self.ignore_class is not None:
+            kept = ops.not_equal(y_true, self.ignore_class)
+            y_pred = Flags((self.axis,), masks=(kept,)).apply(y_pred)
         return super().call(y_true, y_pred)
 
     @property

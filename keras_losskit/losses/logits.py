@@ -25,6 +25,16 @@ class Logits:
             return self
         return self._once(dtype, lambda: Logits(ops.cast(self.tensor, dtype)))
 
+    def counted(self, flags):
+        """The logits that a loss sees under `Flags`, made once for each axis.
+
+        A composite has the same weights and masks for all of its losses.
+        """
+        if not flags:
+            return self
+        key = ("counted", *(self._axis(axis) for axis in flags.axes))
+        return self._once(key, lambda: Logits(flags.apply(self.tensor)))
+
     def log_probabilities(self, axis=-1):
         """`log_softmax` along `axis`, of the logits' shape."""
         return self._once(
@@ -57,6 +67,10 @@ class Probabilities:
 
     def __init__(self, tensor):
         self.tensor = ops.convert_to_tensor(tensor)
+
+    def counted(self, flags):
+        """The probabilities that a loss sees under `Flags`."""
+        return Probabilities(flags.apply(self.tensor)) if flags else self
 
     def log_probabilities(self, axis=-1):
         """The logarithm of the probabilities, whatever `axis`."""

@@ -5,6 +5,7 @@ from typing import Any
 
 from keras import ops
 
+from keras_losskit.losses.counting import Flags
 from keras_losskit.losses.labels import one_hot_like
 from keras_losskit.losses.logits import Logits
 from keras_losskit.losses.logits import Probabilities
@@ -25,6 +26,10 @@ class SumsOverPlaces:
         return True
 
     call_on_logits: Callable[[TensorLike, Any], Tensor]
+
+    def flags_of_places(self, kept: Tensor) -> Flags:
+        """What a mask of samples or places says of targets and predictions."""
+        return Flags((), masks=(kept,))
 
     def call_on_places(
         self,

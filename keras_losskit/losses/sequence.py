@@ -28,6 +28,9 @@ class CTC(LossMixin, KerasLoss[keras.losses.CTC]):
         0.1269
     """
 
+    #: See `ClassLoss`.
+    fills_targets = True
+
     def __init__(
         self,
         reduction: ReductionLike = "sum_over_batch_size",

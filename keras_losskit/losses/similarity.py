@@ -1,12 +1,16 @@
 """Keras' similarity losses."""
 
 import keras
+from keras import ops
 
+from keras_losskit import _keras
 from keras_losskit.losses.base import LossMixin
 from keras_losskit.typing import Config
 from keras_losskit.typing import DType
 from keras_losskit.typing import KerasLoss
 from keras_losskit.typing import ReductionLike
+from keras_losskit.typing import Tensor
+from keras_losskit.typing import TensorLike
 from keras_losskit.typing import Weight
 
 
@@ -110,3 +114,9 @@ class Circle(LossMixin, KerasLoss[keras.losses.Circle]):
             "margin": self.margin,
             "remove_diagonal": self.remove_diagonal,
         }
+
+    def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
+        values = super().call(y_true, y_pred)
+        # Keras masks what is not over 0, NaN as well, which would not show.
+        _keras.set_keras_mask(values, ops.logical_not(values <= 0.0))
+        return values
