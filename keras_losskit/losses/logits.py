@@ -87,6 +87,28 @@ def predicted(y_pred, from_logits):
     return Logits(y_pred) if from_logits else Probabilities(y_pred)
 
 
+def not_all_zero(probabilities, axis):
+    """`probabilities`, even ones in place of those that are all 0.
+
+    Keras divides by their sum, which is 0 / 0.
+
+    Args:
+        probabilities: Of classes, `(batch, ...)`.
+        axis: The axis of the classes.
+    """
+    total = ops.sum(probabilities, axis=axis, keepdims=True)
+    return ops.where(ops.equal(total, 0.0), 1.0, probabilities)
+
+
+def nonnegative(values):
+    """`values` of a loss that is never below 0, without rounding below it.
+
+    The gradient stays, unlike that of a maximum.
+    """
+    rounding = ops.stop_gradient(ops.minimum(values, 0.0))
+    return values - rounding
+
+
 def resolution(dtype):
     """The distance from 1 to the next number below it, in a float dtype."""
     bits = {"bfloat16": 8, "float16": 11, "float32": 24, "float64": 53}
