@@ -11,6 +11,7 @@ from keras_losskit.losses.labels import check_labels
 from keras_losskit.losses.labels import same_shape
 from keras_losskit.losses.logits import Logits
 from keras_losskit.losses.logits import Probabilities
+from keras_losskit.losses.logits import not_all_zero
 from keras_losskit.losses.logits import resolution
 from keras_losskit.typing import Config
 from keras_losskit.typing import DType
@@ -90,6 +91,8 @@ class CategoricalCrossentropy(
     def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
         y_true, y_pred = same_shape(self.name, y_true, y_pred)
         if self.from_logits or self.normalize:
+            if not self.from_logits:
+                y_pred = not_all_zero(y_pred, self.axis)
             return keras.losses.categorical_crossentropy(
                 self._smooth(y_true, y_pred),
                 y_pred,
@@ -212,7 +215,8 @@ class CategoricalFocalCrossentropy(
     def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
         if self.from_logits:
             return self.call_on_logits(y_true, Logits(y_pred))
-        return super().call(*same_shape(self.name, y_true, y_pred))
+        y_true, y_pred = same_shape(self.name, y_true, y_pred)
+        return super().call(y_true, not_all_zero(y_pred, self.axis))
 
     def call_on_logits(
         self, y_true: TensorLike, logits: Logits | Probabilities
@@ -312,6 +316,8 @@ class SparseCategoricalCrossentropy(
         if self.ignore_class is not None:
             kept = ops.not_equal(y_true, self.ignore_class)
             y_pred = Flags((self.axis,), masks=(kept,)).apply(y_pred)
+        if not self.from_logits:
+            y_pred = not_all_zero(y_pred, self.axis)
         return super().call(y_true, y_pred)
 
     @property

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_losskit.losses.base import Loss
+from keras_losskit.losses.logits import nonnegative
 from keras_losskit.reductions.alignment import wide
 from keras_losskit.typing import Config
 from keras_losskit.typing import DType
@@ -46,7 +47,7 @@ def distillation(
     teacher = ops.log_softmax(wide(y_true) / temperature)
     student = ops.log_softmax(wide(y_pred) / temperature)
     divergence = ops.sum(ops.exp(teacher) * (teacher - student), axis=-1)
-    return temperature**2 * divergence
+    return nonnegative(temperature**2 * divergence)
 
 
 def _checked_temperature(temperature):

@@ -25,6 +25,7 @@ class SumsOverPlaces:
         """Whether the values have the batch in front."""
         return True
 
+    name: str
     call_on_logits: Callable[[TensorLike, Any], Tensor]
 
     def flags_of_places(self, kept: Tensor) -> Flags:
@@ -52,9 +53,8 @@ class SumsOverPlaces:
         weight = ops.cast(kept, p.dtype)
         while len(weight.shape) < len(p.shape):
             weight = ops.expand_dims(weight, axis=-1)
-        values = self.call_on_logits(
-            one_hot_like(y_true, p) * weight, Probabilities(p * weight)
-        )
+        y_true = one_hot_like(self.name, y_true, p)
+        values = self.call_on_logits(y_true * weight, Probabilities(p * weight))
         if self.values_follow_batch:
             return values, ops.any(kept, axis=tuple(range(1, len(kept.shape))))
         return ops.where(ops.any(kept), values, ops.zeros_like(values)), None

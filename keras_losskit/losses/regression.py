@@ -3,10 +3,13 @@
 import keras
 
 from keras_losskit.losses.base import LossMixin
+from keras_losskit.losses.logits import nonnegative
 from keras_losskit.typing import Config
 from keras_losskit.typing import DType
 from keras_losskit.typing import KerasLoss
 from keras_losskit.typing import ReductionLike
+from keras_losskit.typing import Tensor
+from keras_losskit.typing import TensorLike
 from keras_losskit.typing import Weight
 
 
@@ -212,3 +215,6 @@ class LogCosh(LossMixin, KerasLoss[keras.losses.LogCosh]):
             dtype=dtype,
             weight=weight,
         )
+
+    def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
+        return nonnegative(super().call(y_true, y_pred))

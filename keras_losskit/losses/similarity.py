@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_losskit import _keras
 from keras_losskit.losses.base import LossMixin
+from keras_losskit.losses.function import same_rank
 from keras_losskit.typing import Config
 from keras_losskit.typing import DType
 from keras_losskit.typing import KerasLoss
@@ -53,10 +54,24 @@ class CosineSimilarity(LossMixin, KerasLoss[keras.losses.CosineSimilarity]):
             "axis": self.axis,
         }
 
+    def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
+        y_true, y_pred = same_rank(y_true, y_pred)
+        directions = [_direction(x, self.axis) for x in (y_true, y_pred)]
+        return -ops.sum(directions[0] * directions[1], axis=self.axis)
+
     @property
     def values_follow_batch(self) -> bool:
         """Whether the values have the batch in front."""
         return self.axis != 0
+
+
+def _direction(x, axis):
+    """`x / norm(x)`, as Keras computes it; 0 and no gradient where `x` is 0."""
+    square = ops.sum(ops.square(x), axis=axis, keepdims=True)
+    some = ops.greater(square, 0.0)
+    inverse = ops.rsqrt(ops.where(some, square, 1.0))
+    inverse = ops.minimum(inverse, 1.0 / keras.config.epsilon())
+    return x * ops.where(some, inverse, 0.0)
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
@@ -116,6 +131,9 @@ class Circle(LossMixin, KerasLoss[keras.losses.Circle]):
         }
 
     def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
+        if 0 in y_pred.shape:
+            # No similarity to take the largest of.
+            return ops.sum(y_pred, axis=-1)
         values = super().call(y_true, y_pred)
         # Keras masks what is not over 0, NaN as well, which would not show.
         _keras.set_keras_mask(values, ops.logical_not(values <= 0.0))
