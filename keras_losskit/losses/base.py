@@ -163,10 +163,6 @@ class ClassLoss(Loss):
         super().__init__(reduction, name, dtype, weight=weight)
         self.from_logits = from_logits
 
-    #: Tells `evaluate` that a label of what does not count is 0: another, such
-    #: as -1, may be refused.
-    fills_targets = True
-
     call_on_logits: Callable[[TensorLike, Any], Tensor]
 
     def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:

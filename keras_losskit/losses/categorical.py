@@ -276,9 +276,6 @@ class SparseCategoricalCrossentropy(
         1.3863
     """
 
-    #: See `ClassLoss`.
-    fills_targets = True
-
     def __init__(
         self,
         from_logits: bool = False,
@@ -315,7 +312,7 @@ class SparseCategoricalCrossentropy(
         check_labels(self.name, y_true, classes, self.ignore_class)
         if self.ignore_class is not None:
             kept = ops.not_equal(y_true, self.ignore_class)
-            y_pred = Flags((self.axis,), masks=(kept,)).apply(y_pred)
+            y_pred = Flags((self.axis,), masks=(kept,), fill=True).apply(y_pred)
         if not self.from_logits:
             y_pred = not_all_zero(y_pred, self.axis)
         return super().call(y_true, y_pred)

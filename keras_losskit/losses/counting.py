@@ -2,14 +2,16 @@
 
 A loss of which 0 times is taken still has a gradient: 0 times infinity, which
 is NaN. So what has the weight 0, or is masked, is taken out of the gradient
-before the loss is computed. Its value is left as it is, for a loss may compare
-samples with each other, but for what is not finite, which is 0 to the loss.
+before the loss is computed: it is 0 to a loss that takes places one by one. To
+others, which may compare samples with each other, it has no gradient, and is 0
+where it is not finite.
 """
 
 import keras
 from keras import ops
 from keras import tree
 
+from keras_losskit import _backend
 from keras_losskit import _keras
 
 
@@ -20,6 +22,7 @@ class Flags:
         axes: The axes of the predictions that the values lack.
         weight: Optional sample weights, `(batch, ...)`: 0 does not count.
         masks: Masks, `(batch, ...)`, or `None`s: False does not count.
+        fill: Whether all that does not count is 0, finite or not.
 
     Example:
         >>> flags = Flags((-1,), weight=[1.0, 0.0])
@@ -28,28 +31,29 @@ class Flags:
         [[1.0], [0.0]]
     """
 
-    def __init__(self, axes=(), weight=None, masks=()):
+    def __init__(self, axes=(), weight=None, masks=(), fill=False):
         self.axes = axes
-        self._flags = [
+        self.fill = fill
+        flags = [
             ops.cast(ops.convert_to_tensor(mask), "bool")
             for mask in masks
             if mask is not None
         ]
         if weight is not None:
             weight = ops.convert_to_tensor(weight)
-            self._flags.append(ops.not_equal(weight, 0))
+            flags.append(ops.not_equal(weight, 0))
+        self._flags = [flag for flag in flags if not _all_count(flag)]
 
     def __bool__(self):
         return bool(self._flags)
 
-    def apply(self, x, like=None, fill=False):
+    def apply(self, x, like=None):
         """What a loss sees of `x`.
 
         Args:
             x: A nest of tensors, `(batch, ...)`.
             like: The predictions, where `x` are not they; what has another rank
                 than these lacks the same axes as the values.
-            fill: Whether all that does not count is 0, finite or not.
 
         Returns:
             `x`, with nothing that is not finite where it does not count, and no
@@ -60,14 +64,14 @@ class Flags:
         leaves = [x] if ops.is_tensor(x) else tree.flatten(x)
         ranks = leaves if like is None else tree.flatten(like)
         rank = len(ranks[0].shape) if ranks else 0
-        applied = [self._applied(leaf, rank, fill) for leaf in leaves]
+        applied = [self._applied(leaf, rank) for leaf in leaves]
         return (
             applied[0]
             if ops.is_tensor(x)
             else tree.pack_sequence_as(x, applied)
         )
 
-    def _applied(self, x, rank, fill):
+    def _applied(self, x, rank):
         if not _is_float(x):
             return x
         counts = None
@@ -80,9 +84,9 @@ class Flags:
             return x
         # `where` takes the gradient of the branch that is not taken for 0,
         # whatever it is.
-        safe = ops.zeros_like(x)
-        if not fill:
-            safe = ops.stop_gradient(ops.where(ops.isfinite(x), x, safe))
+        safe = 0.0
+        if not self.fill:
+            safe = ops.stop_gradient(ops.where(ops.isfinite(x), x, 0.0))
         result = ops.where(counts, x, safe)
         mask = _keras.get_keras_mask(x)
         if mask is not None:
@@ -106,7 +110,27 @@ def flags_of(loss, sample_weight, masks):
     axes = (axes,) if isinstance(axes, int) else axes
     if isinstance(sample_weight, int | float) and sample_weight:
         sample_weight = None
-    return Flags(tuple(axes), sample_weight, masks)
+    return Flags(tuple(axes), sample_weight, masks, _takes_places_apart(loss))
+
+
+def _takes_places_apart(loss):
+    """Whether `loss` is known to compare no sample or place with another.
+
+    Those of Keras and of this package are, but for the circle loss.
+    """
+    functions = [type(loss).call]
+    if hasattr(loss, "fn"):
+        functions.append(loss.fn)
+    return keras.losses.circle not in functions and all(
+        str(getattr(function, "__module__", None)).partition(".")[0]
+        in ("keras", "keras_losskit")
+        for function in functions
+    )
+
+
+def _all_count(flag):
+    """Whether it can be seen now, at little cost, that nothing is left out."""
+    return _backend.can_read(flag) and bool(ops.all(flag))
 
 
 def _is_float(x):

@@ -130,7 +130,7 @@ def own_value(
                 loss, y_true, y_pred, shared, sample_weight, masks
             )
         flags = flags_of(loss, sample_weight, masks)
-        seen = flags.apply(y_true, y_pred, fill=fills_targets(loss))
+        seen = flags.apply(y_true, y_pred)
         if shared is not None:
             values = loss.call_on_logits(seen, shared.counted(flags))
         else:
@@ -152,19 +152,13 @@ def _value_on_places(loss, y_true, y_pred, shared, sample_weight, masks):
         loss.flags_of_places(mask),
         flags_of(loss, sample_weight, (predicted_mask,)),
     ):
-        fill = fills_targets(loss)
-        y_true = flags.apply(y_true, prediction.tensor, fill=fill)
+        y_true = flags.apply(y_true, prediction.tensor)
         prediction = prediction.counted(flags)
     values, mask = loss.call_on_places(y_true, prediction, mask)
     if mask is not None:
         _refuse_mask_of_scalar(loss, values)
     masks = (mask, predicted_mask)
     return reduced(loss, values, y_true, y_pred, sample_weight, masks)
-
-
-def fills_targets(loss):
-    """Whether the targets of what does not count are 0, finite or not."""
-    return getattr(loss, "fills_targets", False)
 
 
 def is_scalar(values):

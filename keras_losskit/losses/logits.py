@@ -97,7 +97,7 @@ def not_all_zero(probabilities, axis):
         axis: The axis of the classes.
     """
     total = ops.sum(probabilities, axis=axis, keepdims=True)
-    return ops.where(ops.equal(total, 0.0), 1.0, probabilities)
+    return probabilities + ops.cast(ops.equal(total, 0.0), total.dtype)
 
 
 def nonnegative(values):

@@ -30,7 +30,7 @@ class SumsOverPlaces:
 
     def flags_of_places(self, kept: Tensor) -> Flags:
         """What a mask of samples or places says of targets and predictions."""
-        return Flags((), masks=(kept,))
+        return Flags(masks=(kept,), fill=True)
 
     def call_on_places(
         self,

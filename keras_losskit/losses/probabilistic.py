@@ -99,9 +99,6 @@ class BinaryCrossentropy(LossMixin, KerasLoss[keras.losses.BinaryCrossentropy]):
         0.6931
     """
 
-    #: See `ClassLoss`.
-    fills_targets = True
-
     def __init__(
         self,
         from_logits: bool = False,
@@ -168,9 +165,6 @@ class BinaryFocalCrossentropy(
         >>> round(float(loss([[1.0, 0.0]], [[0.0, 0.0]])), 4)
         0.1733
     """
-
-    #: See `ClassLoss`.
-    fills_targets = True
 
     def __init__(
         self,
@@ -267,9 +261,6 @@ class CategoricalGeneralizedCrossEntropy(
         >>> round(float(loss([1], [[0.75, 0.25]])), 4)
         1.0
     """
-
-    #: See `ClassLoss`.
-    fills_targets = True
 
     def __init__(
         self,

@@ -40,8 +40,6 @@ class CTC(LossMixin, KerasLoss[keras.losses.CTC]):
         0.1269
     """
 
-    #: See `ClassLoss`.
-    fills_targets = True
     #: Predictions are always logits.
     from_logits = True
 
@@ -72,7 +70,7 @@ class CTC(LossMixin, KerasLoss[keras.losses.CTC]):
 
     def flags_of_places(self, kept: Tensor) -> Flags:
         """What a mask of labels says of predictions: of whole samples only."""
-        return Flags(masks=(_any_label(kept),))
+        return Flags(masks=(_any_label(kept),), fill=True)
 
     def call_on_places(
         self, y_true: TensorLike, prediction: Logits, kept: Tensor
