@@ -14,6 +14,7 @@ from keras_losskit._types import Weight
 from keras_losskit.extra.context import Context
 from keras_losskit.extra.extra_term import ExtraTerm
 from keras_losskit.extra.extra_term import registered
+from keras_losskit.penalties._add_loss import of_what_counts
 from keras_losskit.penalties.collect import layer_path
 
 
@@ -69,7 +70,8 @@ class FromLayer(ExtraTerm):
         mask = None
         if not keras.tree.is_nested(output):
             mask = _keras.get_keras_mask(output)
-        values = self.fn(keras.tree.map_structure(widened, output))
+        output = keras.tree.map_structure(widened, output)
+        values = of_what_counts(self.fn, output, mask)
         return self.reduce(values, mask)
 
     def prepare(self, model: keras.Model) -> None:

@@ -16,6 +16,7 @@ from keras_losskit._types import Structure
 from keras_losskit._types import Weight
 from keras_losskit.layers._loss_layer import LossLayer
 from keras_losskit.layers._loss_layer import registered
+from keras_losskit.penalties._add_loss import of_what_counts
 from keras_losskit.penalties._add_loss import reduced
 
 
@@ -144,8 +145,8 @@ class AddLoss(LossLayer, keras.layers.Layer):
         elif isinstance(values, (list, tuple)):
             loss = self.fn(*values)
         else:
-            loss = self.fn(values)
             mask = _keras.get_keras_mask(inputs)
+            loss = of_what_counts(self.fn, values, mask)
             if mask is not None and ops.is_tensor(loss):
                 loss = reduced(loss, self.reduction, self.name, mask)
         self.add_loss(

@@ -1,6 +1,7 @@
 """From what a user writes in `compile(loss=...)` to a loss object, and back."""
 
 import inspect
+import re
 from typing import Any
 
 import keras
@@ -17,6 +18,7 @@ from keras_losskit.losses._core.configs import serialized_function
 from keras_losskit.losses._core.configs import serialized_loss
 from keras_losskit.losses._core.function import FunctionLoss
 from keras_losskit.losses._core.loss import LossMixin
+from keras_losskit.losses._core.names import snake_case
 from keras_losskit.losses.wrappers.components import with_components
 
 _BY_SHAPE = ("crossentropy", "ce")
@@ -32,8 +34,10 @@ def get(
     Args:
         identifier: A name (`"mse"`, `"mean_squared_error"`,
             `"MeanSquaredError"`, also `"crossentropy"` and `"ce"`, which are
-            resolved from the shapes), a function, a `Loss` object or class, the
-            config of one, or `None`.
+            resolved from the shapes), the name that a loss of your own is
+            registered under (`"package>MyLoss"`) or has in a
+            `keras.saving.custom_object_scope`, a function, a `Loss` object or
+            class, the config of one, or `None`.
         y_true: Targets, or symbolic ones; needed for `"crossentropy"`, and to
             find the keys of a loss that returns a dict.
         y_pred: Predictions, likewise.
@@ -69,6 +73,9 @@ def get(
 
 
 def _named(name, y_true, y_pred):
+    own = keras.saving.get_registered_object(name)
+    if own is not None:
+        return get(_unnumbered(own), y_true, y_pred)
     cls = (
         _crossentropy(name, y_true, y_pred)
         if name.lower() in _BY_SHAPE
@@ -80,6 +87,21 @@ def _named(name, y_true, y_pred):
     # The name of a class stands for an object of it, with its own name.
     loss = cls() if name == cls.__name__ else cls(name=name)
     loss.named_by_itself = True
+    return loss
+
+
+def _unnumbered(own):
+    """A registered function, or an object of a class without Keras' number.
+
+    A loss that bears no name is `my_loss`, `my_loss_1` and so on: a name in
+    logs that depends on what was made before.
+    """
+    if not inspect.isclass(own):
+        return own
+    loss = own()
+    made_up = snake_case(own.__name__)
+    if re.fullmatch(rf"{re.escape(made_up)}_\d+", getattr(loss, "name", "")):
+        loss.name = made_up
     return loss
 
 

@@ -10,6 +10,7 @@ from keras_losskit import _keras
 from keras_losskit import _weights as weights_lib
 from keras_losskit import reductions
 from keras_losskit._support import replicas
+from keras_losskit._support.counting import Flags
 from keras_losskit._support.precision import at_least_float32
 from keras_losskit._types import MixesIntoLayer
 from keras_losskit._types import ReductionLike
@@ -150,6 +151,23 @@ def checked_value(layer, value):
         f"Expected a loss that layer '{layer.name}' adds to be a finite number "
         f"or a tensor of numbers. Received: {problem}"
     )
+
+
+def of_what_counts(fn, x, mask):
+    """`fn(x)`, to whose gradient nothing that is masked adds.
+
+    Args:
+        fn: A function of `x` that returns a scalar or values `(batch, ...)`.
+        x: A tensor, `(batch, ...)`, or a nest where there is no mask.
+        mask: Its mask, `(batch, ...)`, or None. Values of fewer dimensions are
+            of all of `x`.
+    """
+    if mask is None:
+        return fn(x)
+    values = fn(Flags(masks=(mask,)).apply(x))
+    if len(getattr(values, "shape", ())) < len(mask.shape):
+        return fn(x)
+    return values
 
 
 def reduced(value, reduction, label, mask=None):

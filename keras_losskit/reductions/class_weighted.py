@@ -46,7 +46,10 @@ def class_weighted(values, sample_weight=None, mask=None, *, y_true, weights):
     factor = ops.where(ops.greater(labels, last), beyond or 0.0, factor)
     # A label that names no class, such as one that is ignored, weighs nothing.
     factor = ops.where(ops.less(labels, 0), 0.0, factor)
-    return mean(values * ops.cast(factor, values.dtype), sample_weight, mask)
+    factor = ops.cast(factor, values.dtype)
+    # 0 times a value that is not finite would be none either.
+    values = ops.where(ops.equal(factor, 0.0), 0.0, values)
+    return mean(values * factor, sample_weight, mask)
 
 
 def _table(weights):

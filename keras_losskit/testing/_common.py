@@ -90,6 +90,28 @@ def is_float(array):
     return np.issubdtype(np.asarray(array).dtype, np.floating)
 
 
+def expect_finite_gradient(function, x, what, remedy=""):
+    """`expect` a scalar function of `x` to have a finite value and gradient.
+
+    Args:
+        function: Of a tensor like `x`, gives a scalar tensor.
+        x: `(batch, ...)`, floats.
+        what: What it is, for the error.
+        remedy: What to do about it.
+
+    Returns:
+        The gradient, in NumPy.
+    """
+    x = ops.convert_to_tensor(np.asarray(x, "float32"))
+    value = as_array(function(x))
+    expect(np.isfinite(value), what, "a finite value", short(value), remedy)
+    (gradient,) = _backend.input_gradients(lambda xs: function(xs[0]), [x])
+    gradient = as_array(gradient)
+    finite = np.all(np.isfinite(gradient))
+    expect(finite, f"gradient of {what}", "finite", short(gradient), remedy)
+    return gradient
+
+
 def check_gradient(function, x, what, *, rtol=2e-2):
     """Compare a gradient with central differences along random directions.
 

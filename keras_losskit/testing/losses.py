@@ -34,14 +34,16 @@ def check_loss(
     - `"value"`: the reduced value is a finite scalar, float32 at least, and for
       a loss whose values follow the batch there is one for each sample;
     - `"gradient"`: by `y_pred`, against finite differences;
-    - `"mask"`: a masked sample counts as if it were not there; nothing valid
-      gives 0;
+    - `"mask"`: a masked sample counts as if it were not there, also if it is
+      NaN; nothing valid gives 0;
     - `"sample_weight"`: weights of 1 change nothing, a sample of weight 0 has
-      no say, and weights of 0 give 0;
+      no say, also if it is NaN, and weights of 0 give 0;
     - `"dtype"`: in float16 the value is finite and about the same;
     - `"config"`: every argument is in the config, which makes an equal loss;
     - `"jit"`: compiled, with the batch size open, the value is the same. On
-      PyTorch nothing is compiled.
+      PyTorch nothing is compiled;
+    - `"edges"`: the value and the gradient are finite where predictions are 0,
+      and where they are the labels; an empty batch has a finite value.
 
     Args:
         loss: A `keras.losses.Loss`, a single one or a composite.
@@ -131,19 +133,94 @@ def check_value(subject):
 
 def check_gradient(subject):
     """By the predictions that are floats."""
+    for _, leaf, put in float_leaves(subject):
+        _common.check_gradient(
+            lambda x, put=put: subject.value(put(x)),
+            leaf,
+            f"gradient of {subject.name}",
+            rtol=subject.rtol,
+        )
+
+
+def float_leaves(subject):
+    """`(index, leaf, put)` of the predictions that are floats.
+
+    `put(x)` are the predictions with `x` for that leaf.
+    """
     leaves = keras.tree.flatten(subject.y_pred)
     for index, leaf in enumerate(leaves):
         if not _common.is_float(leaf):
             continue
 
-        def value(x, index=index):
+        def put(x, index=index):
             replaced = [*leaves[:index], x, *leaves[index + 1 :]]
-            return subject.value(
-                keras.tree.pack_sequence_as(subject.y_pred, replaced)
-            )
+            return keras.tree.pack_sequence_as(subject.y_pred, replaced)
 
-        _common.check_gradient(
-            value, leaf, f"gradient of {subject.name}", rtol=subject.rtol
+        yield index, leaf, put
+
+
+def check_edges(subject):
+    """Predictions of 0, right ones, and none at all."""
+    remedy = (
+        "A power, root, logarithm or quotient has no slope at 0: keep its "
+        "input away from it."
+    )
+    labels = keras.tree.flatten(subject.y_true)
+    for index, leaf, put in float_leaves(subject):
+        edges = {"predictions of 0": np.zeros_like(leaf)}
+        if index < len(labels) and labels[index].shape == leaf.shape:
+            edges["predictions that are the labels"] = labels[index]
+        for what, x in edges.items():
+            _common.expect_finite_gradient(
+                lambda x, put=put: subject.value(put(x)),
+                x,
+                f"{subject.name} of {what}",
+                remedy,
+            )
+    what = f"{subject.name} of an empty batch"
+    y_true, y_pred = keras.tree.map_structure(
+        lambda array: array[:0], (subject.y_true, subject.y_pred)
+    )
+    try:
+        value = _common.as_array(subject.value(y_pred, y_true=y_true))
+    except Exception as error:  # whatever the backend has to say
+        raise AssertionError(
+            f"{what}: Expected a finite value. Received: "
+            f"{type(error).__name__}: {str(error)[:500]}"
+        ) from error
+    _common.expect(np.isfinite(value), what, "a finite value", value)
+
+
+def check_nothing_of(subject, how, value):
+    """A sample that is NaN and does not count adds nothing to the gradient.
+
+    Args:
+        subject: `LossSubject`.
+        how: What keeps the sample from counting, for the error.
+        value: `(y_true, y_pred) -> scalar` in which sample 1 does not count.
+    """
+    if any(overrides_call(part.loss) for part in parts_of(subject.loss)):
+        return  # It applies weights itself, as Keras does: 0 * NaN.
+
+    def spoiled(array):
+        if not _common.is_float(array):
+            return array
+        array = array.copy()
+        array[1] = np.nan
+        return array
+
+    y_true = keras.tree.map_structure(spoiled, subject.y_true)
+    for _, leaf, put in float_leaves(subject):
+        gradient = _common.expect_finite_gradient(
+            lambda x, put=put: value(y_true, put(x)),
+            spoiled(leaf),
+            f"{subject.name} with a sample of NaN {how}",
+        )
+        _common.expect_close(
+            gradient[1],
+            np.zeros_like(gradient[1]),
+            f"gradient of {subject.name} by a sample {how}",
+            "nothing",
         )
 
 
@@ -172,6 +249,13 @@ def check_mask(subject):
         0.0,
         f"{subject.name} with everything masked",
         "nothing",
+    )
+    check_nothing_of(
+        subject,
+        "that is masked",
+        lambda y_true, y_pred: dataclasses.replace(
+            subject, y_true=y_true, y_pred=y_pred
+        ).masked_value(mask),
     )
 
 
@@ -204,6 +288,11 @@ def check_sample_weight(subject):
         0.0,
         f"{subject.name} with weights of 0",
         "nothing",
+    )
+    check_nothing_of(
+        subject,
+        "of weight 0",
+        lambda y_true, y_pred: subject.value(y_pred, weights, y_true),
     )
 
 
@@ -273,4 +362,5 @@ CHECKS = {
     "dtype": check_dtype,
     "config": check_config,
     "jit": check_jit,
+    "edges": check_edges,
 }

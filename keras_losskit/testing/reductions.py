@@ -125,6 +125,12 @@ def check_mask(subject):
             f"{subject.name} with masked values of {other:g}",
             "the result without these values",
         )
+    _common.expect_finite_gradient(
+        lambda values: subject.reduce(values, mask=mask),
+        np.where(mask, subject.values, np.nan),
+        f"{subject.name} with masked values of NaN",
+        "Put `ops.where(mask, values, 0.0)` first.",
+    )
     nothing = np.zeros_like(mask)
     what = f"{subject.name} with everything masked"
     _common.expect_close(

@@ -21,8 +21,11 @@ SUITES = [
 
 #: Tests of Keras that cannot hold for our classes, and why.
 LEFT_OUT = {
-    f"{case}.test_config": "it asserts that Keras leaves arguments out"
+    f"{case}.test_config": "our config holds every argument, theirs two"
     for case in ("HuberLossTest", "LogCoshTest", "CosineSimilarityTest")
+} | {
+    f"LossTest.{test}": "our `get` gives an object, theirs a function"
+    for test in ("test_get_method", "test_pickle")
 }
 if keras.config.backend() != "torch":
     LEFT_OUT[
@@ -61,6 +64,8 @@ def replace_losses(module, set_attribute):
     """Put our losses in the place of those that a file of tests names."""
     if hasattr(module, "losses"):
         set_attribute(module, "losses", OurLosses(module.losses))
+    if hasattr(module, "losses_module"):
+        set_attribute(module, "losses_module", losses)
     if hasattr(module, "ExampleLoss"):
         call = {"call": module.ExampleLoss.call}
         ours = type("ExampleLoss", (losses.Loss,), call)

@@ -1,5 +1,6 @@
 """Sums of losses: the operators, and `WeightedSum`, what they make."""
 
+import copyreg
 import dataclasses
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -73,6 +74,10 @@ class Composable(MixesIntoLoss):
             "`loss * variable`, the loss on the left: a `keras.Variable` on "
             "the left would multiply its present value."
         )
+
+    def __reduce__(self):
+        # Keras pickles by the config, which needs every function registered.
+        return copyreg.__newobj__, (type(self),), self.__dict__
 
     def __add__(self, other: LossObject | int) -> "WeightedSum":
         if _is_zero(other):

@@ -18,6 +18,7 @@ from keras import tree
 from keras_losskit import _keras
 from keras_losskit import _weights as weights_lib
 from keras_losskit import reductions
+from keras_losskit._support.counting import flags_of
 from keras_losskit._types import LossObject
 from keras_losskit._types import Structure
 from keras_losskit._types import Tensor
@@ -37,7 +38,9 @@ def evaluate(
     """The reduced scalar of `loss`, a composite's weights applied.
 
     A mask that Keras left on `y_pred`, and one that the loss puts on its
-    values, are honoured. A composite's schedules stand at their first step.
+    values, are honoured. What is masked, or has the weight 0, adds nothing to
+    the gradient either, whatever it is. A composite's schedules stand at their
+    first step.
 
     Args:
         loss: A `keras.losses.Loss`, from Keras, from here or of your own.
@@ -118,21 +121,49 @@ def own_value(
     predicted_mask = _keras.get_keras_mask(y_pred)
     with keras.name_scope(loss.name):
         y_true, y_pred = converted(loss, y_true, y_pred)
+        masks = (mask, predicted_mask)
         shared = None
         if logits is not None and getattr(loss, "shares_logits", False):
-            shared = logits.astype(loss.dtype)
+            shared = logits.astype(compute_dtype(loss))
         if mask is not None and hasattr(loss, "call_on_places"):
-            prediction = shared or predicted(y_pred, loss.from_logits)
-            mask = ops.cast(ops.convert_to_tensor(mask), "bool")
-            values, mask = loss.call_on_places(y_true, prediction, mask)
-        elif shared is not None:
-            values = loss.call_on_logits(y_true, shared)
+            return _value_on_places(
+                loss, y_true, y_pred, shared, sample_weight, masks
+            )
+        flags = flags_of(loss, sample_weight, masks)
+        seen = flags.apply(y_true, y_pred)
+        if shared is not None:
+            values = loss.call_on_logits(seen, shared.counted(flags))
         else:
-            values = loss.call(y_true, y_pred)
+            values = loss.call(seen, flags.apply(y_pred))
+            if flags and is_scalar(values):
+                # One value for the batch, in which all samples count.
+                values, seen = loss.call(y_true, y_pred), y_true
         if mask is not None:
             _refuse_mask_of_scalar(loss, values)
-        masks = (mask, predicted_mask)
-        return reduced(loss, values, y_true, y_pred, sample_weight, masks)
+        return reduced(loss, values, seen, y_pred, sample_weight, masks)
+
+
+def _value_on_places(loss, y_true, y_pred, shared, sample_weight, masks):
+    """`own_value` of a loss that leaves out masked places by itself."""
+    mask, predicted_mask = masks
+    mask = ops.cast(ops.convert_to_tensor(mask), "bool")
+    prediction = shared or predicted(y_pred, loss.from_logits)
+    for flags in (
+        loss.flags_of_places(mask),
+        flags_of(loss, sample_weight, (predicted_mask,)),
+    ):
+        y_true = flags.apply(y_true, prediction.tensor)
+        prediction = prediction.counted(flags)
+    values, mask = loss.call_on_places(y_true, prediction, mask)
+    if mask is not None:
+        _refuse_mask_of_scalar(loss, values)
+    masks = (mask, predicted_mask)
+    return reduced(loss, values, y_true, y_pred, sample_weight, masks)
+
+
+def is_scalar(values):
+    """Whether a loss returned one value for the batch."""
+    return hasattr(values, "shape") and not len(values.shape)
 
 
 def reduced(loss, values, y_true, y_pred, sample_weight=None, masks=()):
@@ -182,7 +213,7 @@ def overrides_call(loss):
 
 
 def _refuse_mask_of_scalar(loss, values):
-    if hasattr(values, "shape") and not len(values.shape):
+    if is_scalar(values):
         raise ValueError(
             f"Expected loss '{loss.name}' to return a value per sample or "
             "place, of which a mask leaves some out. Received: one scalar for "
@@ -212,11 +243,12 @@ def converted(loss, y_true, y_pred):
     A loss that sets `keeps_integers` gets what is no float as it came.
     """
     keep = getattr(loss, "keeps_integers", False)
+    dtype = compute_dtype(loss)
 
     def convert(x):
         if keep and not _is_float(x):
             return x if ops.is_tensor(x) else _tensor_if_numeric(x)
-        return ops.convert_to_tensor(x, dtype=loss.dtype)
+        return ops.convert_to_tensor(x, dtype=dtype)
 
     def convert_all(x):
         if ops.is_tensor(x):
@@ -224,6 +256,17 @@ def converted(loss, y_true, y_pred):
         return tree.map_structure(convert, without_lists(x))
 
     return convert_all(y_true), convert_all(y_pred)
+
+
+def compute_dtype(loss):
+    """The dtype that a loss is given its tensors in.
+
+    Where a loss sets `widens`, float32 at least: in half precision `1 - 1e-7`
+    is 1, of which there is no logarithm, and a square of 300 is infinite.
+    """
+    if getattr(loss, "widens", False) and loss.dtype != "float64":
+        return "float32"
+    return loss.dtype
 
 
 def leaves(x):

@@ -39,10 +39,11 @@ def check_labels(name, labels, classes, ignored=None):
         )
 
 
-def one_hot_like(labels, predictions):
+def one_hot_like(name, labels, predictions):
     """Labels as one-hot rows beside `predictions`.
 
     Args:
+        name: Name of the loss, for the error.
         labels: One-hot, of the shape of `predictions`, or integers,
             `(batch, ...)` or `(batch, ..., 1)`. Beside one channel, whether it
             holds, of either shape.
@@ -52,7 +53,7 @@ def one_hot_like(labels, predictions):
         `(batch, ..., classes)`, in the dtype of `predictions`.
 
     Raises:
-        ValueError: if the shapes do not fit.
+        ValueError: if the shapes do not fit, or `check_labels` does.
     """
     labels = ops.convert_to_tensor(labels)
     classes, rank = predictions.shape[-1], len(predictions.shape)
@@ -67,6 +68,7 @@ def one_hot_like(labels, predictions):
             "Expected labels, integers or one-hot, beside predictions of shape "
             f"{tuple(predictions.shape)}. Received: shape {tuple(labels.shape)}"
         )
+    check_labels(name, labels, classes)
     return ops.one_hot(
         ops.cast(labels, "int32"), classes, dtype=predictions.dtype
     )

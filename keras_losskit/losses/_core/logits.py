@@ -25,6 +25,16 @@ class Logits:
             return self
         return self._once(dtype, lambda: Logits(ops.cast(self.tensor, dtype)))
 
+    def counted(self, flags):
+        """The logits that a loss sees under `Flags`, made once for each axis.
+
+        A composite has the same weights and masks for all of its losses.
+        """
+        if not flags:
+            return self
+        key = ("counted", *(self._axis(axis) for axis in flags.axes))
+        return self._once(key, lambda: Logits(flags.apply(self.tensor)))
+
     def log_probabilities(self, axis=-1):
         """`log_softmax` along `axis`, of the logits' shape."""
         return self._once(
@@ -58,6 +68,10 @@ class Probabilities:
     def __init__(self, tensor):
         self.tensor = ops.convert_to_tensor(tensor)
 
+    def counted(self, flags):
+        """The probabilities that a loss sees under `Flags`."""
+        return Probabilities(flags.apply(self.tensor)) if flags else self
+
     def log_probabilities(self, axis=-1):
         """The logarithm of the probabilities, whatever `axis`."""
         return ops.log(ops.clip(self.tensor, keras.config.epsilon(), 1.0))
@@ -71,6 +85,28 @@ def predicted(y_pred, from_logits):
     """`y_pred` as `Logits` or `Probabilities`, of float32 at least."""
     y_pred = wide(y_pred)
     return Logits(y_pred) if from_logits else Probabilities(y_pred)
+
+
+def not_all_zero(probabilities, axis):
+    """`probabilities`, even ones in place of those that are all 0.
+
+    Keras divides by their sum, which is 0 / 0.
+
+    Args:
+        probabilities: Of classes, `(batch, ...)`.
+        axis: The axis of the classes.
+    """
+    total = ops.sum(probabilities, axis=axis, keepdims=True)
+    return probabilities + ops.cast(ops.equal(total, 0.0), total.dtype)
+
+
+def nonnegative(values):
+    """`values` of a loss that is never below 0, without rounding below it.
+
+    The gradient stays, unlike that of a maximum.
+    """
+    rounding = ops.stop_gradient(ops.minimum(values, 0.0))
+    return values - rounding
 
 
 def resolution(dtype):

@@ -34,6 +34,8 @@ class LossMixin(Composable):
 
     #: Raised when the meaning of a config changes.
     version = 1
+    #: Tells `evaluate` to compute in float32 at least, whatever `dtype` says.
+    widens = True
 
     def __init__(
         self,
@@ -118,6 +120,9 @@ class Loss(LossMixin, KerasLoss[keras.losses.Loss]):
         >>> float(Cubic(name="cubic", weight=0.5)([1.0, 1.0], [1.0, 3.0]))
         2.0
     """
+
+    #: A `call` of your own gets the dtype that was asked for.
+    widens = False
 
     def __init__(
         self,

@@ -5,6 +5,7 @@ from typing import Any
 
 from keras import ops
 
+from keras_losskit._support.counting import Flags
 from keras_losskit._types import Tensor
 from keras_losskit._types import TensorLike
 from keras_losskit.losses._core.labels import one_hot_like
@@ -24,7 +25,12 @@ class OverlapLoss:
         """Whether the values have the batch in front."""
         return True
 
+    name: str
     call_on_logits: Callable[[TensorLike, Any], Tensor]
+
+    def flags_of_places(self, kept: Tensor) -> Flags:
+        """What a mask of samples or places says of targets and predictions."""
+        return Flags(masks=(kept,), fill=True)
 
     def call_on_places(
         self,
@@ -47,9 +53,8 @@ class OverlapLoss:
         weight = ops.cast(kept, p.dtype)
         while len(weight.shape) < len(p.shape):
             weight = ops.expand_dims(weight, axis=-1)
-        values = self.call_on_logits(
-            one_hot_like(y_true, p) * weight, Probabilities(p * weight)
-        )
+        y_true = one_hot_like(self.name, y_true, p)
+        values = self.call_on_logits(y_true * weight, Probabilities(p * weight))
         if self.values_follow_batch:
             return values, ops.any(kept, axis=tuple(range(1, len(kept.shape))))
         return ops.where(ops.any(kept), values, ops.zeros_like(values)), None

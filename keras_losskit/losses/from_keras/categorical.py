@@ -15,6 +15,7 @@ from keras_losskit._types import Weight
 from keras_losskit.losses._core.labels import same_shape
 from keras_losskit.losses._core.logits import Logits
 from keras_losskit.losses._core.logits import Probabilities
+from keras_losskit.losses._core.logits import not_all_zero
 from keras_losskit.losses._core.logits import resolution
 from keras_losskit.losses._core.loss import LossMixin
 
@@ -88,6 +89,8 @@ class CategoricalCrossentropy(
     def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
         y_true, y_pred = same_shape(self.name, y_true, y_pred)
         if self.from_logits or self.normalize:
+            if not self.from_logits:
+                y_pred = not_all_zero(y_pred, self.axis)
             return keras.losses.categorical_crossentropy(
                 self._smooth(y_true, y_pred),
                 y_pred,
@@ -210,7 +213,8 @@ class CategoricalFocalCrossentropy(
     def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
         if self.from_logits:
             return self.call_on_logits(y_true, Logits(y_pred))
-        return super().call(*same_shape(self.name, y_true, y_pred))
+        y_true, y_pred = same_shape(self.name, y_true, y_pred)
+        return super().call(y_true, not_all_zero(y_pred, self.axis))
 
     def call_on_logits(
         self, y_true: TensorLike, logits: Logits | Probabilities

@@ -1,10 +1,13 @@
 """Keras' hinge losses: losses with a margin."""
 
 import keras
+from keras import ops
 
 from keras_losskit._types import DType
 from keras_losskit._types import KerasLoss
 from keras_losskit._types import ReductionLike
+from keras_losskit._types import Tensor
+from keras_losskit._types import TensorLike
 from keras_losskit._types import Weight
 from keras_losskit.losses._core.loss import LossMixin
 
@@ -103,3 +106,9 @@ class CategoricalHinge(LossMixin, KerasLoss[keras.losses.CategoricalHinge]):
             dtype=dtype,
             weight=weight,
         )
+
+    def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
+        if 0 in y_pred.shape:
+            # Keras takes no maximum over an empty batch.
+            return ops.sum(y_true * y_pred, axis=-1)
+        return super().call(y_true, y_pred)

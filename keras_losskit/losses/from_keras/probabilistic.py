@@ -1,12 +1,18 @@
 """Keras' losses between distributions, but for the categorical ones."""
 
 import keras
+from keras import ops
 
 from keras_losskit._types import Config
 from keras_losskit._types import DType
 from keras_losskit._types import KerasLoss
 from keras_losskit._types import ReductionLike
+from keras_losskit._types import Tensor
+from keras_losskit._types import TensorLike
 from keras_losskit._types import Weight
+from keras_losskit.losses._core.function import same_rank
+from keras_losskit.losses._core.labels import one_hot_like
+from keras_losskit.losses._core.logits import resolution
 from keras_losskit.losses._core.loss import LossMixin
 
 
@@ -203,6 +209,25 @@ class BinaryFocalCrossentropy(
             "axis": self.axis,
         }
 
+    def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
+        if self.gamma >= 1.0:
+            return super().call(y_true, y_pred)
+        # As in Keras, but for the power, whose slope at 0 is infinite.
+        y_true, p = same_rank(y_true, y_pred)
+        if self.label_smoothing:
+            y_true = y_true * (1.0 - self.label_smoothing)
+            y_true = y_true + 0.5 * self.label_smoothing
+        p = ops.sigmoid(p) if self.from_logits else p
+        loss = ops.binary_crossentropy(y_true, p)
+        if self.gamma:
+            wrong = 1.0 - (y_true * p + (1.0 - y_true) * (1.0 - p))
+            lowest = max(keras.config.epsilon(), resolution(p.dtype))
+            loss = ops.maximum(wrong, lowest) ** self.gamma * loss
+        if self.apply_class_balancing:
+            alpha = y_true * self.alpha + (1.0 - y_true) * (1.0 - self.alpha)
+            loss = alpha * loss
+        return ops.mean(loss, axis=self.axis)
+
     @property
     def values_follow_batch(self) -> bool:
         """Whether the values have the batch in front."""
@@ -224,7 +249,8 @@ class CategoricalGeneralizedCrossEntropy(
         reduction, name, dtype, weight: See `Loss`.
 
     Raises:
-        ValueError: if `q` is not inside (0, 1).
+        ValueError: if `q` is not inside (0, 1); in eager mode, if a label is
+            not among the classes.
 
     Reference:
         Zhang, Sabuncu, "Generalized Cross Entropy Loss for Training Deep
@@ -258,3 +284,12 @@ class CategoricalGeneralizedCrossEntropy(
         return {
             "q": self.q,
         }
+
+    def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
+        one_hot = one_hot_like(self.name, y_true, y_pred)
+        p = ops.sum(one_hot * y_pred, axis=-1)
+        # The slope of a power at 0 is infinite: below `lowest` it is a line.
+        lowest = keras.config.epsilon()
+        power = ops.power(ops.maximum(p, lowest), self.q)
+        line = p * lowest ** (self.q - 1.0)
+        return (1.0 - ops.where(p < lowest, line, power)) / self.q

@@ -6,7 +6,10 @@ from keras_losskit._types import Config
 from keras_losskit._types import DType
 from keras_losskit._types import KerasLoss
 from keras_losskit._types import ReductionLike
+from keras_losskit._types import Tensor
+from keras_losskit._types import TensorLike
 from keras_losskit._types import Weight
+from keras_losskit.losses._core.logits import nonnegative
 from keras_losskit.losses._core.loss import LossMixin
 
 
@@ -212,3 +215,6 @@ class LogCosh(LossMixin, KerasLoss[keras.losses.LogCosh]):
             dtype=dtype,
             weight=weight,
         )
+
+    def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
+        return nonnegative(super().call(y_true, y_pred))

@@ -1,12 +1,17 @@
 """Keras' similarity losses."""
 
 import keras
+from keras import ops
 
+from keras_losskit import _keras
 from keras_losskit._types import Config
 from keras_losskit._types import DType
 from keras_losskit._types import KerasLoss
 from keras_losskit._types import ReductionLike
+from keras_losskit._types import Tensor
+from keras_losskit._types import TensorLike
 from keras_losskit._types import Weight
+from keras_losskit.losses._core.function import same_rank
 from keras_losskit.losses._core.loss import LossMixin
 
 
@@ -49,10 +54,24 @@ class CosineSimilarity(LossMixin, KerasLoss[keras.losses.CosineSimilarity]):
             "axis": self.axis,
         }
 
+    def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
+        y_true, y_pred = same_rank(y_true, y_pred)
+        directions = [_direction(x, self.axis) for x in (y_true, y_pred)]
+        return -ops.sum(directions[0] * directions[1], axis=self.axis)
+
     @property
     def values_follow_batch(self) -> bool:
         """Whether the values have the batch in front."""
         return self.axis != 0
+
+
+def _direction(x, axis):
+    """`x / norm(x)`, as Keras computes it; 0 and no gradient where `x` is 0."""
+    square = ops.sum(ops.square(x), axis=axis, keepdims=True)
+    some = ops.greater(square, 0.0)
+    inverse = ops.rsqrt(ops.where(some, square, 1.0))
+    inverse = ops.minimum(inverse, 1.0 / keras.config.epsilon())
+    return x * ops.where(some, inverse, 0.0)
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
@@ -110,3 +129,12 @@ class Circle(LossMixin, KerasLoss[keras.losses.Circle]):
             "margin": self.margin,
             "remove_diagonal": self.remove_diagonal,
         }
+
+    def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
+        if 0 in y_pred.shape:
+            # No similarity to take the largest of.
+            return ops.sum(y_pred, axis=-1)
+        values = super().call(y_true, y_pred)
+        # Keras masks what is not over 0, NaN as well, which would not show.
+        _keras.set_keras_mask(values, ops.logical_not(values <= 0.0))
+        return values

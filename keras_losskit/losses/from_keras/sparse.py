@@ -7,6 +7,8 @@ import keras
 from keras import ops
 
 from keras_losskit import _keras
+from keras_losskit._support.counting import Flags
+from keras_losskit._support.precision import at_least_float32
 from keras_losskit._types import Config
 from keras_losskit._types import DType
 from keras_losskit._types import KerasLoss
@@ -17,6 +19,7 @@ from keras_losskit._types import Weight
 from keras_losskit.losses._core.labels import check_labels
 from keras_losskit.losses._core.logits import Logits
 from keras_losskit.losses._core.logits import Probabilities
+from keras_losskit.losses._core.logits import not_all_zero
 from keras_losskit.losses._core.loss import LossMixin
 
 
@@ -91,6 +94,11 @@ class SparseCategoricalCrossentropy(
     def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
         classes = y_pred.shape[self.axis]
         check_labels(self.name, y_true, classes, self.ignore_class)
+        if self.ignore_class is not None:
+            kept = ops.not_equal(y_true, self.ignore_class)
+            y_pred = Flags((self.axis,), masks=(kept,), fill=True).apply(y_pred)
+        if not self.from_logits:
+            y_pred = not_all_zero(y_pred, self.axis)
         values = super().call(y_true, y_pred)
         if not self.label_smoothing:
             return values
@@ -279,8 +287,10 @@ def sparse_focal(y_true, predictions, *, alpha, gamma, ignore_class, axis):
 
 def class_predictions(y_pred, from_logits, axis):
     """`Logits`, or `Probabilities` that sum to 1 over `axis`, as Keras'."""
+    y_pred = at_least_float32(y_pred)
     if from_logits:
         return Logits(y_pred)
+    y_pred = not_all_zero(y_pred, axis)
     return Probabilities(y_pred / ops.sum(y_pred, axis=axis, keepdims=True))
 
 

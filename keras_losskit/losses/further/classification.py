@@ -42,7 +42,8 @@ def poly1(
         Losses, `(batch, d0, ..., dN)`, float32 at least.
 
     Raises:
-        ValueError: if the shapes do not fit.
+        ValueError: if the shapes do not fit; in eager mode, if a label is not
+            among the classes.
 
     Reference:
         Leng et al., "PolyLoss", ICLR 2022.
@@ -54,7 +55,7 @@ def poly1(
     return _poly1(y_true, predicted(y_pred, from_logits), epsilon)
 
 
-def _poly1(y_true, prediction, epsilon):
+def _poly1(y_true, prediction, epsilon, name="poly1"):
     p = prediction.probabilities()
     if p.shape[-1] == 1:
         raise ValueError(
@@ -62,7 +63,7 @@ def _poly1(y_true, prediction, epsilon):
             f"y_pred.shape={tuple(p.shape)}. For one channel there is "
             "BinaryFocalCrossentropy."
         )
-    y_true = one_hot_like(y_true, p)
+    y_true = one_hot_like(name, y_true, p)
     terms = prediction.log_probabilities() - epsilon * (1.0 - p)
     return -ops.sum(y_true * terms, axis=-1)
 
@@ -170,7 +171,7 @@ class Poly1(ClassLoss):
         self, y_true: TensorLike, logits: Logits | Probabilities
     ) -> Tensor:
         """`call`, from what other losses derived from the same logits."""
-        return _poly1(y_true, logits, self.epsilon)
+        return _poly1(y_true, logits, self.epsilon, self.name)
 
     def settings(self) -> Config:
         return {"epsilon": self.epsilon, "from_logits": self.from_logits}

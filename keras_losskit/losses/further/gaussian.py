@@ -11,6 +11,7 @@ from keras_losskit._types import ReductionLike
 from keras_losskit._types import Tensor
 from keras_losskit._types import TensorLike
 from keras_losskit._types import Weight
+from keras_losskit.losses._core.logits import nonnegative
 from keras_losskit.losses._core.loss import Loss
 from keras_losskit.reductions._alignment import wide
 
@@ -99,7 +100,7 @@ def kl_to_standard_normal(y_true: TensorLike, y_pred: TensorLike) -> Tensor:
     log_variance = ops.minimum(log_variance, _LARGEST_LOG_VARIANCE)
     # expm1 loses no digits where the variance is nearly 1.
     variance = ops.expm1(log_variance) - log_variance
-    return ops.sum(variance + ops.square(mean), axis=-1) / 2.0
+    return nonnegative(ops.sum(variance + ops.square(mean), axis=-1) / 2.0)
 
 
 def halves(y_pred):

@@ -9,6 +9,7 @@ from keras_losskit._types import ReductionLike
 from keras_losskit._types import Tensor
 from keras_losskit._types import TensorLike
 from keras_losskit._types import Weight
+from keras_losskit.losses._core.logits import nonnegative
 from keras_losskit.losses._core.loss import Loss
 from keras_losskit.reductions._alignment import wide
 
@@ -46,7 +47,7 @@ def distillation(
     teacher = ops.log_softmax(wide(y_true) / temperature)
     student = ops.log_softmax(wide(y_pred) / temperature)
     divergence = ops.sum(ops.exp(teacher) * (teacher - student), axis=-1)
-    return temperature**2 * divergence
+    return nonnegative(temperature**2 * divergence)
 
 
 def _checked_temperature(temperature):

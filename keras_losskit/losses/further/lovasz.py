@@ -1,5 +1,7 @@
 """The Lovasz-softmax loss."""
 
+import math
+
 import keras
 from keras import ops
 
@@ -12,6 +14,7 @@ from keras_losskit._types import Weight
 from keras_losskit.losses._core.labels import one_hot_like
 from keras_losskit.losses._core.logits import Logits
 from keras_losskit.losses._core.logits import Probabilities
+from keras_losskit.losses._core.logits import nonnegative
 from keras_losskit.losses._core.logits import predicted
 from keras_losskit.losses._core.loss import ClassLoss
 from keras_losskit.losses._core.overlap_masks import OverlapLoss
@@ -43,7 +46,8 @@ def lovasz_softmax(
         `per_image=False`; float32 at least.
 
     Raises:
-        ValueError: if the shapes do not fit.
+        ValueError: if the shapes do not fit; in eager mode, if a label is not
+            among the classes.
 
     Reference:
         Berman, Rannen Triki, Blaschko, "The Lovasz-Softmax Loss", CVPR 2018.
@@ -56,11 +60,13 @@ def lovasz_softmax(
     return _lovasz(y_true, predicted(y_pred, from_logits), per_image)
 
 
-def _lovasz(y_true, prediction, per_image):
+def _lovasz(y_true, prediction, per_image, name="lovasz_softmax"):
     p = prediction.probabilities()
-    y_true = one_hot_like(y_true, p)
-    batch = ops.shape(p)[0] if per_image else 1
-    shape = (batch, -1, p.shape[-1])
+    y_true = one_hot_like(name, y_true, p)
+    batch, *places = ops.shape(p)[:-1]
+    # Of an empty batch a size of -1 could be any.
+    shape = (1, -1) if not per_image else (batch, math.prod(places))
+    shape = (*shape, p.shape[-1])
     p, y_true = ops.reshape(p, shape), ops.reshape(y_true, shape)
     error = ops.abs(y_true - p)
     order = ops.argsort(-ops.stop_gradient(error), axis=1)
@@ -77,7 +83,7 @@ def _lovasz(y_true, prediction, per_image):
     loss = ops.sum(error * ops.stop_gradient(increment), axis=1)
     present = ops.cast(ops.greater(volume[:, 0], 0.0), loss.dtype)
     count = ops.maximum(ops.sum(present, axis=-1), 1.0)
-    loss = ops.sum(present * loss, axis=-1) / count
+    loss = nonnegative(ops.sum(present * loss, axis=-1) / count)
     return loss if per_image else loss[0]
 
 
@@ -121,7 +127,7 @@ class LovaszSoftmax(OverlapLoss, ClassLoss):
         self, y_true: TensorLike, logits: Logits | Probabilities
     ) -> Tensor:
         """`call`, from what other losses derived from the same logits."""
-        return _lovasz(y_true, logits, self.per_image)
+        return _lovasz(y_true, logits, self.per_image, self.name)
 
     @property
     def values_follow_batch(self) -> bool:

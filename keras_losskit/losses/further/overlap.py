@@ -1,6 +1,7 @@
 """Losses of overlap that Keras lacks."""
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_losskit._types import Config
@@ -12,6 +13,7 @@ from keras_losskit._types import Weight
 from keras_losskit.losses._core.labels import one_hot_like
 from keras_losskit.losses._core.logits import Logits
 from keras_losskit.losses._core.logits import Probabilities
+from keras_losskit.losses._core.logits import nonnegative
 from keras_losskit.losses._core.logits import predicted
 from keras_losskit.losses._core.loss import ClassLoss
 from keras_losskit.losses._core.overlap_masks import OverlapLoss
@@ -38,7 +40,8 @@ def generalized_dice(
         Per-sample losses in [0, 1], `(batch,)`, float32 at least.
 
     Raises:
-        ValueError: if the shapes do not fit.
+        ValueError: if the shapes do not fit; in eager mode, if a label is not
+            among the classes.
 
     Reference:
         Sudre et al., "Generalised Dice Overlap as a Deep Learning Loss
@@ -52,16 +55,22 @@ def generalized_dice(
     return _generalized_dice(y_true, predicted(y_pred, from_logits))
 
 
-def _generalized_dice(y_true, prediction):
-    overlap, targets, predictions = _class_sums(y_true, prediction)
+def _generalized_dice(y_true, prediction, name="generalized_dice"):
+    overlap, targets, predictions = _class_sums(name, y_true, prediction)
     present = ops.greater(targets, 0.0)
-    weight = 1.0 / ops.square(ops.where(present, targets, 1.0))
-    largest = ops.max(ops.where(present, weight, 0.0), axis=-1, keepdims=True)
-    weight = ops.where(present, weight, largest)
+    # Without `initial` Keras takes no minimum over an empty batch.
+    smallest = ops.min(
+        ops.where(present, targets, np.inf),
+        axis=-1,
+        keepdims=True,
+        initial=np.inf,
+    )
+    volume = ops.where(present, targets, smallest)
+    weight = 1.0 / ops.square(volume)  # 0 without labels
     numerator = 2.0 * ops.sum(weight * overlap, axis=-1)
     denominator = ops.sum(weight * (targets + predictions), axis=-1)
-    # The weights of large classes are tiny; compare with theirs.
-    return 1.0 - numerator / ops.maximum(denominator, 1e-30)
+    some = ops.greater(denominator, 0.0)
+    return nonnegative(1.0 - numerator / ops.where(some, denominator, 1.0))
 
 
 def focal_tversky(
@@ -91,7 +100,8 @@ def focal_tversky(
         Per-sample losses in [0, 1], `(batch,)`, float32 at least.
 
     Raises:
-        ValueError: if the shapes do not fit.
+        ValueError: if the shapes do not fit; in eager mode, if a label is not
+            among the classes.
 
     Reference:
         Abraham, Khan, "A Novel Focal Tversky Loss Function with Improved
@@ -106,8 +116,10 @@ def focal_tversky(
     return _focal_tversky(y_true, prediction, alpha, beta, gamma)
 
 
-def _focal_tversky(y_true, prediction, alpha, beta, gamma):
-    overlap, targets, predictions = _class_sums(y_true, prediction)
+def _focal_tversky(
+    y_true, prediction, alpha, beta, gamma, name="focal_tversky"
+):
+    overlap, targets, predictions = _class_sums(name, y_true, prediction)
     missed, wrong = targets - overlap, predictions - overlap
     errors = alpha * missed + beta * wrong
     # 1 - ti = errors / (overlap + errors), which loses no digits near 0. Its
@@ -118,10 +130,10 @@ def _focal_tversky(y_true, prediction, alpha, beta, gamma):
     return ops.mean(ops.power(distance, 1.0 / gamma), axis=-1)
 
 
-def _class_sums(y_true, prediction):
+def _class_sums(name, y_true, prediction):
     """Sums over the places, `(batch, classes)`: overlap, targets, predicted."""
     p = prediction.probabilities()
-    y_true = one_hot_like(y_true, p)
+    y_true = one_hot_like(name, y_true, p)
     places = tuple(range(1, len(p.shape) - 1))
     return (
         ops.sum(y_true * p, axis=places),
@@ -167,7 +179,7 @@ class GeneralizedDice(OverlapLoss, ClassLoss):
         self, y_true: TensorLike, logits: Logits | Probabilities
     ) -> Tensor:
         """`call`, from what other losses derived from the same logits."""
-        return _generalized_dice(y_true, logits)
+        return _generalized_dice(y_true, logits, self.name)
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
@@ -223,7 +235,9 @@ class FocalTversky(OverlapLoss, ClassLoss):
         self, y_true: TensorLike, logits: Logits | Probabilities
     ) -> Tensor:
         """`call`, from what other losses derived from the same logits."""
-        return _focal_tversky(y_true, logits, self.alpha, self.beta, self.gamma)
+        return _focal_tversky(
+            y_true, logits, self.alpha, self.beta, self.gamma, self.name
+        )
 
     def settings(self) -> Config:
         return {

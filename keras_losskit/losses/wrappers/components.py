@@ -10,6 +10,7 @@ import keras
 
 from keras_losskit import _keras
 from keras_losskit import _weights as weights_lib
+from keras_losskit._support.counting import flags_of
 from keras_losskit._types import Config
 from keras_losskit._types import Tensor
 from keras_losskit._types import TensorLike
@@ -18,6 +19,7 @@ from keras_losskit.losses._core.composition import Composite
 from keras_losskit.losses._core.composition import Part
 from keras_losskit.losses._core.configs import serialized_loss
 from keras_losskit.losses._core.evaluation import converted
+from keras_losskit.losses._core.evaluation import is_scalar
 from keras_losskit.losses._core.evaluation import reduced
 from keras_losskit.losses._core.function import FunctionLoss
 from keras_losskit.reductions.reduction import without_version
@@ -103,18 +105,25 @@ class Components(Composite):
         masks = (mask, _keras.get_keras_mask(y_pred))
         with keras.name_scope(self.name):
             y_true, y_pred = converted(self.loss, y_true, y_pred)
-            values = self.loss.call(y_true, y_pred)
+            flags = flags_of(self.loss, sample_weight, masks)
+            seen = flags.apply(y_true, y_pred)
+            values = self.loss.call(seen, flags.apply(y_pred))
             received = list(values) if isinstance(values, dict) else values
             if not isinstance(values, dict) or set(received) != set(self.names):
                 raise ValueError(
                     f"Expected loss '{self.name}' to return a dict with the "
                     f"keys {list(self.names)}. Received: {received}"
                 )
+            scalars = [key for key, x in values.items() if is_scalar(x)]
+            if flags and scalars:
+                # One value for the batch, in which all samples count.
+                whole = self.loss.call(y_true, y_pred)
+                values = {**values, **{key: whole[key] for key in scalars}}
             return [
                 reduced(
                     self.loss,
                     values[name],
-                    y_true,
+                    seen,
                     y_pred,
                     sample_weight,
                     masks,

@@ -29,7 +29,7 @@ class Masked(Composite):
     The loss sees 0 there, and its reduction a mask: a mean is one over the
     targets that are left. Nothing left gives 0. A loss of overlap (`Dice`,
     `Tversky`, `GeneralizedDice`, `FocalTversky`, `LovaszSoftmax`) sums over the
-    places that are left.
+    places that are left, and `CTC` spells the labels that are.
 
     Where targets have the features or classes of the predictions, a sample, or
     step, or pixel, is left out if all of them are `ignore_value`. With
