@@ -1,8 +1,7 @@
 """What Keras 3.15.1 does wrong with losses, and what we do instead.
 
 A section per defect, in the order in which they were measured. Its comment says
-what stock Keras does; a test that passes on plain `keras.Model` as well tells
-that a later Keras has mended it.
+what stock Keras does; `test_keras_mended` asks whether it still does.
 """
 
 import subprocess

@@ -149,8 +149,12 @@ class Huber(LossMixin, KerasLoss[keras.losses.Huber]):
     / 2, axis=-1)` with `e = y_true - y_pred`.
 
     Args:
-        delta: Where the loss turns linear, in the unit of the data.
+        delta: Where the loss turns linear, in the unit of the data;
+            from Keras 3.16 on a `float` above 0, and no `int`.
         reduction, name, dtype, weight: See `Loss`.
+
+    Raises:
+        ValueError: from Keras 3.16 on, if `delta` is no such number.
 
     Reference:
         Huber, "Robust Estimation of a Location Parameter", Annals of

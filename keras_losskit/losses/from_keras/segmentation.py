@@ -91,12 +91,14 @@ class Tversky(OverlapLoss, LossMixin, KerasLoss[keras.losses.Tversky]):
     """Tversky loss: Dice loss with weights for either kind of error.
 
     `loss = 1 - tp / (tp + alpha * fp + beta * fn + epsilon)`, with `tp =
-    sum(y_true * p)`, `fp = sum(y_true * (1 - p))` and `fn = sum((1 - y_true) *
-    p)` over `axis`; the last two bear the names that Keras gives them.
+    sum(y_true * p)`, `fp = sum((1 - y_true) * p)` and `fn = sum(y_true * (1 -
+    p))` over `axis`. Before 3.16 Keras has `fp` and `fn` the other way round,
+    and so has this loss: unless `alpha` equals `beta`, its value depends on the
+    version. That of `FocalTversky` does not.
 
     Args:
-        alpha: Weight of `fp`.
-        beta: Weight of `fn`.
+        alpha: Weight of `fp`, false positives; of `fn` before Keras 3.16.
+        beta: Weight of `fn`, false negatives; of `fp` before Keras 3.16.
         axis: Axes of the sums, an int or a tuple; `None` for all, the batch
             included.
         from_logits: Whether to take a softmax over the last axis first.

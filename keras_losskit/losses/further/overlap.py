@@ -86,6 +86,8 @@ def focal_tversky(
 
     `loss = mean((1 - ti) ** (1 / gamma))` over the classes, with `ti = tp / (tp
     + alpha * fn + beta * fp)`, each a sum over the places.
+    `alpha` weighs false negatives, as in the reference. In Keras' Tversky loss
+    it weighs false positives from Keras 3.16 on.
 
     Args:
         y_true: One-hot labels, `(batch, d0, ..., dN, classes)`, or integers,
@@ -186,7 +188,9 @@ class GeneralizedDice(OverlapLoss, ClassLoss):
 class FocalTversky(OverlapLoss, ClassLoss):
     """Tversky loss that makes much of the classes that overlap badly.
 
-    `loss = reduction(focal_tversky(y_true, y_pred))`.
+    `loss = reduction(focal_tversky(y_true, y_pred))`. `alpha` weighs false
+    negatives, as in the reference; in `Tversky` it weighs false positives from
+    Keras 3.16 on.
 
     Args:
         reduction, name, dtype, weight: See `Loss`.
