@@ -70,7 +70,7 @@ def combined(model, each, weighed, parts, scale, batch_size):
         matrix = gramian(
             unscaled(block[: len(members)], scale) for block in blocks
         )
-        weights = weighting.weights(if_finite(matrix), training=True, **more)
+        weights = weighting(if_finite(matrix), training=True, **more)
         return weights, (blocks, unpacked)
 
     def one_pass(weights):

@@ -253,7 +253,7 @@ def found_weights(weighting, jacobian, names, members):
     matrix = np.zeros((len(members), len(members)))
     matrix[np.ix_(present, present)] = of_all[np.ix_(at, at)]
     matrix = ops.convert_to_tensor(matrix, dtype="float32")
-    return as_float64(weighting.weights(matrix, training=False))
+    return as_float64(weighting(matrix))
 
 
 def as_float64(tensor):

@@ -77,7 +77,7 @@ class AlignedMTL(GradientWeighting):
             `GradientWeighting`.
 
     Returns:
-        Of `weights(gramian)`: `(K,)`.
+        Of a call with `gramian`: `(K,)`.
 
     Reference:
         Senushkin, Patakin, Kuznetsov, Konushin, "Independent Component
@@ -85,7 +85,7 @@ class AlignedMTL(GradientWeighting):
 
     Example:
         >>> method = AlignedMTL()
-        >>> weights = method.weights(ops.array([[4.0, 0.0], [0.0, 1.0]]))
+        >>> weights = method(ops.array([[4.0, 0.0], [0.0, 1.0]]))
         >>> [round(float(weight), 4) for weight in weights]
         [0.25, 0.5]
     """

@@ -157,7 +157,7 @@ class CAGrad(GradientWeighting):
             `GradientWeighting`.
 
     Returns:
-        Of `weights(gramian)`: `(K,)`.
+        Of a call with `gramian`: `(K,)`.
 
     Raises:
         ValueError: if `c` is not inside [0, 1).
@@ -168,7 +168,7 @@ class CAGrad(GradientWeighting):
 
     Example:
         >>> gramian = ops.array([[18.0, -22.0], [-22.0, 38.0]])
-        >>> weights = CAGrad(c=0.0).weights(gramian)
+        >>> weights = CAGrad(c=0.0)(gramian)
         >>> [round(float(weight), 4) for weight in weights]
         [0.5, 0.5]
     """

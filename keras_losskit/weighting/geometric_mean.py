@@ -51,7 +51,7 @@ class GeometricMean(Weighting):
         **options: `terms`, `name` and `dtype`; see `Weighting`.
 
     Returns:
-        Of `weights(values)`: `(K,)`.
+        Of a call with `values`: `(K,)`.
 
     Reference:
         Chennupati, Sistu, Yogamani, Rawashdeh, "MultiNet++: Multi-Stream
@@ -59,7 +59,7 @@ class GeometricMean(Weighting):
         Learning", CVPR Workshops 2019.
 
     Example:
-        >>> weights = GeometricMean().weights(ops.array([2.0, 8.0]))
+        >>> weights = GeometricMean()(ops.array([2.0, 8.0]))
         >>> [round(float(weight), 4) for weight in weights]
         [1.0, 0.25]
     """

@@ -7,7 +7,6 @@ and the norms, each of ordinary size, instead of with the Gramian itself.
 
 from keras import ops
 
-from keras_losskit import _keras
 from keras_losskit._support.checks import checked_count
 from keras_losskit._types import Config
 from keras_losskit._types import Wrt
@@ -49,12 +48,11 @@ class GradientWeighting(Weighting):
         >>> method = ByNorm(wrt="trunk/.*", update_every=10)
         >>> method
         ByNorm(wrt=['trunk/.*'], update_every=10)
-        >>> [float(w) for w in method.weights(ops.array([[4., 0.], [0., 1.]]))]
+        >>> [float(w) for w in method(ops.array([[4.0, 0.0], [0.0, 1.0]]))]
         [0.5, 1.0]
     """
 
     statistic = "gramian"
-    _written = ("dtype", "wrt", "update_every")
 
     def __init__(
         self, *, wrt: Wrt | None = None, update_every: int = 1, **options
@@ -70,7 +68,6 @@ class GradientWeighting(Weighting):
         if self.update_every > 1:
             self.found = self.add_state("found", 1.0)
 
-    @_keras.derived_config
     def get_config(self) -> Config:
         return {
             **super().get_config(),

@@ -31,7 +31,7 @@ class IMTLLoss(Weighting):
             `trainable`: whether `s` is learned.
 
     Returns:
-        Of `weights(values)`: `(K,)`.
+        Of a call with `values`: `(K,)`.
 
     Reference:
         Liu, Li, Kuang, Xue, Chen, Yang, Liao, Zhang, "Towards Impartial
@@ -39,7 +39,7 @@ class IMTLLoss(Weighting):
 
     Example:
         >>> method = IMTLLoss()
-        >>> [float(w) for w in method.weights(ops.array([2.0, 4.0]))]
+        >>> [float(w) for w in method(ops.array([2.0, 4.0]))]
         [1.0, 1.0]
         >>> float(method.extra_loss())
         -0.0
@@ -115,7 +115,7 @@ class IMTLGradient(GradientWeighting):
             `GradientWeighting`.
 
     Returns:
-        Of `weights(gramian)`: `(K,)`.
+        Of a call with `gramian`: `(K,)`.
 
     Reference:
         Liu, Li, Kuang, Xue, Chen, Yang, Liao, Zhang, "Towards Impartial
@@ -123,7 +123,7 @@ class IMTLGradient(GradientWeighting):
 
     Example:
         >>> method = IMTLGradient()
-        >>> weights = method.weights(ops.array([[4.0, 0.0], [0.0, 1.0]]))
+        >>> weights = method(ops.array([[4.0, 0.0], [0.0, 1.0]]))
         >>> [round(float(weight), 4) for weight in weights]
         [0.3333, 0.6667]
     """

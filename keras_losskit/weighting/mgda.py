@@ -57,7 +57,7 @@ class MGDA(GradientWeighting):
             `GradientWeighting`.
 
     Returns:
-        Of `weights(gramian)`: `(K,)`.
+        Of a call with `gramian`: `(K,)`.
 
     Reference:
         Desideri, "Multiple-Gradient Descent Algorithm (MGDA) for
@@ -67,7 +67,7 @@ class MGDA(GradientWeighting):
 
     Example:
         >>> gramian = ops.array([[18.0, -22.0], [-22.0, 38.0]])
-        >>> [round(float(weight), 4) for weight in MGDA().weights(gramian)]
+        >>> [round(float(weight), 4) for weight in MGDA()(gramian)]
         [0.6, 0.4]
     """
 

@@ -80,7 +80,7 @@ class PCGrad(RandomWeighting, GradientWeighting):
             `GradientWeighting`.
 
     Returns:
-        Of `weights(gramian)`: `(K,)`.
+        Of a call with `gramian`: `(K,)`.
 
     Reference:
         Yu, Kumar, Gupta, Levine, Hausman, Finn, "Gradient Surgery for
@@ -88,7 +88,7 @@ class PCGrad(RandomWeighting, GradientWeighting):
 
     Example:
         >>> gramian = ops.array([[18.0, -22.0], [-22.0, 38.0]])
-        >>> [round(float(weight), 4) for weight in PCGrad().weights(gramian)]
+        >>> [round(float(weight), 4) for weight in PCGrad()(gramian)]
         [2.2222, 1.5789]
     """
 

@@ -71,7 +71,7 @@ class Uncertainty(Weighting):
             `trainable`: whether `s` is learned.
 
     Returns:
-        Of `weights(values)`: `(K,)`.
+        Of a call with `values`: `(K,)`.
 
     Raises:
         ValueError: if `clamp` is not two rising numbers around 0, where `s`
@@ -83,7 +83,7 @@ class Uncertainty(Weighting):
 
     Example:
         >>> method = Uncertainty(clamp=(-5.0, 5.0))
-        >>> [float(w) for w in method.weights(ops.array([2.0, 4.0]))]
+        >>> [float(w) for w in method(ops.array([2.0, 4.0]))]
         [0.5, 0.5]
         >>> method.log_variance.assign([1.0, 3.0]) is not None
         True

@@ -53,14 +53,14 @@ class UPGrad(GradientWeighting):
             `GradientWeighting`.
 
     Returns:
-        Of `weights(gramian)`: `(K,)`.
+        Of a call with `gramian`: `(K,)`.
 
     Reference:
         Quinton, Rey, "Jacobian Descent for Multi-Objective Optimization", 2024.
 
     Example:
         >>> gramian = ops.array([[18.0, -22.0], [-22.0, 38.0]])
-        >>> [round(float(weight), 4) for weight in UPGrad().weights(gramian)]
+        >>> [round(float(weight), 4) for weight in UPGrad()(gramian)]
         [1.1111, 0.7895]
     """
 
