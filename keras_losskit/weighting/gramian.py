@@ -5,10 +5,14 @@ A Gramian is squared: gradients whose norms are 1 and 1e6 stand in it as 1 and
 and the norms, each of ordinary size, instead of with the Gramian itself.
 """
 
+from typing import Any
+
 from keras import ops
 
 from keras_losskit._support.checks import checked_count
 from keras_losskit._types import Config
+from keras_losskit._types import Tensor
+from keras_losskit._types import TensorLike
 from keras_losskit._types import Wrt
 from keras_losskit.weighting._variable_selection import VariableSelection
 from keras_losskit.weighting.weighting import Weighting
@@ -67,6 +71,15 @@ class GradientWeighting(Weighting):
         super().build(num_terms)
         if self.update_every > 1:
             self.found = self.add_state("found", 1.0)
+
+    def __call__(
+        self, statistic: TensorLike, training: bool = False, **more: Any
+    ) -> Tensor:
+        """The weights; in `training` they are kept for the next steps."""
+        weights = super().__call__(statistic, training, **more)
+        if training and self.found is not None:
+            self.found.assign(weights)
+        return weights
 
     def get_config(self) -> Config:
         return {
