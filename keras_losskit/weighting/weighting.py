@@ -1,5 +1,6 @@
 """`Weighting`: from one statistic of the terms to one weight per term."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -78,8 +79,6 @@ class Weighting(keras.layers.Layer):
     #: What a `GradientWeighting` can be given.
     wrt: VariableSelection | None = None
     update_every = 1
-    # Why a file that is being loaded could not be.
-    _load_failure: str | None = None
 
     def __init__(
         self,
@@ -124,6 +123,9 @@ class Weighting(keras.layers.Layer):
         super().save_own_variables(store)
         if self.num_terms is not None:
             store["num_terms"] = np.array(self.num_terms)
+            # Not every backend hands Keras' writer a string.
+            name = keras.saving.get_registered_name(type(self))
+            store["class"] = np.frombuffer(name.encode(), "uint8")
 
     def load_own_variables(self, store: Any) -> None:
         """Read the state, and build for it; without one all stays as it is.
@@ -132,20 +134,32 @@ class Weighting(keras.layers.Layer):
             ValueError: for the state of another weighting.
         """
         rest = {key: store[key] for key in store.keys()}
-        failure, self._load_failure = self._load_failure, None
         if not rest:
-            # After a failure Keras looks once more, where a file has nothing.
-            if failure is not None:
-                raise ValueError(failure)
             return
-        num_terms = rest.pop("num_terms", self.num_terms)
-        if not self.built and num_terms is not None:
-            self.build(int(np.asarray(num_terms)))
         try:
+            self._check_class(rest.pop("class", None))
+            num_terms = rest.pop("num_terms", self.num_terms)
+            if not self.built and num_terms is not None:
+                self.build(int(np.asarray(num_terms)))
             super().load_own_variables(rest)
         except ValueError as error:
-            self._load_failure = str(error)
+            # Keras forgets an error if it finds the object by another name too,
+            # as the loss of a model and all below it.
+            warnings.warn(str(error), stacklevel=2)
             raise
+
+    def _check_class(self, stored):
+        """Refuse the state of another class; 0.1.0 wrote no name: None."""
+        expected = keras.saving.get_registered_name(type(self))
+        if stored is None:
+            return
+        received = np.asarray(stored, "uint8").tobytes().decode()
+        if received != expected:
+            raise ValueError(
+                f"Expected the state of {short(expected)} for {self!r}. "
+                f"Received: a file with that of {short(received)}. Compile "
+                "the model with that weighting, or without one."
+            )
 
     def add_state(self, name: str, initial: float = 0.0) -> keras.Variable:
         """Make a non-trainable `(K,)` variable, every element `initial`."""
@@ -268,9 +282,15 @@ class RandomWeighting(Weighting):
 
     def load_own_variables(self, store: Any) -> None:
         rest = {key: store[key] for key in store.keys()}
-        if "seed_generator" in rest:
-            self.seed_generator.state.assign(rest.pop("seed_generator"))
+        seed = rest.pop("seed_generator", None)
         super().load_own_variables(rest)
+        if seed is not None:
+            self.seed_generator.state.assign(seed)
+
+
+def short(registered_name):
+    """The name of a class without the package it is registered for."""
+    return registered_name.rpartition(">")[2]
 
 
 def in_float(statistic):
