@@ -117,7 +117,9 @@ class GradientStep:
         matrix = gramian(
             unscaled(block[: len(members)], self.scale) for block in blocks
         )
-        return weighting(if_finite(matrix), training=True, **more), blocks
+        # Not finite in a step whose scaled loss overflows, which the optimizer
+        # skips: the gradients are what they are, the state stays.
+        return weighting(matrix, training=True, **more), blocks
 
     def gradients(self, weights, blocks):
         """Gradients of the total with these weights, from the Jacobian's."""
@@ -199,17 +201,6 @@ def padded(weights, scalars):
     if not rest:
         return weights
     return ops.concatenate([weights, ops.ones(rest, "float32")])
-
-
-def if_finite(matrix):
-    """The Gramian, or zeros if it is not finite.
-
-    As in a step whose scaled loss overflows, which the optimizer skips: the
-    gradients are what they are, but no NaN gets into the state of the
-    weighting, which takes gradients of zero for absent terms.
-    """
-    finite = ops.all(ops.isfinite(matrix))
-    return ops.where(finite, matrix, 0.0)
 
 
 def unscaled(block, scale):

@@ -69,8 +69,8 @@ class AlignedMTL(GradientWeighting):
     smallest. Scale: a mean of terms.
 
     A zero gradient lies outside the span: its weight is 0. Components below
-    the rounding of the dtype count as zero. If all gradients are zero, the
-    weights are `1 / K`.
+    the rounding of the dtype count as zero. If all gradients are zero, or the
+    Gramian is not finite, the weights are `1 / K`.
 
     Args:
         **options: `wrt`, `update_every`, `terms`, `name` and `dtype`; see

@@ -148,7 +148,8 @@ class CAGrad(GradientWeighting):
     mean of terms, without the later division by `1 + c^2`.
 
     A zero gradient counts in the mean, and is otherwise absent: its weight is
-    `1 / K`. Where the mean gradient is zero the weights are `1 / K`.
+    `1 / K`. Where the mean gradient is zero, or the Gramian not finite, the
+    weights are `1 / K`.
 
     Args:
         c: Radius of the ball around the mean gradient, as a part of its norm,

@@ -14,18 +14,21 @@ from keras_losskit._types import Config
 from keras_losskit._types import Tensor
 from keras_losskit._types import TensorLike
 from keras_losskit._types import Wrt
+from keras_losskit.weighting._arithmetic import all_finite
 from keras_losskit.weighting._variable_selection import VariableSelection
 from keras_losskit.weighting.weighting import Weighting
+from keras_losskit.weighting.weighting import in_float
 
 #: Below this part of the largest squared norm, a gradient counts as zero.
 NEGLIGIBLE = 1e-30
 
 
 class GradientWeighting(Weighting):
-    """A weighting over the Gramian `G = J J^T` of the terms' gradients.
+    """A gradient-based weighting: over the Gramian `G = J J^T` of the terms.
 
     `G[i, j] = g_i . g_j`. The weights shape the update, `sum_k(w_k * g_k)`,
-    which always moves all trainable variables.
+    which always moves all trainable variables. A Gramian that is not finite
+    counts as one of zeros, and leaves the state of a method as it is.
 
     Args:
         wrt: The variables that the Gramian is taken over: a layer, such as the
@@ -78,7 +81,8 @@ class GradientWeighting(Weighting):
         """The weights; in `training` they are kept for the next steps."""
         weights = super().__call__(statistic, training, **more)
         if training and self.found is not None:
-            self.found.assign(weights)
+            finite = all_finite(in_float(statistic), *more.values())
+            self.found.assign(ops.where(finite, weights, self.found))
         return weights
 
     def get_config(self) -> Config:

@@ -50,7 +50,8 @@ class MGDA(GradientWeighting):
     the weights sum to 1. Small gradients dominate.
 
     A zero gradient is absent: its weight is 0, and the others are weighted as
-    if it were not there. If all are zero, the weights are `1 / K`.
+    if it were not there. If all are zero, or the Gramian is not finite, the
+    weights are `1 / K`.
 
     Args:
         **options: `wrt`, `update_every`, `terms`, `name` and `dtype`; see

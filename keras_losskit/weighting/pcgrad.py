@@ -71,8 +71,8 @@ class PCGrad(RandomWeighting, GradientWeighting):
     up. With more than two terms the result may still conflict with some. Scale:
     a sum of terms; without conflicts the weights are 1.
 
-    A zero gradient conflicts with none; its weight is 1. Without `training` the
-    order is that of the terms.
+    A zero gradient conflicts with none; its weight is 1, as are all if the
+    Gramian is not finite. Without `training` the order is that of the terms.
 
     Args:
         seed: Seed of the order, an int. Defaults to a random one.

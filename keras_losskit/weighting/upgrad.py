@@ -46,7 +46,8 @@ class UPGrad(GradientWeighting):
     with `v_i = argmin_v v^T G v` over `v >= e_i`, so that `G w >= 0`. Without
     conflicts it is the mean gradient. Scale: a mean of terms.
 
-    A zero gradient is absent from the projections; its weight is `1 / K`.
+    A zero gradient is absent from the projections; its weight is `1 / K`. A
+    Gramian that is not finite gives `1 / K` for all.
 
     Args:
         **options: `wrt`, `update_every`, `terms`, `name` and `dtype`; see

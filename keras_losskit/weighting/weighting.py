@@ -14,6 +14,7 @@ from keras_losskit._types import DType
 from keras_losskit._types import Tensor
 from keras_losskit._types import TensorLike
 from keras_losskit.reductions._alignment import wide
+from keras_losskit.weighting._arithmetic import all_finite
 from keras_losskit.weighting._own_arguments import own_arguments
 from keras_losskit.weighting._variable_selection import VariableSelection
 from keras_losskit.weighting._variable_selection import checked_names
@@ -179,7 +180,9 @@ class Weighting(keras.layers.Layer):
 
         Args:
             statistic: What `self.statistic` says. Its gradient is stopped.
-            training: Whether running state moves.
+            training: Whether running state moves. A statistic with NaN or
+                infinity leaves it as it is; a Gramian with one counts as a
+                Gramian of zeros.
             **more: What `weigh` takes beyond the statistic.
 
         Returns:
@@ -191,7 +194,16 @@ class Weighting(keras.layers.Layer):
         """
         statistic = in_float(statistic)
         self._check_shape(tuple(statistic.shape))
+        finite = all_finite(statistic, *more.values())
+        if self.statistic == "gramian":
+            # Solvers raise, or answer with NaN, as the framework likes.
+            statistic = ops.where(finite, statistic, ops.zeros_like(statistic))
+        state = self.non_trainable_variables if training else []
+        before = [ops.copy(variable) for variable in state]
         weights = self.weigh(statistic, training=training, **more)
+        # One bad batch must not stay in the state for ever.
+        for variable, value in zip(state, before, strict=True):
+            variable.assign(ops.where(finite, variable.value, value))
         return ops.cast(weights, statistic.dtype)
 
     def _check_shape(self, shape):
