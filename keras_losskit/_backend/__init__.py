@@ -19,6 +19,7 @@ if _NAME not in _FRAMEWORKS:
 
 _module = importlib.import_module(f"{__name__}.{_NAME}")
 
+Pullback = _module.Pullback
 apply_gradients = _module.apply_gradients
 is_concrete_on_cpu = _module.is_concrete_on_cpu
 compiled = _module.compiled
@@ -34,6 +35,5 @@ register_pytree = _module.register_pytree
 stack_scalars = _module.stack_scalars
 sum_of_powers = _module.sum_of_powers
 sum_over_replicas = _module.sum_over_replicas
-term_gradients = _module.term_gradients
 trace_state = _module.trace_state
 value_now = _module.value_now

@@ -75,8 +75,8 @@ def is_concrete_on_cpu(tensor):
 UNROLLED = 4
 
 
-def term_gradients(function, variables):
-    """Gradients of several scalars, each by itself or weighed and summed.
+class Pullback:
+    """Gradients of several scalars: of each by itself, or of a weighted sum.
 
     Args:
         function: `values -> (list of scalars, aux)`, called once; `values`
@@ -85,42 +85,49 @@ def term_gradients(function, variables):
         variables: `() -> list of tensors`; there it is called after
             `function`, which may have made them.
 
-    Returns:
-        `(each, weighed, aux)`. `each(count, chosen, keep)`: the gradients of
-        the first `count` scalars in the variables at the positions `chosen`,
-        of all by default, as `(blocks, unpacked)`: matrices `(count, n)`, and
-        what makes a gradient per variable of one row `(n,)` of each; `keep` if
-        more gradients are asked for afterwards. `weighed(weights)`: the
-        gradients of `sum(weights * scalars)`, one per variable.
+    Attributes:
+        aux: What `function` gave beside the scalars.
     """
 
-    def stacked(values):
-        scalars, aux = function(values)
-        return jax.numpy.stack(scalars), aux
+    def __init__(self, function, variables):
+        def stacked(values):
+            scalars, aux = function(values)
+            return jax.numpy.stack(scalars), aux
 
-    scalars, pullback, aux = jax.vjp(stacked, variables(), has_aux=True)
+        self._variables = variables()
+        self._scalars, self._pullback, self.aux = jax.vjp(
+            stacked, self._variables, has_aux=True
+        )
 
-    def each(count, chosen=None, keep=False):
-        directions = jax.numpy.eye(count, len(scalars), dtype=scalars.dtype)
-        if count <= UNROLLED:
-            each_row = [pullback(direction)[0] for direction in directions]
-            rows = [jax.numpy.stack(row) for row in zip(*each_row, strict=True)]
+    def jacobian(self, rows, columns=None, keep=False):
+        """Gradients one by one, as matrices `(rows, n)` side by side.
+
+        Args:
+            rows: Number of scalars, from the first.
+            columns: Positions of variables. Defaults to all.
+            keep: Whether more gradients will be asked for.
+        """
+        del keep
+        directions = jax.numpy.eye(
+            rows, len(self._scalars), dtype=self._scalars.dtype
+        )
+        if rows <= UNROLLED:
+            each = [self._pullback(direction)[0] for direction in directions]
+            found = [jax.numpy.stack(row) for row in zip(*each, strict=True)]
         else:
-            (rows,) = jax.vmap(pullback)(directions)
+            (found,) = jax.vmap(self._pullback)(directions)
         # Under jit what is not chosen is not computed.
-        rows = rows if chosen is None else [rows[i] for i in chosen]
+        found = found if columns is None else [found[i] for i in columns]
+        return [gradient.reshape(rows, -1) for gradient in found]
 
-        def unpacked(vectors):
-            pairs = zip(vectors, rows, strict=True)
-            return [vector.reshape(row.shape[1:]) for vector, row in pairs]
+    def unpack(self, vectors):
+        """A gradient per variable from one row of each block of `jacobian`."""
+        pairs = zip(vectors, self._variables, strict=True)
+        return [vector.reshape(like.shape) for vector, like in pairs]
 
-        return [row.reshape(count, -1) for row in rows], unpacked
-
-    def weighed(weights):
-        (gradients,) = pullback(weights.astype(scalars.dtype))
-        return gradients
-
-    return each, weighed, aux
+    def combine(self, weights):
+        """Gradients of `sum(weights * scalars)`, one per variable."""
+        return self._pullback(weights.astype(self._scalars.dtype))[0]
 
 
 def sum_over_replicas(tensors):

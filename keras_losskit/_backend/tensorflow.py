@@ -66,14 +66,38 @@ def is_concrete_on_cpu(tensor):
     return near and tf.executing_eagerly()
 
 
-def term_gradients(function, variables):
+class Pullback:
     """See `_backend.jax`."""
-    with tf.GradientTape(persistent=True) as tape:
-        scalars, aux = function(None)
-    variables = variables()
 
-    def gradients(targets, sources, weights=None):
-        found = tape.gradient(
+    def __init__(self, function, variables):
+        with tf.GradientTape(persistent=True) as self._tape:
+            self._scalars, self.aux = function(None)
+        self._variables = variables()
+
+    def jacobian(self, rows, columns=None, keep=False):
+        """See `_backend.jax`."""
+        del keep
+        sources = self._variables
+        if columns is not None:
+            sources = [sources[i] for i in columns]
+        each = [self._gradients(s, sources) for s in self._scalars[:rows]]
+        return [
+            tf.reshape(tf.stack(column), (rows, -1))
+            for column in zip(*each, strict=True)
+        ]
+
+    def unpack(self, vectors):
+        """See `_backend.jax`."""
+        pairs = zip(vectors, self._variables, strict=True)
+        return [tf.reshape(vector, like.shape) for vector, like in pairs]
+
+    def combine(self, weights):
+        """See `_backend.jax`."""
+        weights = tf.unstack(weights, num=len(self._scalars))
+        return self._gradients(self._scalars, self._variables, weights)
+
+    def _gradients(self, targets, sources, weights=None):
+        found = self._tape.gradient(
             targets,
             sources,
             output_gradients=weights,
@@ -81,27 +105,6 @@ def term_gradients(function, variables):
         )
         # That of an embedding is a set of slices.
         return [tf.convert_to_tensor(gradient) for gradient in found]
-
-    def each(count, chosen=None, keep=False):
-        del keep
-        sources = [variables[i] for i in chosen or range(len(variables))]
-        per_scalar = [gradients(scalar, sources) for scalar in scalars[:count]]
-        blocks = [
-            tf.reshape(tf.stack(rows), (count, -1))
-            for rows in zip(*per_scalar, strict=True)
-        ]
-
-        def unpacked(vectors):
-            pairs = zip(vectors, sources, strict=True)
-            return [tf.reshape(vector, like.shape) for vector, like in pairs]
-
-        return blocks, unpacked
-
-    def weighed(weights):
-        weights = tf.unstack(weights, num=len(scalars))
-        return gradients(scalars, variables, weights)
-
-    return each, weighed, aux
 
 
 def sum_over_replicas(tensors):

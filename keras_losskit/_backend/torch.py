@@ -94,66 +94,63 @@ def is_concrete_on_cpu(tensor):
     )
 
 
-def term_gradients(function, variables):
+class Pullback:
     """See `_backend.jax`."""
-    scalars, aux = function(None)
-    variables = variables()
 
-    def gradients(pairs, sources, keep):
-        # What depends on no variable has no graph: its gradient is 0.
-        pairs = [pair for pair in pairs if pair[0].requires_grad]
-        if not pairs:
-            return [torch.zeros_like(source) for source in sources]
-        targets, weights = zip(*pairs, strict=True)
-        return torch.autograd.grad(
-            targets,
-            sources,
-            grad_outputs=weights,
-            retain_graph=keep,
-            allow_unused=True,
-            materialize_grads=True,
-        )
+    def __init__(self, function, variables):
+        self._scalars, self.aux = function(None)
+        self._variables = variables()
 
-    def each(count, chosen=None, keep=False):
-        sources = variables
-        if chosen is not None:
-            sources = [variables[i] for i in chosen]
-        per_scalar = [
-            gradients([(scalar, None)], sources, keep or index < count - 1)
-            for index, scalar in enumerate(scalars[:count])
+    def jacobian(self, rows, columns=None, keep=False):
+        """See `_backend.jax`; without `keep` the graph is freed."""
+        sources = self._variables
+        if columns is not None:
+            sources = [sources[i] for i in columns]
+        each = [
+            gradients_of([(scalar, None)], sources, keep or index < rows - 1)
+            for index, scalar in enumerate(self._scalars[:rows])
         ]
-        return side_by_side(per_scalar)
+        if not are_alike(sources):
+            columns = zip(*each, strict=True)
+            return [torch.stack(column).view(rows, -1) for column in columns]
+        # Few operations on a large matrix cost less than many on small ones.
+        flat = [gradient.reshape(-1) for row in each for gradient in row]
+        return [torch.cat(flat).view(rows, -1)]
 
-    def weighed(weights):
-        pairs = list(zip(scalars, weights.unbind(), strict=True))
-        return list(gradients(pairs, variables, keep=False))
-
-    return each, weighed, aux
-
-
-def side_by_side(per_scalar):
-    """One matrix of all gradients, or one per variable where they differ.
-
-    Few operations on a large matrix cost less than many on small ones.
-    """
-    first = per_scalar[0]
-    count = len(per_scalar)
-    if len({(gradient.dtype, gradient.device) for gradient in first}) == 1:
-        flat = [g.reshape(-1) for gradients in per_scalar for g in gradients]
-        blocks = [torch.cat(flat).view(count, -1)]
-    else:
-        blocks = [
-            torch.stack(rows).view(count, -1)
-            for rows in zip(*per_scalar, strict=True)
-        ]
-
-    def unpacked(vectors):
-        if len(vectors) < len(first):
-            vectors = vectors[0].split([like.numel() for like in first])
-        pairs = zip(vectors, first, strict=True)
+    def unpack(self, vectors):
+        """See `_backend.jax`."""
+        if are_alike(self._variables):
+            sizes = [like.numel() for like in self._variables]
+            vectors = vectors[0].split(sizes)
+        pairs = zip(vectors, self._variables, strict=True)
         return [vector.view(like.shape) for vector, like in pairs]
 
-    return blocks, unpacked
+    def combine(self, weights):
+        """See `_backend.jax`; frees the graph."""
+        pairs = list(zip(self._scalars, weights.unbind(), strict=True))
+        return list(gradients_of(pairs, self._variables, keep=False))
+
+
+def gradients_of(pairs, sources, keep):
+    """Gradients of the sum of pairs of a scalar and its weight, None for 1."""
+    # What depends on no variable has no graph: its gradient is 0.
+    pairs = [pair for pair in pairs if pair[0].requires_grad]
+    if not pairs:
+        return [torch.zeros_like(source) for source in sources]
+    targets, weights = zip(*pairs, strict=True)
+    return torch.autograd.grad(
+        targets,
+        sources,
+        grad_outputs=weights,
+        retain_graph=keep,
+        allow_unused=True,
+        materialize_grads=True,
+    )
+
+
+def are_alike(tensors):
+    """Whether all are of one dtype and on one device."""
+    return len({(tensor.dtype, tensor.device) for tensor in tensors}) == 1
 
 
 def sum_over_replicas(tensors):

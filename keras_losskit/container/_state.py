@@ -57,7 +57,7 @@ class MovingState(MixesIntoLoss):
                 "container, whose total has the weights of the user only. In "
                 "a `train_step` of your own call `super().train_step(...)`; in "
                 "a loop of your own take the gradients of the terms of "
-                "`container.compute(...)` and ask `weighting.weights(gramian)`."
+                "`container.compute(...)` and ask `weighting(gramian)`."
             )
 
     def refuse_keras_trainer(self, hint: str) -> None:

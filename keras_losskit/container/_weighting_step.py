@@ -48,7 +48,7 @@ def weighted(terms, weighting, members, step, training):
     # Parts of what all replicas agree on.
     values = values * _backend.num_replicas()
     statistic = step if weighting.statistic == "step" else values
-    weights = ops.unstack(weighting.weights(statistic, training=training))
+    weights = ops.unstack(weighting(statistic, training=training))
     factors = dict(zip(members, weights, strict=True))
     result = [
         dataclasses.replace(

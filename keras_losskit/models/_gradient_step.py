@@ -14,8 +14,9 @@ from keras_losskit import _keras
 from keras_losskit._origin import overriding_class
 from keras_losskit._support import replicas
 from keras_losskit.container._tracker import batch_size_of
+from keras_losskit.models._gradient_weights import GradientStep
 from keras_losskit.models._gradient_weights import SplitTotal
-from keras_losskit.models._gradient_weights import combined
+from keras_losskit.models._gradient_weights import positions
 from keras_losskit.terms import add_up
 
 
@@ -92,10 +93,12 @@ def _stateful_step(model, data):
         parts = split(model, total)
         return scaled(parts.scalars, scale), (y_pred, total, parts)
 
-    each, weighed, (y_pred, total, parts) = _backend.term_gradients(
+    pullback = _backend.Pullback(
         forward, lambda: [v.value for v in model.trainable_weights]
     )
-    gradients = combined(model, each, weighed, parts, scale, batch_size_of(x))
+    y_pred, total, parts = pullback.aux
+    gradient_step = gradient_step_of(model, pullback, parts, scale)
+    gradients = gradient_step.update(batch_size_of(x))
     _keras.track_total(
         model,
         total * _backend.num_replicas(),
@@ -129,17 +132,15 @@ def _stateless_step(model, state, data):
         parts = split(model, total)
         return scaled(parts.scalars, scale), (parts, total, y_pred, updated)
 
-    each, weighed, (parts, total, y_pred, updated) = _backend.term_gradients(
-        forward, lambda: trainable
-    )
+    pullback = _backend.Pullback(forward, lambda: trainable)
+    parts, total, y_pred, updated = pullback.aux
+    gradient_step = gradient_step_of(model, pullback, parts, scale)
     references = [*model.non_trainable_variables, *model.metrics_variables]
     values = [*updated[0], *updated[1]]
     with keras.StatelessScope(
         list(zip(references, values, strict=True))
     ) as scope:
-        gradients = combined(
-            model, each, weighed, parts, scale, batch_size_of(x)
-        )
+        gradients = gradient_step.update(batch_size_of(x))
     values = [scope.get_current_value(variable) for variable in references]
     non_trainable = values[: len(updated[0])]
     metrics = values[len(updated[0]) :]
@@ -155,8 +156,16 @@ def _stateless_step(model, state, data):
     return logs, (trainable, non_trainable, optimizer, metrics)
 
 
+def gradient_step_of(model, pullback, parts, scale):
+    """`GradientStep` of a model, whose `parts` the pullback is of."""
+    container, columns = model.compiled_loss, None
+    if container.picked is not None:
+        columns = positions(container.picked, model.trainable_weights)
+    return GradientStep(container, pullback, parts, scale, columns)
+
+
 def split(model, total):
-    """The contributions that are weighed one by one, and all the rest.
+    """The contributions that get weights one by one, and all the rest.
 
     Args:
         model: The model, after its `compute_loss`.

@@ -4,7 +4,9 @@
 `g_k` over the variables that `wrt` picks, found anew on every N-th step.
 """
 
-from typing import NamedTuple
+import dataclasses
+import functools
+from typing import Any
 
 import keras
 from keras import ops
@@ -16,11 +18,12 @@ from keras_losskit.terms import add_up
 from keras_losskit.terms import multiply
 
 
-class SplitTotal(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class SplitTotal:
     """What a total consists of, to a weighting.
 
     Args:
-        members: A scalar for each term that is weighed, 0 for one that the
+        members: A scalar for each term that gets a weight, 0 for one that the
             batch does not have.
         weights: The weights that the user gave these, which are in them.
         rest: A list with the sum of the others, empty where there are none.
@@ -36,132 +39,133 @@ class SplitTotal(NamedTuple):
         return [*self.members, *self.rest]
 
 
-def combined(model, each, weighed, parts, scale, batch_size):
-    """One gradient per variable from the gradients of all terms.
+@dataclasses.dataclass(frozen=True)
+class GradientStep:
+    """From the gradients of the terms of one batch to weights and an update.
 
     Args:
-        model: The model.
-        each: The gradients of the scalars, members and rest, one by one; see
-            `_backend.term_gradients`.
-        weighed: The gradients of their weighed sum; see there.
-        parts: The `SplitTotal`.
-        scale: What the gradients are scaled by.
-        batch_size: Number of samples.
-
-    Returns:
-        A list of gradients, scaled.
+        container: The `LossesContainer`, after the forward pass.
+        pullback: `_backend.Pullback` of the scalars of `total`.
+        total: The `SplitTotal`.
+        scale: What the gradients are scaled by, a scalar or 1.0.
+        columns: Positions of the variables that the Gramian is taken over;
+            None for all, whose gradients then give the update as well.
     """
-    container = model.compiled_loss
-    weighting = container.weighting
-    chosen = None
-    if container.picked is not None:
-        chosen = positions(container.picked, model.trainable_weights)
-    members = parts.members
-    scalars = len(parts.scalars)
 
-    def find():
-        count = scalars if chosen is None else len(members)
-        blocks, unpacked = each(count, chosen, keep=chosen is not None)
-        blocks = replicas.whole_gradients(blocks)
+    container: Any
+    pullback: _backend.Pullback
+    total: SplitTotal
+    scale: Any
+    columns: list[int] | None
+
+    def update(self, batch_size):
+        """A list of gradients, scaled; the weights are logged."""
+        weighting = self.container.weighting
+        if weighting.update_every == 1:
+            weights, gradients = self.renewed()
+        else:
+            # The forward pass has counted this step.
+            step = self.container.clock.now()[0] - 1
+            due = step % weighting.update_every == 0
+            weights, gradients = self.renewed_if(due)
+        track_weights(self.container, weights, self.total.weights, batch_size)
+        return gradients
+
+    def renewed_if(self, due):
+        """`renewed` where `due`, else `kept`."""
+        weighting = self.container.weighting
+        if _backend.num_replicas() == 1:
+            variables = weighting.variables
+            return branched(due, self.renewed, self.kept, variables)
+        # No sum over replicas may stand in a branch.
+        before = [ops.copy(variable) for variable in weighting.variables]
+        _, blocks = self.find_weights()
+        for variable, value in zip(weighting.variables, before, strict=True):
+            variable.assign(ops.where(due, variable.value, value))
+        weights = self.last_weights()
+        return weights, self.gradients(weights, blocks)
+
+    def renewed(self):
+        """New weights and their gradients, for K passes and perhaps one."""
+        weights, blocks = self.find_weights()
+        if self.container.weighting.update_every > 1:
+            weights = self.last_weights()
+        return weights, self.gradients(weights, blocks)
+
+    def kept(self):
+        """The weights that were found last and their gradients, for a pass."""
+        weights = self.last_weights()
+        return weights, self.one_pass(weights)
+
+    def last_weights(self):
+        """The weights that were found last, in the dtype that keeps them."""
+        # A copy: PyTorch's tensor is the variable's own memory.
+        return 1.0 * ops.convert_to_tensor(self.container.weighting.found)
+
+    def find_weights(self):
+        """The weights of the Gramian, and the Jacobian that it is of."""
+        members, weighting = self.total.members, self.container.weighting
+        alone = self.columns is not None
+        rows = len(members if alone else self.total.scalars)
+        blocks = replicas.whole_gradients(
+            self.pullback.jacobian(rows, self.columns, keep=alone)
+        )
         more = {}
         if weighting.takes_values:
             # Parts of what all replicas agree on.
             more["values"] = ops.stack(members) * _backend.num_replicas()
         matrix = gramian(
-            unscaled(block[: len(members)], scale) for block in blocks
+            unscaled(block[: len(members)], self.scale) for block in blocks
         )
-        weights = weighting.weights(if_finite(matrix), training=True, **more)
-        return weights, (blocks, unpacked)
+        # Not finite in a step whose scaled loss overflows, which the optimizer
+        # skips: the gradients are what they are, the state stays.
+        return weighting(matrix, training=True, **more), blocks
 
-    def one_pass(weights):
-        gradients = weighed(padded(weights, scalars))
-        # The trainer adds up over replicas; over processes nobody does.
-        if _backend.num_processes() == 1:
-            return gradients
-        return replicas.whole_gradients(gradients)
-
-    def sum_up(weights, jacobian):
-        if chosen is not None:
-            return one_pass(weights)
-        weights = padded(weights, scalars)
+    def gradients(self, weights, blocks):
+        """Gradients of the total with these weights, from the Jacobian's."""
+        if self.columns is not None:
+            return self.one_pass(weights)
+        weights = padded(weights, len(self.total.scalars))
         if _backend.num_replicas() > 1:
             # The trainer adds up over them what is already summed here.
             weights = weights / _backend.num_replicas()
-        blocks, unpacked = jacobian
-        return unpacked(
+        return self.pullback.unpack(
             [
                 ops.cast(ops.matmul(weights, block), block.dtype)
                 for block in blocks
             ]
         )
 
-    if weighting.update_every == 1:
-        weights, jacobian = find()
-        gradients = sum_up(weights, jacobian)
-    else:
-        # The forward pass has counted this step.
-        step = container.clock.now()[0] - 1
-        due = step % weighting.update_every == 0
-        weights, gradients = find_if(due, weighting, find, sum_up, one_pass)
-    track_weights(container, weights, parts.weights, batch_size)
-    return gradients
-
-
-def find_if(due, weighting, find, sum_up, one_pass):
-    """Weights and gradients; the weights are found anew only where `due`.
-
-    Args:
-        due: A boolean scalar.
-        weighting: The weighting, whose state moves where `due`.
-        find: `() -> (weights, jacobian)`, which costs K gradients.
-        sum_up: `(weights, jacobian) -> gradients`.
-        one_pass: `weights -> gradients`, which costs one.
-    """
-
-    def kept():
-        # A copy: PyTorch's tensor is the variable's own memory.
-        return 1.0 * ops.convert_to_tensor(weighting.found)
-
-    def renewed():
-        weights, jacobian = find()
-        weighting.found.assign(weights)
-        return kept(), sum_up(weights, jacobian)
-
-    if _backend.num_replicas() == 1:
-        variables = weighting.variables
-        return branched(
-            due, renewed, lambda: (kept(), one_pass(kept())), variables
-        )
-    # No sum over replicas may stand in a branch.
-    before = [ops.copy(variable) for variable in weighting.variables]
-    weights, jacobian = find()
-    weighting.found.assign(weights)
-    for variable, value in zip(weighting.variables, before, strict=True):
-        variable.assign(ops.where(due, variable.value, value))
-    return kept(), sum_up(kept(), jacobian)
+    def one_pass(self, weights):
+        """Gradients of the total with these weights."""
+        weights = padded(weights, len(self.total.scalars))
+        gradients = self.pullback.combine(weights)
+        # The trainer adds up over replicas; over processes nobody does.
+        if _backend.num_processes() == 1:
+            return gradients
+        return replicas.whole_gradients(gradients)
 
 
 def branched(condition, if_true, if_false, variables):
     """`ops.cond` whose branches may assign `variables`, also on JAX."""
     if not _keras.in_stateless_scope():
         return ops.cond(condition, if_true, if_false)
-    values = [variable.value for variable in variables]
-
-    def with_state(branch):
-        def run():
-            mapping = list(zip(variables, values, strict=True))
-            with keras.StatelessScope(mapping) as scope:
-                result = branch()
-            return result, [scope.get_current_value(v) for v in variables]
-
-        return run
-
+    mapping = [(variable, variable.value) for variable in variables]
     result, values = ops.cond(
-        condition, with_state(if_true), with_state(if_false)
+        condition,
+        functools.partial(with_state, if_true, mapping),
+        functools.partial(with_state, if_false, mapping),
     )
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
     return result
+
+
+def with_state(branch, mapping):
+    """What `branch()` gives, and the values that it leaves the variables."""
+    with keras.StatelessScope(mapping) as scope:
+        result = branch()
+    return result, [scope.get_current_value(v) for v, _ in mapping]
 
 
 def picked_variables(model):
@@ -197,17 +201,6 @@ def padded(weights, scalars):
     if not rest:
         return weights
     return ops.concatenate([weights, ops.ones(rest, "float32")])
-
-
-def if_finite(matrix):
-    """The Gramian, or zeros if it is not finite.
-
-    As in a step whose scaled loss overflows, which the optimizer skips: the
-    gradients are what they are, but no NaN gets into the state of the
-    weighting, which takes gradients of zero for absent terms.
-    """
-    finite = ops.all(ops.isfinite(matrix))
-    return ops.where(finite, matrix, 0.0)
 
 
 def unscaled(block, scale):

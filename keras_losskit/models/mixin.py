@@ -32,6 +32,7 @@ from keras_losskit.models._functional import become_functional
 from keras_losskit.models._functional import is_functional_call
 from keras_losskit.models._recorded_call import RecordsLosses
 from keras_losskit.models._seed_state import SeedState
+from keras_losskit.models._weights_file import check_weighting_state
 from keras_losskit.penalties._fused import FusedPenalties
 from keras_losskit.penalties._fused import fuses
 from keras_losskit.penalties.collect import regularized_variables
@@ -137,6 +138,19 @@ class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
         self.compile(**config)
         if self.optimizer is not None and self.built:
             self.optimizer.build(self.trainable_variables)
+
+    def load_weights(
+        self, filepath: Any, skip_mismatch: bool = False, **kwargs: Any
+    ) -> None:
+        """As Keras does; the state of another weighting changes nothing.
+
+        Raises:
+            ValueError: if the file holds that.
+        """
+        weighting = self.compiled_loss and self.compiled_loss.weighting
+        if weighting:
+            check_weighting_state(weighting, filepath, skip_mismatch)
+        super().load_weights(filepath, skip_mismatch, **kwargs)
 
     # ------------------------------------------------------------------- loss
 

@@ -102,13 +102,13 @@ class TermGradients:
             caption=f"conflict rate {self.conflict_rate:.0%}",
         )
         table.add_column("term", overflow="fold")
-        weighed = not (self.weights == 1.0).all()
-        columns = ["norm", *(["weight"] if weighed else []), "share"]
+        shows_weights = not (self.weights == 1.0).all()
+        columns = ["norm", *(["weight"] if shows_weights else []), "share"]
         for name in (*columns, *(f"cos {name}" for name in self.names)):
             table.add_column(name, justify="right")
         for index, name in enumerate(self.names):
             cells = [f"{self.norms[index]:.3g}"]
-            if weighed:
+            if shows_weights:
                 cells.append(f"{self.weights[index]:.3g}")
             cells.append(f"{self.shares[index]:.1%}")
             for cosine in self.cosines[index]:
@@ -193,7 +193,7 @@ def gradient_report(
         names[:] = unique_names(name for name, _ in rows)
         return [ops.cast(value, "float32") for _, value in rows], None
 
-    each, _, _ = _backend.term_gradients(
+    pullback = _backend.Pullback(
         contributions, lambda: [variable.value for variable in variables]
     )
 
@@ -203,7 +203,7 @@ def gradient_report(
         if selection is not None:
             picked = {id(variable) for variable in selection.pick(variables)}
             chosen = positions(picked, variables)
-        return each(len(names), chosen, keep=True)[0]
+        return pullback.jacobian(len(names), chosen, keep=True)
 
     matrix = gramian(jacobian(None if wrt is None else VariableSelection(wrt)))
     weights = np.ones(len(names))
@@ -253,7 +253,7 @@ def found_weights(weighting, jacobian, names, members):
     matrix = np.zeros((len(members), len(members)))
     matrix[np.ix_(present, present)] = of_all[np.ix_(at, at)]
     matrix = ops.convert_to_tensor(matrix, dtype="float32")
-    return as_float64(weighting.weights(matrix, training=False))
+    return as_float64(weighting(matrix))
 
 
 def as_float64(tensor):

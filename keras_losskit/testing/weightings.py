@@ -86,7 +86,7 @@ class WeightingSubject:
         if weighting.takes_values:
             values = np.linspace(1.0, 2.0, self.terms).astype("float32")
             more["values"] = ops.convert_to_tensor(values)
-        return weighting.weights(statistic, training=training, **more)
+        return weighting(statistic, training=training, **more)
 
     def run(self, weighting, statistics):
         """The weights of several steps, an epoch's end after every second."""

@@ -5,6 +5,7 @@ On PyTorch, `ops.maximum`, `ops.minimum`, `ops.mean` and `ops.matmul` of Keras
 computed with the ten bits of TF32. What is small enough is done without them.
 """
 
+import functools
 import math
 
 from keras import ops
@@ -18,6 +19,15 @@ def product(vectors, matrix):
         [3.0, 6.0]
     """
     return ops.sum(vectors[..., :, None] * matrix, axis=-2)
+
+
+def all_finite(*tensors):
+    """Whether every element of the tensors is finite, a boolean scalar.
+
+    None stands for a tensor that was not given.
+    """
+    found = [ops.all(ops.isfinite(t)) for t in tensors if t is not None]
+    return functools.reduce(ops.logical_and, found)
 
 
 def larger(first, second):
@@ -45,6 +55,21 @@ def mean_where(values, present):
     present = ops.cast(present, values.dtype)
     count = at_least(ops.sum(present), 1.0)
     return ops.sum(values * present) / count
+
+
+#: What rounding may leave of a value that cannot be negative.
+HAIR = 1e-6
+
+
+def hair_to_zero(values):
+    """The values, 0 in place of those that rounding has made negative.
+
+    Example:
+        >>> [float(v) for v in hair_to_zero(ops.array([-8e-8, -0.5, 2.0]))]
+        [0.0, -0.5, 2.0]
+    """
+    hair = ops.logical_and(values < 0, values > -HAIR)
+    return ops.where(hair, ops.zeros_like(values), values)
 
 
 def ratio_or_one(numerator, denominator):

@@ -69,15 +69,15 @@ class AlignedMTL(GradientWeighting):
     smallest. Scale: a mean of terms.
 
     A zero gradient lies outside the span: its weight is 0. Components below
-    the rounding of the dtype count as zero. If all gradients are zero, the
-    weights are `1 / K`.
+    the rounding of the dtype count as zero. If all gradients are zero, or the
+    Gramian is not finite, the weights are `1 / K`.
 
     Args:
         **options: `wrt`, `update_every`, `terms`, `name` and `dtype`; see
             `GradientWeighting`.
 
     Returns:
-        Of `weights(gramian)`: `(K,)`.
+        Of a call with `gramian`: `(K,)`.
 
     Reference:
         Senushkin, Patakin, Kuznetsov, Konushin, "Independent Component
@@ -85,7 +85,7 @@ class AlignedMTL(GradientWeighting):
 
     Example:
         >>> method = AlignedMTL()
-        >>> weights = method.weights(ops.array([[4.0, 0.0], [0.0, 1.0]]))
+        >>> weights = method(ops.array([[4.0, 0.0], [0.0, 1.0]]))
         >>> [round(float(weight), 4) for weight in weights]
         [0.25, 0.5]
     """

@@ -148,7 +148,8 @@ class CAGrad(GradientWeighting):
     mean of terms, without the later division by `1 + c^2`.
 
     A zero gradient counts in the mean, and is otherwise absent: its weight is
-    `1 / K`. Where the mean gradient is zero the weights are `1 / K`.
+    `1 / K`. Where the mean gradient is zero, or the Gramian not finite, the
+    weights are `1 / K`.
 
     Args:
         c: Radius of the ball around the mean gradient, as a part of its norm,
@@ -157,7 +158,7 @@ class CAGrad(GradientWeighting):
             `GradientWeighting`.
 
     Returns:
-        Of `weights(gramian)`: `(K,)`.
+        Of a call with `gramian`: `(K,)`.
 
     Raises:
         ValueError: if `c` is not inside [0, 1).
@@ -168,7 +169,7 @@ class CAGrad(GradientWeighting):
 
     Example:
         >>> gramian = ops.array([[18.0, -22.0], [-22.0, 38.0]])
-        >>> weights = CAGrad(c=0.0).weights(gramian)
+        >>> weights = CAGrad(c=0.0)(gramian)
         >>> [round(float(weight), 4) for weight in weights]
         [0.5, 0.5]
     """

@@ -51,7 +51,7 @@ class DynamicWeightAverage(Weighting):
         **options: `terms`, `name` and `dtype`; see `Weighting`.
 
     Returns:
-        Of `weights(values)`: `(K,)`.
+        Of a call with `values`: `(K,)`.
 
     Raises:
         ValueError: if `temperature` is not positive.
@@ -63,9 +63,9 @@ class DynamicWeightAverage(Weighting):
     Example:
         >>> method = DynamicWeightAverage(temperature=0.5)
         >>> for values in ([2.0, 2.0], [1.0, 2.0]):
-        ...     _ = method.weights(ops.array(values))
+        ...     _ = method(ops.array(values), training=True)
         ...     method.on_epoch_end()
-        >>> [round(float(w), 4) for w in method.weights(ops.array(values))]
+        >>> [round(float(w), 4) for w in method(ops.array(values))]
         [0.5379, 1.4621]
     """
 

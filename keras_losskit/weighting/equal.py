@@ -17,14 +17,14 @@ class Equal(Weighting):
         **options: `terms`, `name` and `dtype`; see `Weighting`.
 
     Returns:
-        Of `weights(values)`: `(K,)` ones.
+        Of a call with `values`: `(K,)` ones.
 
     Reference:
         Xin, Ghorbani, Garg, Firat, Gilmer, "Do Current Multi-Task Optimization
         Methods in Deep Learning Even Help?", NeurIPS 2022.
 
     Example:
-        >>> [float(w) for w in Equal().weights(ops.array([5.0, 0.1]))]
+        >>> [float(w) for w in Equal()(ops.array([5.0, 0.1]))]
         [1.0, 1.0]
     """
 

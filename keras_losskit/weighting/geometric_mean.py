@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_losskit._types import Tensor
 from keras_losskit.weighting._arithmetic import at_least
+from keras_losskit.weighting._arithmetic import hair_to_zero
 from keras_losskit.weighting._arithmetic import mean_where
 from keras_losskit.weighting.weighting import Weighting
 
@@ -17,6 +18,7 @@ def geometric_mean(values):
 
     Args:
         values: Values of the terms, `(K,)`, positive, or 0 where absent.
+            What rounding has made negative, to -1e-6, counts as 0.
 
     Returns:
         Weights, `(K,)`, dtype of `values`.
@@ -27,6 +29,7 @@ def geometric_mean(values):
         >>> round(float(ops.sum(weights * values)), 4)  # sqrt(2 * 8)
         4.0
     """
+    values = hair_to_zero(values)
     present = values != 0
     logs = ops.log(ops.where(present, values, ops.ones_like(values)))
     count = at_least(ops.sum(ops.cast(present, values.dtype)), 1.0)
@@ -45,13 +48,14 @@ class GeometricMean(Weighting):
     mean of terms.
 
     A term of exactly 0 in a batch is absent: its weight is 0 and the mean is
-    that of the others. A negative term gives NaN: it has no geometric mean.
+    that of the others; so is one that rounding has made negative, to -1e-6. A
+    negative term gives NaN: it has no geometric mean.
 
     Args:
         **options: `terms`, `name` and `dtype`; see `Weighting`.
 
     Returns:
-        Of `weights(values)`: `(K,)`.
+        Of a call with `values`: `(K,)`.
 
     Reference:
         Chennupati, Sistu, Yogamani, Rawashdeh, "MultiNet++: Multi-Stream
@@ -59,7 +63,7 @@ class GeometricMean(Weighting):
         Learning", CVPR Workshops 2019.
 
     Example:
-        >>> weights = GeometricMean().weights(ops.array([2.0, 8.0]))
+        >>> weights = GeometricMean()(ops.array([2.0, 8.0]))
         >>> [round(float(weight), 4) for weight in weights]
         [1.0, 0.25]
     """

@@ -68,8 +68,8 @@ class GradNorm(GradientWeighting):
             `GradientWeighting`.
 
     Returns:
-        Of `weights(gramian, values=values)`: `(K,)`, with `values` those of the
-        terms, `(K,)`. Without `training` they may be left out.
+        Of a call with `gramian` and `values=values`: `(K,)`, with `values`
+        those of the terms, `(K,)`. Without `training` they may be left out.
 
     Raises:
         ValueError: if `learning_rate` is not positive, or on use if `values`
@@ -83,8 +83,8 @@ class GradNorm(GradientWeighting):
     Example:
         >>> method, values = GradNorm(learning_rate=0.1), ops.ones(2)
         >>> gramian = ops.array([[1.0, 0.0], [0.0, 9.0]])
-        >>> _ = method.weights(gramian, values=values)
-        >>> weights = method.weights(gramian, values=values)
+        >>> _ = method(gramian, training=True, values=values)
+        >>> weights = method(gramian, training=True, values=values)
         >>> [round(float(weight), 4) for weight in weights]
         [1.1053, 0.8947]
     """
@@ -119,7 +119,7 @@ class GradNorm(GradientWeighting):
         if values is None:
             raise ValueError(
                 "Expected GradNorm to receive the values of the terms: "
-                "`weights(gramian, values=values)`. Received: values=None"
+                "`weighting(gramian, values=values)`. Received: values=None"
             )
         values = ops.cast(ops.stop_gradient(values), gramian.dtype)
         first = ops.cast(self.first, gramian.dtype)

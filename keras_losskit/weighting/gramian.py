@@ -5,24 +5,30 @@ A Gramian is squared: gradients whose norms are 1 and 1e6 stand in it as 1 and
 and the norms, each of ordinary size, instead of with the Gramian itself.
 """
 
+from typing import Any
+
 from keras import ops
 
-from keras_losskit import _keras
 from keras_losskit._support.checks import checked_count
 from keras_losskit._types import Config
+from keras_losskit._types import Tensor
+from keras_losskit._types import TensorLike
 from keras_losskit._types import Wrt
+from keras_losskit.weighting._arithmetic import all_finite
 from keras_losskit.weighting._variable_selection import VariableSelection
 from keras_losskit.weighting.weighting import Weighting
+from keras_losskit.weighting.weighting import in_float
 
 #: Below this part of the largest squared norm, a gradient counts as zero.
 NEGLIGIBLE = 1e-30
 
 
 class GradientWeighting(Weighting):
-    """A weighting over the Gramian `G = J J^T` of the terms' gradients.
+    """A gradient-based weighting: over the Gramian `G = J J^T` of the terms.
 
     `G[i, j] = g_i . g_j`. The weights shape the update, `sum_k(w_k * g_k)`,
-    which always moves all trainable variables.
+    which always moves all trainable variables. A Gramian that is not finite
+    counts as one of zeros, and leaves the state of a method as it is.
 
     Args:
         wrt: The variables that the Gramian is taken over: a layer, such as the
@@ -49,12 +55,11 @@ class GradientWeighting(Weighting):
         >>> method = ByNorm(wrt="trunk/.*", update_every=10)
         >>> method
         ByNorm(wrt=['trunk/.*'], update_every=10)
-        >>> [float(w) for w in method.weights(ops.array([[4., 0.], [0., 1.]]))]
+        >>> [float(w) for w in method(ops.array([[4.0, 0.0], [0.0, 1.0]]))]
         [0.5, 1.0]
     """
 
     statistic = "gramian"
-    _written = ("dtype", "wrt", "update_every")
 
     def __init__(
         self, *, wrt: Wrt | None = None, update_every: int = 1, **options
@@ -70,7 +75,16 @@ class GradientWeighting(Weighting):
         if self.update_every > 1:
             self.found = self.add_state("found", 1.0)
 
-    @_keras.derived_config
+    def __call__(
+        self, statistic: TensorLike, training: bool = False, **more: Any
+    ) -> Tensor:
+        """The weights; in `training` they are kept for the next steps."""
+        weights = super().__call__(statistic, training, **more)
+        if training and self.found is not None:
+            finite = all_finite(in_float(statistic), *more.values())
+            self.found.assign(ops.where(finite, weights, self.found))
+        return weights
+
     def get_config(self) -> Config:
         return {
             **super().get_config(),

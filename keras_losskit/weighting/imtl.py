@@ -1,16 +1,18 @@
-"""Impartial multi-task learning: over losses and over gradients."""
+"""Impartial multi-task learning: loss-based and gradient-based."""
 
 import keras
 from keras import ops
 
 from keras_losskit._types import Tensor
 from keras_losskit._types import TensorLike
+from keras_losskit.weighting._arithmetic import hair_to_zero
 from keras_losskit.weighting._arithmetic import larger
 from keras_losskit.weighting._arithmetic import product
 from keras_losskit.weighting._quadratic import EPSILON
 from keras_losskit.weighting.gramian import GradientWeighting
 from keras_losskit.weighting.gramian import cosines_and_norms
 from keras_losskit.weighting.gramian import smallest_norm
+from keras_losskit.weighting.uncertainty import learned_from
 from keras_losskit.weighting.uncertainty import sum_of_present
 from keras_losskit.weighting.weighting import Weighting
 
@@ -24,14 +26,16 @@ class IMTLLoss(Weighting):
     `exp(s_k) * L_k = 1`. Scale: a sum of terms. The terms have to be positive.
 
     A term of exactly 0 in a batch is absent: it adds no `-s_k` either, so its
-    `s_k` stays where it is, provided that `extra_loss` is given the values.
+    `s_k` stays where it is, provided that `extra_loss` is given the values. So
+    is one that rounding has made negative, to -1e-6. In a batch with a value
+    that is not finite every `s_k` stays where it is.
 
     Args:
         **options: `terms`, `name` and `dtype`, see `Weighting`, and
             `trainable`: whether `s` is learned.
 
     Returns:
-        Of `weights(values)`: `(K,)`.
+        Of a call with `values`: `(K,)`.
 
     Reference:
         Liu, Li, Kuang, Xue, Chen, Yang, Liao, Zhang, "Towards Impartial
@@ -39,7 +43,7 @@ class IMTLLoss(Weighting):
 
     Example:
         >>> method = IMTLLoss()
-        >>> [float(w) for w in method.weights(ops.array([2.0, 4.0]))]
+        >>> [float(w) for w in method(ops.array([2.0, 4.0]))]
         [1.0, 1.0]
         >>> float(method.extra_loss())
         -0.0
@@ -54,9 +58,11 @@ class IMTLLoss(Weighting):
         )
 
     def weigh(self, values: Tensor, training: bool) -> Tensor:
-        return ops.exp(ops.convert_to_tensor(self.log_scale))
+        return ops.exp(learned_from(self.log_scale, values))
 
     def extra_loss(self, values: TensorLike | None = None) -> Tensor:
+        if values is not None:
+            values = hair_to_zero(ops.convert_to_tensor(values))
         return -sum_of_present(self.log_scale, values)
 
 
@@ -107,15 +113,15 @@ class IMTLGradient(GradientWeighting):
     size, or by a thousandth of the sum of theirs: the published division by the
     sum would turn the update round, or have no bound.
 
-    A zero gradient is absent: its weight is 0. If all are zero, the weights
-    are `1 / K`.
+    A zero gradient is absent: its weight is 0. If all are zero, or the Gramian
+    is not finite, the weights are `1 / K`.
 
     Args:
         **options: `wrt`, `update_every`, `terms`, `name` and `dtype`; see
             `GradientWeighting`.
 
     Returns:
-        Of `weights(gramian)`: `(K,)`.
+        Of a call with `gramian`: `(K,)`.
 
     Reference:
         Liu, Li, Kuang, Xue, Chen, Yang, Liao, Zhang, "Towards Impartial
@@ -123,7 +129,7 @@ class IMTLGradient(GradientWeighting):
 
     Example:
         >>> method = IMTLGradient()
-        >>> weights = method.weights(ops.array([[4.0, 0.0], [0.0, 1.0]]))
+        >>> weights = method(ops.array([[4.0, 0.0], [0.0, 1.0]]))
         >>> [round(float(weight), 4) for weight in weights]
         [0.3333, 0.6667]
     """

@@ -60,7 +60,7 @@ class LearningRateAnnealing(GradientWeighting):
             `GradientWeighting`.
 
     Returns:
-        Of `weights(gramian)`: `(K,)`.
+        Of a call with `gramian`: `(K,)`.
 
     Raises:
         ValueError: if `decay` is outside [0, 1], or on build if there is no
@@ -74,7 +74,7 @@ class LearningRateAnnealing(GradientWeighting):
 
     Example:
         >>> method = LearningRateAnnealing(decay=0.5)
-        >>> weights = method.weights(ops.array([[1.0, 0.0], [0.0, 9.0]]))
+        >>> weights = method(ops.array([[1.0, 0.0], [0.0, 9.0]]), training=True)
         >>> [round(float(weight), 4) for weight in weights]
         [2.5, 1.1667]
     """

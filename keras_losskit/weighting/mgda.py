@@ -50,14 +50,15 @@ class MGDA(GradientWeighting):
     the weights sum to 1. Small gradients dominate.
 
     A zero gradient is absent: its weight is 0, and the others are weighted as
-    if it were not there. If all are zero, the weights are `1 / K`.
+    if it were not there. If all are zero, or the Gramian is not finite, the
+    weights are `1 / K`.
 
     Args:
         **options: `wrt`, `update_every`, `terms`, `name` and `dtype`; see
             `GradientWeighting`.
 
     Returns:
-        Of `weights(gramian)`: `(K,)`.
+        Of a call with `gramian`: `(K,)`.
 
     Reference:
         Desideri, "Multiple-Gradient Descent Algorithm (MGDA) for
@@ -67,7 +68,7 @@ class MGDA(GradientWeighting):
 
     Example:
         >>> gramian = ops.array([[18.0, -22.0], [-22.0, 38.0]])
-        >>> [round(float(weight), 4) for weight in MGDA().weights(gramian)]
+        >>> [round(float(weight), 4) for weight in MGDA()(gramian)]
         [0.6, 0.4]
     """
 

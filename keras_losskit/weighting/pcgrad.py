@@ -71,8 +71,8 @@ class PCGrad(RandomWeighting, GradientWeighting):
     up. With more than two terms the result may still conflict with some. Scale:
     a sum of terms; without conflicts the weights are 1.
 
-    A zero gradient conflicts with none; its weight is 1. Without `training` the
-    order is that of the terms.
+    A zero gradient conflicts with none; its weight is 1, as are all if the
+    Gramian is not finite. Without `training` the order is that of the terms.
 
     Args:
         seed: Seed of the order, an int. Defaults to a random one.
@@ -80,7 +80,7 @@ class PCGrad(RandomWeighting, GradientWeighting):
             `GradientWeighting`.
 
     Returns:
-        Of `weights(gramian)`: `(K,)`.
+        Of a call with `gramian`: `(K,)`.
 
     Reference:
         Yu, Kumar, Gupta, Levine, Hausman, Finn, "Gradient Surgery for
@@ -88,7 +88,7 @@ class PCGrad(RandomWeighting, GradientWeighting):
 
     Example:
         >>> gramian = ops.array([[18.0, -22.0], [-22.0, 38.0]])
-        >>> [round(float(weight), 4) for weight in PCGrad().weights(gramian)]
+        >>> [round(float(weight), 4) for weight in PCGrad()(gramian)]
         [2.2222, 1.5789]
     """
 

@@ -20,14 +20,15 @@ class RandomLossWeighting(RandomWeighting):
         **options: `terms`, `name` and `dtype`; see `Weighting`.
 
     Returns:
-        Of `weights(values)`: `(K,)`.
+        Of a call with `values`: `(K,)`.
 
     Reference:
         Lin, Ye, Zhang, Tsang, "Reasonable Effectiveness of Random Weighting: A
         Litmus Test for Multi-Task Learning", TMLR 2022.
 
     Example:
-        >>> weights = RandomLossWeighting(seed=1).weights(ops.ones(3))
+        >>> method = RandomLossWeighting(seed=1)
+        >>> weights = method(ops.ones(3), training=True)
         >>> round(float(ops.sum(weights)), 4)
         1.0
     """

@@ -67,7 +67,7 @@ class ReLoBRaLo(RandomWeighting):
         **options: `terms`, `name` and `dtype`; see `Weighting`.
 
     Returns:
-        Of `weights(values)`: `(K,)`.
+        Of a call with `values`: `(K,)`.
 
     Raises:
         ValueError: if `alpha` or `rho` is outside [0, 1], or `temperature` not
@@ -79,8 +79,8 @@ class ReLoBRaLo(RandomWeighting):
 
     Example:
         >>> method = ReLoBRaLo(alpha=0.0, temperature=0.5)
-        >>> _ = method.weights(ops.array([2.0, 2.0]))
-        >>> weights = method.weights(ops.array([1.0, 2.0]))
+        >>> _ = method(ops.array([2.0, 2.0]), training=True)
+        >>> weights = method(ops.array([1.0, 2.0]), training=True)
         >>> [round(float(w), 4) for w in weights]  # 2 * softmax([1, 2])
         [0.5379, 1.4621]
     """

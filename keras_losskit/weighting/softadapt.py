@@ -62,7 +62,7 @@ class SoftAdapt(Weighting):
         **options: `terms`, `name` and `dtype`; see `Weighting`.
 
     Returns:
-        Of `weights(values)`: `(K,)`.
+        Of a call with `values`: `(K,)`.
 
     Reference:
         Heydari, Thompson, Mehmood, "SoftAdapt: Techniques for Adaptive Loss
@@ -70,8 +70,8 @@ class SoftAdapt(Weighting):
 
     Example:
         >>> method = SoftAdapt(1.0)
-        >>> _ = method.weights(ops.array([2.0, 2.0]))
-        >>> weights = method.weights(ops.array([1.0, 2.0]))
+        >>> _ = method(ops.array([2.0, 2.0]), training=True)
+        >>> weights = method(ops.array([1.0, 2.0]), training=True)
         >>> [round(float(w), 4) for w in weights]  # softmax([-1, 0])
         [0.2689, 0.7311]
     """

@@ -9,6 +9,7 @@ from keras_losskit._support.checks import checked_number
 from keras_losskit._types import Config
 from keras_losskit._types import Tensor
 from keras_losskit._types import TensorLike
+from keras_losskit.weighting._arithmetic import all_finite
 from keras_losskit.weighting.weighting import Weighting
 
 
@@ -63,6 +64,7 @@ class Uncertainty(Weighting):
 
     A term of exactly 0 in a batch is absent: it adds no `s_k / 2` either, so
     its `s_k` stays where it is, provided that `extra_loss` is given the values.
+    In a batch with a value that is not finite every `s_k` does.
 
     Args:
         clamp: `(low, high)`, between which `s` is kept after each update.
@@ -71,7 +73,7 @@ class Uncertainty(Weighting):
             `trainable`: whether `s` is learned.
 
     Returns:
-        Of `weights(values)`: `(K,)`.
+        Of a call with `values`: `(K,)`.
 
     Raises:
         ValueError: if `clamp` is not two rising numbers around 0, where `s`
@@ -83,7 +85,7 @@ class Uncertainty(Weighting):
 
     Example:
         >>> method = Uncertainty(clamp=(-5.0, 5.0))
-        >>> [float(w) for w in method.weights(ops.array([2.0, 4.0]))]
+        >>> [float(w) for w in method(ops.array([2.0, 4.0]))]
         [0.5, 0.5]
         >>> method.log_variance.assign([1.0, 3.0]) is not None
         True
@@ -107,7 +109,8 @@ class Uncertainty(Weighting):
         )
 
     def weigh(self, values: Tensor, training: bool) -> Tensor:
-        return uncertainty_weights(ops.convert_to_tensor(self.log_variance))
+        learned = learned_from(self.log_variance, values)
+        return uncertainty_weights(learned)
 
     def extra_loss(self, values: TensorLike | None = None) -> Tensor:
         return 0.5 * sum_of_present(self.log_variance, values)
@@ -119,13 +122,20 @@ class Uncertainty(Weighting):
         }
 
 
+def learned_from(variable, values):
+    """A learned variable, without a gradient if a value is not finite."""
+    learned = ops.convert_to_tensor(variable)
+    finite = all_finite(values)
+    return ops.where(finite, learned, ops.stop_gradient(learned))
+
+
 def sum_of_present(variable, values):
     """Sum of a learned `(K,)` variable over the terms that are not 0."""
-    learned = ops.convert_to_tensor(variable)
     if values is None:
-        return ops.sum(learned)
-    present = ops.convert_to_tensor(values) != 0
-    return ops.sum(ops.where(present, learned, ops.zeros_like(learned)))
+        return ops.sum(ops.convert_to_tensor(variable))
+    values = ops.stop_gradient(ops.convert_to_tensor(values))
+    learned = learned_from(variable, values)
+    return ops.sum(ops.where(values != 0, learned, ops.zeros_like(learned)))
 
 
 def checked_clamp(clamp):

@@ -46,21 +46,22 @@ class UPGrad(GradientWeighting):
     with `v_i = argmin_v v^T G v` over `v >= e_i`, so that `G w >= 0`. Without
     conflicts it is the mean gradient. Scale: a mean of terms.
 
-    A zero gradient is absent from the projections; its weight is `1 / K`.
+    A zero gradient is absent from the projections; its weight is `1 / K`. A
+    Gramian that is not finite gives `1 / K` for all.
 
     Args:
         **options: `wrt`, `update_every`, `terms`, `name` and `dtype`; see
             `GradientWeighting`.
 
     Returns:
-        Of `weights(gramian)`: `(K,)`.
+        Of a call with `gramian`: `(K,)`.
 
     Reference:
         Quinton, Rey, "Jacobian Descent for Multi-Objective Optimization", 2024.
 
     Example:
         >>> gramian = ops.array([[18.0, -22.0], [-22.0, 38.0]])
-        >>> [round(float(weight), 4) for weight in UPGrad().weights(gramian)]
+        >>> [round(float(weight), 4) for weight in UPGrad()(gramian)]
         [1.1111, 0.7895]
     """
 

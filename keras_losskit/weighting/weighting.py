@@ -1,20 +1,21 @@
 """`Weighting`: from one statistic of the terms to one weight per term."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
-from typing import Self
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_losskit import _keras
 from keras_losskit._support.checks import checked_count
 from keras_losskit._types import Config
 from keras_losskit._types import DType
 from keras_losskit._types import Tensor
 from keras_losskit._types import TensorLike
 from keras_losskit.reductions._alignment import wide
+from keras_losskit.weighting._arithmetic import all_finite
+from keras_losskit.weighting._own_arguments import own_arguments
 from keras_losskit.weighting._variable_selection import VariableSelection
 from keras_losskit.weighting._variable_selection import checked_names
 from keras_losskit.weighting._variable_selection import named
@@ -25,22 +26,6 @@ STATISTICS = {
     "step": lambda terms: (),
     "gramian": lambda terms: (terms, terms),
 }
-
-
-class TermWeights(list):
-    """The variables of a weighting; called, the weights of the terms.
-
-    Keras calls the variables of a layer its `weights`, and the field calls
-    what a method gives by the same word: this is both.
-    """
-
-    def __init__(self, variables, function):
-        super().__init__(variables)
-        self.function = function
-
-    def __call__(self, statistic, training=True, **more):
-        """Weights of the terms, `(K,)`; see `Weighting.weights`."""
-        return self.function(statistic, training=training, **more)
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
@@ -54,11 +39,13 @@ class Weighting(keras.layers.Layer):
     `.assign`, only when `training`. Nothing else may change, and no Python
     branch may depend on a value, since JAX traces the step once.
 
-    `compile` copies a weighting by its config, which Keras derives from the
-    arguments of a subclass' constructor. It needs a `get_config` of its own
-    where it takes other things than numbers, strings, booleans, None and lists
-    or dicts of these, or where its base has one; and the constructor hands
-    `**options` on to this one.
+    It is called: `weighting(statistic, training=False)` gives the weights.
+
+    `compile` copies a weighting by its config. The arguments of a subclass'
+    constructor get into it by themselves if each is kept in the attribute of
+    its name and is a number, string, boolean, None, or a list or dict of these;
+    other subclasses define `get_config`. The constructor hands `**options` on
+    to this one.
 
     Args:
         terms: The terms that take part, by name or regular expression, or a
@@ -81,7 +68,7 @@ class Weighting(keras.layers.Layer):
         ...     def weigh(self, values, training):
         ...         inverse = 1.0 / (values + 1e-6)
         ...         return inverse * self.num_terms / ops.sum(inverse)
-        >>> weights = RelativeInverse().weights(ops.array([1.0, 3.0]))
+        >>> weights = RelativeInverse()(ops.array([1.0, 3.0]))
         >>> [round(float(weight), 4) for weight in weights]
         [1.5, 0.5]
     """
@@ -93,15 +80,6 @@ class Weighting(keras.layers.Layer):
     #: What a `GradientWeighting` can be given.
     wrt: VariableSelection | None = None
     update_every = 1
-    # Why a file that is being loaded could not be.
-    _load_failure: str | None = None
-    # Arguments of any type that `get_config` writes whatever Keras derives.
-    _written: tuple[str, ...] = ("dtype",)
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        # Keras derives no config at all if one argument is of another type.
-        written = {name: None for name in kwargs if name in cls._written}
-        return super().__new__(cls, *args, **kwargs | written)
 
     def __init__(
         self,
@@ -146,6 +124,9 @@ class Weighting(keras.layers.Layer):
         super().save_own_variables(store)
         if self.num_terms is not None:
             store["num_terms"] = np.array(self.num_terms)
+            # Not every backend hands Keras' writer a string.
+            name = keras.saving.get_registered_name(type(self))
+            store["class"] = np.frombuffer(name.encode(), "uint8")
 
     def load_own_variables(self, store: Any) -> None:
         """Read the state, and build for it; without one all stays as it is.
@@ -154,20 +135,32 @@ class Weighting(keras.layers.Layer):
             ValueError: for the state of another weighting.
         """
         rest = {key: store[key] for key in store.keys()}
-        failure, self._load_failure = self._load_failure, None
         if not rest:
-            # After a failure Keras looks once more, where a file has nothing.
-            if failure is not None:
-                raise ValueError(failure)
             return
-        num_terms = rest.pop("num_terms", self.num_terms)
-        if not self.built and num_terms is not None:
-            self.build(int(np.asarray(num_terms)))
         try:
+            self._check_class(rest.pop("class", None))
+            num_terms = rest.pop("num_terms", self.num_terms)
+            if not self.built and num_terms is not None:
+                self.build(int(np.asarray(num_terms)))
             super().load_own_variables(rest)
         except ValueError as error:
-            self._load_failure = str(error)
+            # Keras forgets an error if it finds the object by another name too,
+            # as the loss of a model and all below it.
+            warnings.warn(str(error), stacklevel=2)
             raise
+
+    def _check_class(self, stored):
+        """Refuse the state of another class; 0.1.0 wrote no name: None."""
+        expected = keras.saving.get_registered_name(type(self))
+        if stored is None:
+            return
+        received = np.asarray(stored, "uint8").tobytes().decode()
+        if received != expected:
+            raise ValueError(
+                f"Expected the state of {short(expected)} for {self!r}. "
+                f"Received: a file with that of {short(received)}. Compile "
+                "the model with that weighting, or without one."
+            )
 
     def add_state(self, name: str, initial: float = 0.0) -> keras.Variable:
         """Make a non-trainable `(K,)` variable, every element `initial`."""
@@ -178,26 +171,43 @@ class Weighting(keras.layers.Layer):
             trainable=False,
         )
 
-    @property
-    def weights(self) -> TermWeights:
-        """A method in effect: `weights(statistic, training=True)`.
+    # Not by way of `Layer.__call__`, which takes the first argument for inputs
+    # of the layer: it casts float64 to float32 and builds by their shape.
+    def __call__(
+        self, statistic: TensorLike, training: bool = False, **more: Any
+    ) -> Tensor:
+        """The weights of the terms.
 
         Args:
-            statistic: What `self.statistic` says, a tensor. Its gradient is
-                stopped.
-            training: Whether running state moves.
+            statistic: What `self.statistic` says. Its gradient is stopped.
+            training: Whether running state moves. A statistic with NaN or
+                infinity leaves it as it is; a Gramian with one counts as a
+                Gramian of zeros.
+            **more: What `weigh` takes beyond the statistic.
 
         Returns:
-            The weights of the terms, `(K,)`, of the statistic's dtype, float32
-            at least.
-        """
-        return TermWeights(super().weights, self.checked_weights)
+            `(K,)`, of the statistic's dtype, float32 at least.
 
-    def checked_weights(
-        self, statistic: Tensor, training: bool = True, **more
-    ) -> Tensor:
-        """Check the statistic, build if need be, and `weigh`."""
+        Raises:
+            ValueError: if the statistic is not of the shape that fits the
+                number of terms.
+        """
         statistic = in_float(statistic)
+        self._check_shape(tuple(statistic.shape))
+        finite = all_finite(statistic, *more.values())
+        if self.statistic == "gramian":
+            # Solvers raise, or answer with NaN, as the framework likes.
+            statistic = ops.where(finite, statistic, ops.zeros_like(statistic))
+        state = self.non_trainable_variables if training else []
+        before = [ops.copy(variable) for variable in state]
+        weights = self.weigh(statistic, training=training, **more)
+        # One bad batch must not stay in the state for ever.
+        for variable, value in zip(state, before, strict=True):
+            variable.assign(ops.where(finite, variable.value, value))
+        return ops.cast(weights, statistic.dtype)
+
+    def _check_shape(self, shape):
+        """Build for a statistic of this shape, or see that it fits."""
         if not self.built:
             if self.statistic == "step":
                 raise ValueError(
@@ -205,15 +215,13 @@ class Weighting(keras.layers.Layer):
                     "tell the number of terms. Call `build(num_terms)`. "
                     "Received: an unbuilt weighting"
                 )
-            self.build(statistic.shape[0])
+            self.build(shape[0])
         expected = STATISTICS[self.statistic](self.num_terms)
-        if tuple(statistic.shape) != expected:
+        if shape != expected:
             raise ValueError(
                 f"Expected {self.name} to receive {self.statistic} of shape "
-                f"{expected}. Received: shape {tuple(statistic.shape)}"
+                f"{expected}. Received: shape {shape}"
             )
-        weights = self.weigh(statistic, training=training, **more)
-        return ops.cast(weights, statistic.dtype)
 
     def weigh(self, statistic: Tensor, training: bool) -> Tensor:
         """Weights of the terms, `(K,)`; a subclass defines it."""
@@ -237,16 +245,17 @@ class Weighting(keras.layers.Layer):
     def on_epoch_end(self) -> None:
         """Take note that an epoch of training is over."""
 
-    @_keras.derived_config
     def get_config(self) -> Config:
-        terms = None if self.terms is None else list(self.terms)
-        # Of `**options` Keras does not know that they take a name.
-        return {**super().get_config(), "name": self.name, "terms": terms}
+        return {
+            **super().get_config(),
+            **own_arguments(self),
+            "terms": None if self.terms is None else list(self.terms),
+        }
 
     def __repr__(self) -> str:
         try:
             config = self.get_config()
-        except NotImplementedError:  # Keras can derive none
+        except NotImplementedError:  # none can be derived
             return f"{type(self).__name__}(...)"
         arguments = [
             f"{name}={value!r}"
@@ -285,9 +294,15 @@ class RandomWeighting(Weighting):
 
     def load_own_variables(self, store: Any) -> None:
         rest = {key: store[key] for key in store.keys()}
-        if "seed_generator" in rest:
-            self.seed_generator.state.assign(rest.pop("seed_generator"))
+        seed = rest.pop("seed_generator", None)
         super().load_own_variables(rest)
+        if seed is not None:
+            self.seed_generator.state.assign(seed)
+
+
+def short(registered_name):
+    """The name of a class without the package it is registered for."""
+    return registered_name.rpartition(">")[2]
 
 
 def in_float(statistic):

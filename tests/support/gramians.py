@@ -5,6 +5,8 @@ import numpy as np
 from hypothesis import strategies as st
 from keras import ops
 
+from keras_losskit.weighting import Weighting
+
 # On JAX, float64 is float32 unless the process was started otherwise.
 DTYPES = ["float32", "float64"]
 # JAX also compiles every operation anew for every number of terms.
@@ -30,8 +32,9 @@ class Case:
     def weights(self, method, **more):
         if getattr(method, "takes_values", False):
             more.setdefault("values", ops.ones(self.terms))
-        function = getattr(method, "weights", method)
-        weights = function(ops.array(self.gramian, self.dtype), **more)
+        if isinstance(method, Weighting):
+            more.setdefault("training", True)
+        weights = method(ops.array(self.gramian, self.dtype), **more)
         return ops.convert_to_numpy(weights).astype("float64")
 
     def update(self, method, **more):

@@ -319,8 +319,8 @@ def test_gradnorm_brings_norms_together():
 def test_gradnorm_needs_values_in_training():
     gramian = ops.eye(2)
     with pytest.raises(ValueError, match="values of the terms.*Received"):
-        weighting.GradNorm().weights(gramian)
-    weights = weighting.GradNorm().weights(gramian, training=False)
+        weighting.GradNorm()(gramian, training=True)
+    weights = weighting.GradNorm()(gramian)
     assert [float(w) for w in weights] == [1.0, 1.0]
 
 

@@ -31,7 +31,7 @@ class TwoHeads(keras.Model):
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
     ):
         values = ops.mean(ops.square(y - y_pred), axis=0)
-        weights = self.method.weights(values, training=training)
+        weights = self.method(values, training=training)
         return ops.sum(weights * values) + self.method.extra_loss(values)
 
 

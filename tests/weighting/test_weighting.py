@@ -1,5 +1,7 @@
 """What every weighting promises: config, state, shapes, compilation."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -53,9 +55,10 @@ def run(method, steps, ask=None):
     more = {}
     if method.takes_values:
         more["values"] = ops.array([1.0, 2.0, 3.0])
+    ask = ask or functools.partial(method, training=True)
     found = []
     for i, statistic in enumerate(steps):
-        weights = (ask or method.weights)(statistic, **more)
+        weights = ask(statistic, **more)
         found.append(ops.convert_to_numpy(weights))
         if i % 2:
             method.on_epoch_end()
@@ -160,6 +163,34 @@ def test_an_argument_that_keras_cannot_save_asks_for_a_config():
     assert repr(method) == "Power(...)"
 
 
+def test_a_subclass_of_a_method_keeps_its_arguments_too():
+    class Steeper(weighting.CAGrad):
+        def __init__(self, power, c=0.4, wrt=None, **options):
+            super().__init__(c=c, wrt=wrt, **options)
+            self.power = power
+
+    given = Steeper(2, wrt="trunk/.*", update_every=3)
+    again = Steeper.from_config(given.get_config())
+    assert again.get_config() == given.get_config()
+    assert (again.power, again.c, again.update_every) == (2, 0.4, 3)
+
+
+def test_an_argument_kept_elsewhere_asks_for_a_config():
+    class Hidden(weighting.Weighting):
+        def __init__(self, power, **options):
+            super().__init__(**options)
+            self.exponent = power
+
+    with pytest.raises(NotImplementedError, match="`power`.*no such attr"):
+        Hidden(2.0).get_config()
+
+
+def test_its_weights_are_its_variables_as_of_any_layer():
+    method = make("Uncertainty")
+    method.build(2)
+    assert method.weights == [method.log_variance]
+
+
 @keras.saving.register_keras_serializable("tests")
 class Holder(keras.Model):
     """A model that holds a weighting, as any layer may hold a layer."""
@@ -252,20 +283,6 @@ def test_weights_of_a_plain_model_leave_the_state_as_it_is(name, tmp_path):
         np.testing.assert_array_equal(variable.numpy(), value)
 
 
-@pytest.mark.filterwarnings("ignore:Skipping variable loading")
-def test_the_state_of_another_weighting_is_refused(tmp_path):
-    model, other = two_tasks(make("SoftAdapt")), two_tasks(make("Uncertainty"))
-    for each in (model, other):
-        train(each, 1)
-    model.save_weights(tmp_path / "a.weights.h5")
-    for each in (other, two_tasks(make("Uncertainty"))):
-        with pytest.raises(ValueError, match="expected 1 variables"):
-            each.load_weights(tmp_path / "a.weights.h5")
-    # and what a file says then is not held against the next one
-    two_tasks(model_class=keras.Model).save_weights(tmp_path / "b.weights.h5")
-    other.load_weights(tmp_path / "b.weights.h5")
-
-
 def test_a_model_may_hold_a_weighting():
     model = Holder(make("Uncertainty"))
     model.method.build(2)
@@ -288,7 +305,7 @@ def test_without_training_no_state_moves(name):
     if method.takes_values:
         extra["values"] = ops.array([5.0, 1.0, 9.0])
     for statistic in statistics(method, 3):
-        method.weights(statistic * 7.0, training=False, **extra)
+        method(statistic * 7.0, training=False, **extra)
     after = [ops.convert_to_numpy(v.value) for v in method.variables]
     for a, b in zip(after, before, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -299,7 +316,7 @@ def test_compiled_weights_are_the_eager_ones(name):
     eager, compiled = make(name), make(name)
     compiled.build(3)
     ask = compiled_with_state(
-        lambda statistic, **more: compiled.weights(statistic, **more),
+        lambda statistic, **more: compiled(statistic, training=True, **more),
         compiled.variables,
         # TensorFlow draws other numbers under XLA than without.
         xla=not isinstance(compiled, base.RandomWeighting),
@@ -329,7 +346,7 @@ def test_another_number_of_terms_is_refused(name):
     method.build(3)
     shape = (4, 4) if method.statistic == "gramian" else (4,)
     with pytest.raises(ValueError, match=r"Expected.*\(3.*Received.*\(4"):
-        method.weights(ops.ones(shape))
+        method(ops.ones(shape))
 
 
 @pytest.mark.parametrize("terms", [0, -1, 2.5, True])
@@ -356,9 +373,9 @@ def test_a_weighting_over_steps_is_built_first():
 
     method = Ramp()
     with pytest.raises(ValueError, match="to be built.*Received"):
-        method.weights(3)
+        method(3)
     method.build(2)
-    assert [float(w) for w in method.weights(3)] == [3.0, 3.0]
+    assert [float(w) for w in method(3)] == [3.0, 3.0]
 
 
 def test_a_method_without_weigh_says_so():
@@ -366,4 +383,4 @@ def test_a_method_without_weigh_says_so():
         pass
 
     with pytest.raises(NotImplementedError, match="Silent to define"):
-        Silent().weights(ops.ones(2))
+        Silent()(ops.ones(2))
