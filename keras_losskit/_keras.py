@@ -70,7 +70,6 @@ check_methods(
     "_flatten_layers",
     "_flatten_metrics_in_order",
     "_get_own_losses",
-    "_maybe_build",
     "_post_build",
     "_unpickle_model",
 )
@@ -219,7 +218,7 @@ class TrainerHooks:
         )
         if purge_model_variables:
             self._jax_state = None
-            self.__dict__["_losskit_purged"] = [
+            self.kept_of_pass().purged = [
                 pair
                 for owned, values in zip(variables, state, strict=True)
                 for pair in zip(owned, values, strict=True)
@@ -278,12 +277,12 @@ def variables_kept(model):
     except BaseException:
         if hasattr(model, "jax_state_sync"):
             model.jax_state_sync()
-        for variable, value in model.__dict__.get("_losskit_purged", ()):
+        for variable, value in model.kept_of_pass().purged:
             if variable._value is None and not value.is_deleted():
                 variable._value = value
         raise
     finally:
-        model.__dict__.pop("_losskit_purged", None)
+        model.kept_of_pass().purged = []
 
 
 class CompileLossSlot:
@@ -400,19 +399,6 @@ def track_total(model, total, batch_size):
     model._loss_tracker.update_state(total, sample_weight=batch_size)
 
 
-def loses_losses_in_loop(layer):
-    """Whether `layer` is an RNN that leaves a cell's losses in its loop.
-
-    `RNN.inner_loop`. It runs inside the backend's own loop, out
-    of which no tensor that it does not carry can be had.
-    """
-    return (
-        isinstance(layer, keras.layers.RNN)
-        and not layer.unroll
-        and not getattr(layer, "carries_losses", False)
-    )
-
-
 def rnn(*args, **kwargs):
     """The backend's loop over time.
 
@@ -453,14 +439,10 @@ class Saveable(KerasSaveable):
 
 
 class LayerHooks:
-    """Private steps of `Layer.__call__` and `build` that call public ones here.
+    """A private step of `Layer.build` that calls a public one here.
 
-    `Layer._maybe_build` and `_post_build`.
+    `Layer._post_build`.
     """
-
-    def _maybe_build(self, call_spec):
-        super()._maybe_build(call_spec)
-        self.before_call()
 
     def _post_build(self):
         super()._post_build()

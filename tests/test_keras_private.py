@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from keras_losskit import _keras
+from keras_losskit import _keras_hooks
 
 ATTRIBUTES = [
     ("keras.src.backend", "rnn"),
@@ -33,7 +34,6 @@ LAYER = [
     "_loss_ids",
     "_losses_override",
     "_seed_generators",
-    "_maybe_build",
     "_post_build",
 ]
 TRAINER = ["_compute_loss", "_flatten_metrics_in_order", "_unpickle_model"]
@@ -167,6 +167,83 @@ def test_a_call_leaves_its_context_where_it_is_looked_for():
 
 def test_an_rnn_has_its_loop_in_a_method_of_its_own():
     assert callable(keras.layers.RNN.inner_loop)
+
+
+@pytest.mark.parametrize(
+    ("cls", "name"),
+    [
+        (cls, name)
+        for cls, name, _ in _keras_hooks.HOOKS
+        if name != "activity_regularizer"
+    ],
+)
+def test_a_class_defines_what_is_hooked_itself(cls, name):
+    assert callable(vars(cls)[name])
+
+
+@pytest.mark.parametrize("hooked", [False, True])
+def test_a_layer_asks_for_its_regularizer_between_its_two_calls(hooked):
+    """Once, where it finds none, after `Operation.__call__` is over."""
+    events = []
+    if hooked:
+        _keras_hooks.install()
+
+    class Looking(keras.layers.Layer):
+        @property
+        def activity_regularizer(self):
+            events.append("asked")
+
+        @activity_regularizer.setter
+        def activity_regularizer(self, value):
+            pass
+
+        def __call__(self, x):
+            outputs = super().__call__(x)
+            events.append("called")
+            return outputs
+
+        def call(self, x):
+            events.append("computed")
+            return x
+
+    layer = Looking()
+    x = keras.ops.ones((1, 1))
+    layer(x)
+    events.clear()
+    layer(x)
+    assert events == ["computed", "asked", "called"]
+
+
+def test_a_layer_keeps_its_regularizer_in_its_dictionary():
+    layer = keras.layers.Dense(1, activity_regularizer="l2")
+    kept = vars(layer)["activity_regularizer"]
+    assert isinstance(kept, keras.regularizers.L2)
+
+
+def test_a_watcher_hears_of_every_step_of_a_call():
+    heard = []
+
+    class Hears(_keras_hooks.Watcher):
+        def computed(self, layer):
+            heard.append(("computed", layer))
+
+        def leaves_regularizer_to_keras(self, layer):
+            heard.append(("asked", layer))
+            return False
+
+        def called(self, layer, outputs):
+            heard.append(("called", layer))
+
+    _keras_hooks.install()
+    layer = keras.layers.Dense(1, activity_regularizer="l2")
+    x = keras.ops.ones((1, 1))
+    layer(x)
+    Hears().run(layer, x)
+    assert heard == [("computed", layer), ("asked", layer), ("called", layer)]
+    assert layer.losses == []
+    layer(x)
+    assert len(heard) == 3
+    assert len(layer.losses) == 1
 
 
 def test_a_derived_config_is_marked():

@@ -7,13 +7,11 @@ import keras
 from keras import ops
 
 from keras_losskit import _keras
-from keras_losskit._support import replicas
-from keras_losskit._support.precision import at_least_float32
+from keras_losskit import _keras_hooks
 from keras_losskit._types import Config
 from keras_losskit._types import Structure
 from keras_losskit.penalties._add_loss import AddsLosses
-from keras_losskit.penalties._add_loss import emit
-from keras_losskit.penalties._recorder import RecordedLoss
+from keras_losskit.penalties._recorder import Calls
 
 ACTIVITY_REDUCTIONS = ("sum_over_batch_size", "mean_over_elements", "sum")
 REGULARIZATION_REDUCTIONS = ("sum", "mean_over_parameters")
@@ -43,9 +41,6 @@ class LossLayer(AddsLosses, _keras.LayerHooks):
         ValueError: for an unknown reduction.
     """
 
-    #: Tells a `Recorder` that there is nothing to watch here.
-    reports_activity = True
-    activity_reduction = "sum_over_batch_size"
     regularization_reduction = "sum"
 
     def __init__(
@@ -105,31 +100,11 @@ class LossLayer(AddsLosses, _keras.LayerHooks):
         ):
             variable.regularizer = MeanOverParameters(regularizer)
 
-    # --------------------------------------------------------------- activity
-
-    def before_call(self) -> None:
-        """Keep the activity regularizer from Keras, which cannot reduce it.
-
-        Once the layer is built: a layer may hand its regularizer to sublayers.
-        """
-        # Past `__setattr__`, which would look for something to track.
-        self.__dict__["activity_regularizer"] = None
-
     def __call__(self, *args, **kwargs) -> Structure:
-        regularizer = self.activity_regularizer
-        if regularizer is None:
+        # A pass that is recorded watches this layer as any other.
+        if _keras_hooks.watcher() is not None:
             return super().__call__(*args, **kwargs)
-        try:
-            outputs = super().__call__(*args, **kwargs)
-        finally:
-            self.__dict__["activity_regularizer"] = regularizer
-        for output in keras.tree.flatten(outputs):
-            if ops.is_tensor(output):
-                value = reduced_activity(
-                    regularizer, output, self.activity_reduction
-                )
-                emit(RecordedLoss(self, "activity", value))
-        return outputs
+        return Calls().run(super().__call__, *args, **kwargs)
 
 
 def checked_choice(layer, argument, value, choices):
@@ -139,40 +114,6 @@ def checked_choice(layer, argument, value, choices):
             f"Expected `{argument}` of {type(layer).__name__} to be one of "
             f"{choices}. Received: {argument}={value!r}"
         )
-
-
-def reduced_activity(regularizer, output, reduction):
-    """The penalty of one output, reduced.
-
-    Args:
-        regularizer: A function of a tensor.
-        output: `(batch, ...)`; its Keras mask, if any, is read off it.
-        reduction: One of `ACTIVITY_REDUCTIONS`.
-
-    Returns:
-        Scalar, float32 or float64; 0 where nothing is valid.
-    """
-    values = at_least_float32(output)
-    if reduction == "sum_over_batch_size":
-        value = regularizer(values)
-        if not len(values.shape):
-            return value
-        batch = ops.cast(ops.shape(values)[0], value.dtype)
-        return ops.divide_no_nan(value, batch)
-    count = ops.cast(ops.size(values), values.dtype)
-    mask = _keras.get_keras_mask(output)
-    if mask is not None:
-        mask = ops.cast(mask, "bool")
-        while len(mask.shape) < len(values.shape):
-            mask = ops.expand_dims(mask, -1)
-        values = ops.where(mask, values, 0.0)
-        valid = ops.broadcast_to(mask, ops.shape(values))
-        count = ops.sum(ops.cast(valid, values.dtype))
-    value = regularizer(values)
-    if reduction == "sum":
-        # The container takes the mean over replicas.
-        return value * replicas.num_parts()
-    return ops.divide_no_nan(value, ops.cast(count, value.dtype))
 
 
 @registered

@@ -1,6 +1,5 @@
 """Carrying what a cell adds to the loss out of the loop over time."""
 
-import dataclasses
 from typing import Any
 
 import keras
@@ -13,8 +12,21 @@ from keras_losskit._types import Structure
 from keras_losskit._types import Tensor
 from keras_losskit._types import TensorLike
 from keras_losskit.layers._loss_layer import LossLayer
-from keras_losskit.penalties._add_loss import emit
 from keras_losskit.penalties._recorder import Recorder
+from keras_losskit.penalties._recorder import note
+
+
+class LoopRecorder(Recorder):
+    """Around the loop of an RNN, with the losses that were carried out of it.
+
+    Args:
+        cell: The cell.
+    """
+
+    def __init__(self, cell):
+        super().__init__(cell, forward=False)
+        #: Pairs of a `RecordedLoss` of one step and the sum over all.
+        self.carried = []
 
 
 class CarriesCellLosses(LossLayer):
@@ -27,9 +39,6 @@ class CarriesCellLosses(LossLayer):
     scalars.
     """
 
-    #: Tells a `Recorder` that losses in the loop are not lost.
-    carries_losses = True
-
     def call(
         self,
         sequences: Tensor,
@@ -41,15 +50,14 @@ class CarriesCellLosses(LossLayer):
             return super().call(
                 sequences, initial_state, mask=mask, training=training
             )
-        self.__dict__["_carried"] = []
         # Keras calls stacked cells once more before the loop, for the shapes of
         # their dropout masks; what they add then counts for nothing.
-        with Recorder(self.cell, forward=False):
-            outputs = super().call(
-                sequences, initial_state, mask=mask, training=training
-            )
-        for loss in self.__dict__.pop("_carried"):
-            emit(loss)
+        recorder = LoopRecorder(self.cell)
+        outputs = recorder.run(
+            super().call, sequences, initial_state, mask=mask, training=training
+        )
+        for loss, total in recorder.carried:
+            note(loss.layer, loss.kind, total, loss.name, loss.weight)
         return outputs
 
     def inner_loop(
@@ -60,8 +68,8 @@ class CarriesCellLosses(LossLayer):
         training: bool = False,
     ) -> tuple[Any, ...]:
         """As Keras, with the losses carried along where there are some."""
-        found = []
-        if "_carried" in self.__dict__:
+        found, recorder = [], Recorder.current()
+        if isinstance(recorder, LoopRecorder) and recorder.model is self.cell:
             found = self._losses_of_one_step(sequences, initial_state, training)
         if not found:
             return super().inner_loop(
@@ -94,10 +102,8 @@ class CarriesCellLosses(LossLayer):
             return_all_outputs=self.return_sequences,
         )
         states, sums = detached(states, len(found))
-        self.__dict__["_carried"] += [
-            dataclasses.replace(loss, value=ops.sum(total))
-            for loss, total in zip(found, sums, strict=True)
-        ]
+        totals = [ops.sum(total) for total in sums]
+        recorder.carried += zip(found, totals, strict=True)
         return last_output, outputs, states
 
     def _losses_of_one_step(self, sequences, initial_state, training):
@@ -111,8 +117,8 @@ class CarriesCellLosses(LossLayer):
         kwargs = {}
         if "training" in self.cell.call_signature_parameters:
             kwargs["training"] = training
-        with Recorder(self.cell, forward=False) as recorder:
-            output, states = self.cell(inputs, states, **kwargs)
+        recorder = Recorder(self.cell, forward=False)
+        output, states = recorder.run(self.cell, inputs, states, **kwargs)
         if not keras.tree.is_nested(states):
             states = [states]
         return output, states, recorder.losses

@@ -6,6 +6,7 @@ from keras_losskit import _keras
 from keras_losskit.layers._loss_layer import LossLayer
 from keras_losskit.layers._loss_layer import registered
 from keras_losskit.layers.core import EinsumDense
+from keras_losskit.penalties._recorder import make_state
 
 
 class AttentionLosses(LossLayer):
@@ -21,6 +22,7 @@ class AttentionLosses(LossLayer):
             if type(layer) is keras.layers.EinsumDense:
                 # The drop-in class adds no state but the two settings.
                 layer.__class__ = EinsumDense
+                make_state(layer)
             if isinstance(layer, EinsumDense):
                 layer.activity_reduction = self.activity_reduction
                 layer.regularization_reduction = self.regularization_reduction

@@ -1,7 +1,6 @@
 """Models that record, as they are called, which layer adds which loss."""
 
-import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,12 +8,15 @@ import keras
 
 from keras_losskit import _backend
 from keras_losskit import _keras
-from keras_losskit._support.replicas import PerThread
+from keras_losskit._scoped import Scoped
 from keras_losskit._support.scopes import Aside
 from keras_losskit._types import ReductionLike
 from keras_losskit._types import Structure
 from keras_losskit._types import Tensor
 from keras_losskit._types import Weight
+from keras_losskit.models._step_state import ModelState
+from keras_losskit.models._step_state import Pass
+from keras_losskit.models._step_state import StepState
 from keras_losskit.penalties._add_loss import AddsLosses
 from keras_losskit.penalties._recorder import Recorder
 from keras_losskit.penalties.collect import PenaltyList
@@ -23,9 +25,14 @@ from keras_losskit.penalties.collect import regularized_variables
 from keras_losskit.penalties.collect import variable_terms
 from keras_losskit.terms import LossTerm
 
+#: The `Pass` of the step on JAX that is under way.
+_updating = Scoped("keras_losskit.updating")
+
 
 class RecordsLosses(AddsLosses):
     """Mixin for a Keras model: losses that know their kind and owner."""
+
+    state_class = ModelState
 
     def add_loss(
         self,
@@ -51,16 +58,28 @@ class RecordsLosses(AddsLosses):
 
     def __call__(self, *args, **kwargs) -> Structure:
         """Call the model, recording which layer adds which loss."""
+        this = self._last_pass()
+        this.penalties = None
         if Recorder.current() is not None or any(
             isinstance(x, keras.KerasTensor)
             for x in keras.tree.flatten((args, kwargs))
         ):
-            self._remember(None)
+            this.recorder = None
             return super().__call__(*args, **kwargs)
-        with Recorder(self, outputs_of=self.layers_to_keep()) as recorder:
-            outputs = super().__call__(*args, **kwargs)
-        self._remember(recorder)
+        recorder = Recorder(self, outputs_of=self.layers_to_keep())
+        outputs = recorder.run(super().__call__, *args, **kwargs)
+        this.recorder = recorder
         return outputs
+
+    def kept_of_pass(self) -> StepState:
+        """What is noted during a step, of each thread its own."""
+        return self._losskit_state.step
+
+    def _last_pass(self) -> Pass:
+        traced = _updating.get()
+        if traced is not None and traced.model is self:
+            return traced
+        return self.kept_of_pass().last
 
     def layers_to_keep(self) -> list[keras.layers.Layer]:
         """The layers whose outputs are kept during a pass; for subclasses."""
@@ -68,8 +87,8 @@ class RecordsLosses(AddsLosses):
 
     def kept_outputs(self, layer: keras.layers.Layer) -> list[Structure]:
         """The outputs of `layer` in the last pass, one per call."""
-        recorded = self._last_recorded()
-        return recorded.outputs[layer] if recorded is not None else []
+        recorder = self._last_pass().recorder
+        return recorder.outputs[layer] if recorder is not None else []
 
     def call_aside(self, x: Structure, training: bool) -> Structure:
         """Call the model once more, leaving no trace.
@@ -84,8 +103,8 @@ class RecordsLosses(AddsLosses):
         Returns:
             The outputs.
         """
-        with self._aside():
-            return self(x, **self.training_argument(training))
+        argument = self.training_argument(training)
+        return self._aside(lambda recorder: self(x, **argument))
 
     def terms_aside(self, x: Structure, training: bool) -> list[LossTerm]:
         """The terms that layers add in a call that leaves no trace.
@@ -100,9 +119,12 @@ class RecordsLosses(AddsLosses):
         argument = self.training_argument(training)
         if not argument:
             return []
-        with self._aside() as recorder:
+
+        def terms(recorder):
             self(x, **argument)
             return layer_terms(self, recorder)
+
+        return self._aside(terms)
 
     def training_argument(self, training: bool) -> dict[str, bool]:
         """`{"training": training}`, or nothing where `call` takes none.
@@ -113,18 +135,16 @@ class RecordsLosses(AddsLosses):
         takes = "training" in self.call_signature_parameters
         return {"training": training} if takes else {}
 
-    @contextlib.contextmanager
-    def _aside(self) -> Iterator[Recorder]:
-        recorded = self._last_recorded()
+    def _aside(self, function: Callable[[Recorder], Any]) -> Any:
+        """`function(recorder)`, which may call the model, without a trace."""
+        last = self._last_pass()
+        kept = last.recorder, last.penalties
+        recorder = Recorder(self, forward=False)
         try:
-            with (
-                Aside(),
-                Recorder(self, forward=False) as recorder,
-                _backend.random_state_kept(),
-            ):
-                yield recorder
+            with Aside(), _backend.random_state_kept():
+                return recorder.run(function, recorder)
         finally:
-            self._remember(recorded)
+            last.recorder, last.penalties = kept
 
     def stateless_call(
         self,
@@ -160,8 +180,11 @@ class RecordsLosses(AddsLosses):
         with keras.StatelessScope(mapping, collect_losses=True) as scope:
             outputs = self(*args, **kwargs)
             losses = PenaltyList(self.penalty_terms())
-        if not self.__dict__.get("_in_compute_loss_and_updates"):
-            self._remember(None)
+        last = self._last_pass()
+        if last is self.kept_of_pass().last:
+            last.recorder = None
+        else:
+            last.penalties = losses.terms  # the loss is computed next
         updated = [
             scope.get_current_value(v) for v in self.non_trainable_variables
         ]
@@ -172,25 +195,16 @@ class RecordsLosses(AddsLosses):
 
         An exception leaves no dead tracers behind: the model stays usable.
         """
-        self.__dict__["_in_compute_loss_and_updates"] = True
+        self.kept_of_pass().last = Pass()
         try:
-            return super().compute_loss_and_updates(*args, **kwargs)
+            return _updating.run(
+                Pass(model=self),
+                super().compute_loss_and_updates,
+                *args,
+                **kwargs,
+            )
         finally:
-            self.__dict__["_in_compute_loss_and_updates"] = False
-            self._remember(None)
             _keras.clear_losses_override(self)
-
-    def _remember(self, recorded):
-        self._pass.recorded = recorded
-
-    def _last_recorded(self):
-        return getattr(self._pass, "recorded", None)
-
-    @property
-    def _pass(self):
-        """What is kept from the forward pass to the end of the step."""
-        # Not through `__setattr__`, which would wrap and track it.
-        return self.__dict__.setdefault("_kept_of_pass", PerThread())
 
     # ----------------------------------------------------------------- losses
 
@@ -200,18 +214,21 @@ class RecordsLosses(AddsLosses):
         Returns:
             A list of `LossTerm` in the order of `losses`.
         """
+        known = self._last_pass().penalties
+        if known is not None:
+            return list(known)
         return self.recorded_terms() + variable_terms(
             regularized_variables(self)
         )
 
     def recorded_terms(self) -> list[LossTerm]:
         """The terms that layers added in the last forward pass."""
-        return layer_terms(self, self._last_recorded())
+        return layer_terms(self, self._last_pass().recorder)
 
     @property
     def losses(self) -> list[Tensor]:
         """As Keras: scalars from `add_loss`, regularizers and sublayers."""
-        if self._last_recorded() is None:
+        if self._last_pass().recorder is None:
             return super().losses
         return PenaltyList(self.penalty_terms())
 

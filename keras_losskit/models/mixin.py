@@ -11,7 +11,6 @@ from keras_losskit import _keras
 from keras_losskit import _origin
 from keras_losskit._support import replicas
 from keras_losskit._support.jax_tracing import is_bare_trace
-from keras_losskit._support.replicas import PerThread
 from keras_losskit._support.scopes import VariableReads
 from keras_losskit._types import Config
 from keras_losskit._types import Losses
@@ -92,7 +91,7 @@ class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
         given = named_arguments(COMPILE_ARGUMENTS, args, kwargs)
         super().compile(optimizer=optimizer, loss=None, **given)
         _keras.install_loss(self, container)
-        self.__dict__.pop("_fused_penalties", None)
+        self._losskit_state.fused = None
 
     def _container(self, loss, loss_weights):
         if not isinstance(loss, LossesContainer):
@@ -191,14 +190,13 @@ class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
             self, "compute_loss"
         )
         earlier = self.last_terms() if apart else None
-        fused = self.__dict__.get("_fused_penalties")
+        fused = self._losskit_state.fused
         if fused is None:
             penalties = self.penalty_terms()
         else:
-            current = fused.of(regularized_variables(self))
-            if current is not fused:
-                self.__dict__["_fused_penalties"] = current
-            penalties = self.recorded_terms() + current.terms()
+            fused = fused.of(regularized_variables(self))
+            self._losskit_state.fused = fused
+            penalties = self.recorded_terms() + fused.terms()
         with self._adopting_variables(container):
             terms = container.step_terms(
                 y,
@@ -219,7 +217,9 @@ class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
         if not apart:
             batch_size = batch_size_of(y_pred if x is None else x)
             container.track(terms, batch_size, training)
-        self._pass.computed = terms if earlier is None else earlier + terms
+        self.kept_of_pass().computed = (
+            terms if earlier is None else earlier + terms
+        )
         return terms.total
 
     def _build_loss(self, container, x, y, y_pred, training):
@@ -235,7 +235,7 @@ class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
         container.build(y, y_pred, terms, self._possible_kinds(), "/")
         penalty = container.penalties["regularization"]
         if fuses(penalty, container.log):
-            self.__dict__["_fused_penalties"] = FusedPenalties(
+            self._losskit_state.fused = FusedPenalties(
                 regularized_variables(self), penalty
             )
 
@@ -272,11 +272,9 @@ class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
 
     def last_terms(self) -> LossTerms | None:
         """The `LossTerms` of the `compute_loss` that just ran, once."""
-        return self._pass.__dict__.pop("computed", None)
-
-    def kept_of_pass(self) -> PerThread:
-        """What is noted during a step, of each thread its own."""
-        return self._pass
+        step = self.kept_of_pass()
+        terms, step.computed = step.computed, None
+        return terms
 
     def train_step(self, *args, **kwargs) -> Any:
         """As Keras; with a weighting of gradients a step of its own."""
@@ -310,7 +308,7 @@ class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
         """
         terms = self.last_terms()
         if _gradient_step.is_running(self):
-            self._pass.computed = terms  # it takes them apart
+            self.kept_of_pass().computed = terms  # it takes them apart
         container = self.compiled_loss
         if container is None or container.tracker is None or terms is None:
             return
@@ -393,9 +391,10 @@ class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
     @property
     def seed_state(self) -> SeedState:
         """The seeds of the model, in a form that `save` writes to the file."""
-        if "_seed_state" not in self.__dict__:
-            self.__dict__["_seed_state"] = SeedState(self)
-        return self.__dict__["_seed_state"]
+        state = self._losskit_state
+        if state.seeds is None:
+            state.seeds = SeedState(self)
+        return state.seeds
 
 
 #: For those who write a `train_step` for JAX as Keras' guide does.

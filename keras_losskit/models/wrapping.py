@@ -117,20 +117,19 @@ def wrapped_class(plain_class):
     return made
 
 
+#: What an instance does not share: Keras wraps `build`, and before 3.16
+#: `quantize`, around it; the others are of how it was trained.
+OF_INSTANCE = ("build", "quantize", "_losskit_state", "optimizer", "history")
+
+
 def same_state(cls, model):
     """An uncompiled instance of `cls` over the state of `model`."""
     made = cls.__new__(cls)
-    # Keras wraps `build`, and before 3.16 `quantize`, around the instance.
-    own = dict(made.__dict__)
-    made.__dict__.update(model.__dict__)
-    made.__dict__.update({k: own[k] for k in ("build", "quantize") if k in own})
-    for name in (
-        "_kept_of_pass",
-        "_fused_penalties",
-        "_seed_state",
-        "optimizer",
-        "history",
-    ):
-        made.__dict__.pop(name, None)
+    own = dict(vars(made))
+    vars(made).update(vars(model))
+    for name in OF_INSTANCE:
+        vars(made).pop(name, None)
+        if name in own:
+            vars(made)[name] = own[name]
     _keras.reset_trainer(made)
     return made

@@ -17,18 +17,15 @@ from keras_losskit._types import ReductionLike
 from keras_losskit._types import Structure
 from keras_losskit._types import Tensor
 from keras_losskit._types import Weight
-from keras_losskit.penalties._recorder import RecordedLoss
 from keras_losskit.penalties._recorder import Recorder
+from keras_losskit.penalties._recorder import TellsLosses
+from keras_losskit.penalties._recorder import note
 from keras_losskit.penalties.collect import PenaltyList
 from keras_losskit.penalties.collect import collect_losses
-from keras_losskit.terms import multiply
 
 
-class AddsLosses(MixesIntoLayer):
+class AddsLosses(TellsLosses, MixesIntoLayer):
     """Mixin for Keras layers and models: losses that know name and kind."""
-
-    #: Tells a `Recorder` that `add_loss` reports to it by itself.
-    reports_losses = True
 
     def add_loss(
         self,
@@ -71,7 +68,7 @@ class AddsLosses(MixesIntoLayer):
                 value = shares(value, reduction, label)
             else:
                 value = reduced(value, reduction, label)
-            emit(RecordedLoss(self, "added", value, name, weight))
+            note(self, "added", value, name, weight)
 
     @property
     def regularization_losses(self) -> list[Tensor]:
@@ -91,39 +88,6 @@ class AddsLosses(MixesIntoLayer):
     def _losses_of_kind(self, kind):
         terms = collect_losses(self)
         return list(PenaltyList(term for term in terms if term.kind == kind))
-
-    def held_losses(self) -> list[RecordedLoss]:
-        """What this layer itself added in the last pass: `RecordedLoss`s."""
-        held = self.__dict__.get("_reported", ())
-        own = {id(value) for value in _keras.own_losses(self)}
-        return [loss for value, loss in held if id(value) in own]
-
-
-def emit(loss):
-    """Hand a loss to Keras and to the recorder of the pass under way.
-
-    Args:
-        loss: `RecordedLoss`, of any Keras layer.
-    """
-    layer, recorder = loss.layer, Recorder.current()
-    if recorder is not None:
-        recorder.check_reach(layer)
-        recorder.report(loss)
-        if not recorder.forward:
-            return
-    # Keras has no schedules: there they stand at their first step.
-    weight = weights_lib.weight_value(loss.weight, step=0, epoch=0)
-    value = multiply(loss.value, weight)
-    keras.layers.Layer.add_loss(layer, value)
-    if getattr(layer, "reports_losses", False) and not (
-        _keras.in_stateless_scope()
-    ):
-        # In the instance dictionary, where Keras does not track the list. What
-        # Keras no longer holds is from an earlier pass.
-        own = {id(value) for value in _keras.own_losses(layer)}
-        held = layer.__dict__.get("_reported", ())
-        held = [pair for pair in held if id(pair[0]) in own]
-        layer.__dict__["_reported"] = [*held, (value, loss)]
 
 
 def checked_value(layer, value):

@@ -1,24 +1,24 @@
 """Recording which layer adds which loss during one forward pass.
 
 Keras keeps losses in lists without names and, on JAX, finds their owner by the
-`id` of the tensor, which is wrong at times. While a `Recorder` is active each
-layer's `add_loss` reports to it, and each activity regularizer says that the
-next `add_loss` of its layer is an activity penalty. Nothing stays on the layers
-afterwards.
+`id` of the tensor, which is wrong at times. A `Recorder` watches the calls that
+its thread makes during a pass (`_keras_hooks`) and has every loss noted, with
+its owner and its kind. The layers themselves are left as they are.
 """
 
 import dataclasses
-import functools
-import threading
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_losskit import _backend
 from keras_losskit import _keras
-from keras_losskit._support.precision import at_least_float32
-
-_active = threading.local()
+from keras_losskit import _keras_hooks
+from keras_losskit import _weights as weights_lib
+from keras_losskit._support.replicas import PerThread
+from keras_losskit.penalties._activity import activity_penalties
+from keras_losskit.terms import multiply
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,11 +41,93 @@ class RecordedLoss:
     weight: Any = 1.0
 
 
-class Recorder:
-    """Context manager that records the losses of one forward pass of a model.
+@dataclasses.dataclass
+class LayerState(PerThread):
+    """What a thread keeps of a layer of this package between two passes.
 
     Args:
-        model: The model, or layer, whose layers are watched.
+        reported: Pairs of a value that Keras holds for the layer and the
+            `RecordedLoss` that it is of.
+    """
+
+    reported: list[tuple[Any, RecordedLoss]] = dataclasses.field(
+        default_factory=list
+    )
+
+
+class TellsLosses:
+    """Mixin for layers that say what they add, whoever watches.
+
+    They have a `LayerState` as long as they live.
+    """
+
+    #: The class of their state.
+    state_class: Any = LayerState
+    #: What the value of the activity regularizer is divided by.
+    activity_reduction = "sum_over_batch_size"
+
+    def __new__(cls, *args, **kwargs):
+        _keras_hooks.install()
+        made = super().__new__(cls, *args, **kwargs)
+        make_state(made)
+        return made
+
+
+def make_state(layer):
+    """Give a `TellsLosses` a state in which nothing is noted yet."""
+    _keras.set_untracked(layer, "_losskit_state", layer.state_class())
+
+
+class Calls(_keras_hooks.Watcher):
+    """Watches layers that tell their losses, where no model records them.
+
+    Their activity penalties are computed once their masks are known; to all
+    else Keras sees.
+    """
+
+    #: Whether Keras gets the losses too.
+    forward = True
+
+    def __init__(self):
+        self._computed = None
+        self._owed = None
+
+    def watches(self, layer):
+        """Whether the losses of `layer` are looked after here."""
+        return isinstance(layer, TellsLosses)
+
+    def computed(self, layer):
+        self._owed = None
+        # Keras asks for the regularizer next.
+        regularized = _keras_hooks.regularizer_of(layer) is not None
+        watched = regularized and self.watches(layer)
+        self._computed = layer if watched else None
+
+    def leaves_regularizer_to_keras(self, layer):
+        if self._computed is not layer:
+            return True
+        self._computed, self._owed = None, layer
+        return False
+
+    def called(self, layer, outputs):
+        owed, self._owed = self._owed, None
+        self._computed = None
+        if owed is layer:
+            reduction = "sum_over_batch_size"
+            if isinstance(layer, TellsLosses):
+                reduction = layer.activity_reduction
+            for value in activity_penalties(layer, outputs, reduction):
+                note(layer, "activity", value)
+
+    def note(self, loss):
+        """Take down a `RecordedLoss`."""
+
+
+class Recorder(Calls):
+    """Records the losses of one forward pass of a model.
+
+    Args:
+        model: The model, or layer, that is called.
         outputs_of: Layers whose outputs are kept as well.
         forward: Whether Keras gets the losses too. False inside the loop of an
             RNN, out of which only the sums over the steps can be carried.
@@ -53,8 +135,9 @@ class Recorder:
     Example:
         >>> layer = keras.layers.Dense(1, activity_regularizer="l2")
         >>> model = keras.Sequential([keras.Input((2,)), layer])
-        >>> with Recorder(model, outputs_of=[layer]) as recorder:
-        ...     _ = model(keras.ops.ones((3, 2)))
+        >>> recorder = Recorder(model, outputs_of=[layer])
+        >>> _keras_hooks.install()  # as any layer of this package does
+        >>> _ = recorder.run(model, keras.ops.ones((3, 2)))
         >>> [(loss.layer.name == layer.name, loss.kind)
         ...  for loss in recorder.losses]
         [(True, 'activity')]
@@ -63,10 +146,10 @@ class Recorder:
     """
 
     def __init__(self, model, outputs_of=(), *, forward=True):
-        self._model = model
-        self._patched = []
-        self._watched = set()
+        super().__init__()
+        self.model = model
         self._loops = []
+        self._of_owner = {}
         self.forward = forward
         self.losses = []
         self.outputs = {layer: [] for layer in outputs_of}
@@ -74,34 +157,54 @@ class Recorder:
     @staticmethod
     def current():
         """The recorder of the pass under way in this thread, or `None`."""
-        return getattr(_active, "recorder", None)
+        watching = _keras_hooks.watcher()
+        return watching if isinstance(watching, Recorder) else None
 
-    def __enter__(self):
+    def run(self, function, *args, **kwargs):
+        """`function(*args, **kwargs)`, recorded."""
         self._outer = Recorder.current()
         self._trace = _backend.trace_state()
-        _active.recorder = self
         self._infers_shapes = _keras.in_symbolic_scope()
-        self._was_built = self._model.built
-        for layer in _keras.flatten_layers(self._model):
-            self._watch(layer)
-        return self
-
-    def __exit__(self, *exception):
-        for attributes, name, original in reversed(self._patched):
-            if original is _ABSENT:
-                attributes.pop(name, None)
-            else:
-                attributes[name] = original
-        self._patched.clear()
-        _active.recorder = self._outer
+        self._was_built = self.model.built
+        return super().run(function, *args, **kwargs)
 
     def of_layer(self, layer):
         """The losses that `layer` added, in the order of its calls."""
-        return [loss for loss in self.losses if loss.layer is layer]
+        return self._of_owner.get(id(layer), [])
 
     def watches(self, layer):
-        """Whether `layer` was there before the pass, which may build others."""
-        return reports_activity(layer) or id(layer) in self._watched
+        return True
+
+    def called(self, layer, outputs):
+        super().called(layer, outputs)
+        recorder = self
+        while recorder is not None:
+            if recorder.outputs and not _keras.in_symbolic_scope():
+                recorder._keep(layer, outputs)
+            recorder = recorder._outer
+
+    def _keep(self, layer, outputs):
+        if layer in self.outputs:
+            self.check_reach(layer)
+            self.outputs[layer].append(outputs)
+        if isinstance(layer, keras.layers.TimeDistributed):
+            # It runs the `call` of its layer for each step, and no `__call__`.
+            if layer.layer in self.outputs and outputs.shape[1] is not None:
+                steps = ops.unstack(outputs, outputs.shape[1], axis=1)
+                self.outputs[layer.layer] += steps
+
+    def add_loss(self, layer, loss):
+        # What was computed and is not yet called: Keras did find a regularizer.
+        kind = "activity" if self._computed is layer else "added"
+        for value in keras.tree.flatten(loss):
+            note(layer, kind, value)
+
+    def in_loop(self, layer, loop):
+        self._loops.append(layer)
+        try:
+            return loop()
+        finally:
+            self._loops.pop()
 
     def check_reach(self, layer):
         """Refuse a loss that could not leave the place where it arises.
@@ -141,130 +244,44 @@ class Recorder:
         # A pass that infers shapes too; where traces can be told apart.
         return not self._was_built and _backend.trace_state() != self._trace
 
-    def report(self, loss):
-        """Take down a loss.
-
-        Args:
-            loss: `RecordedLoss`.
-        """
+    def note(self, loss):
+        self.check_reach(loss.layer)
         if _keras.in_symbolic_scope() and self.forward:
             if self._is_building():
                 return
             loss = dataclasses.replace(loss, value=None)  # dead afterwards
         self.losses.append(loss)
-
-    def _watch(self, layer):
-        self._watched.add(id(layer))
-        # Straight into the instance dictionary: Keras' and the frameworks'
-        # `__setattr__` would track, convert or refuse what is put there.
-        if layer in self.outputs:
-            self._patch(layer, "call", self._keeping_output(layer))
-        if _keras.loses_losses_in_loop(layer):
-            self._patch(layer, "inner_loop", self._in_loop(layer))
-        if reports_activity(layer):
-            return  # it tells the current recorder by itself
-        watched = _WatchedLayer(layer, self)
-        self._patch(layer, "add_loss", watched.add_loss)
-        if layer.activity_regularizer is not None:
-            watched.regularizer = layer.activity_regularizer
-            self._patch(layer, "activity_regularizer", watched.penalize)
-            if not layer.built:
-                self._patch(layer, "build", building(layer, watched))
-
-    def _patch(self, layer, name, replacement):
-        attributes = layer.__dict__
-        self._patched.append((attributes, name, attributes.get(name, _ABSENT)))
-        attributes[name] = replacement
-
-    def _keeping_output(self, layer):
-        call = layer.call
-
-        @functools.wraps(call)
-        def kept(*args, **kwargs):
-            output = call(*args, **kwargs)
-            if not _keras.in_symbolic_scope():
-                self.check_reach(layer)
-                self.outputs[layer].append(output)
-            return output
-
-        return kept
-
-    def _in_loop(self, layer):
-        inner_loop = layer.inner_loop
-
-        @functools.wraps(inner_loop)
-        def watched(*args, **kwargs):
-            self._loops.append(layer)
-            try:
-                return inner_loop(*args, **kwargs)
-            finally:
-                self._loops.pop()
-
-        return watched
+        self._of_owner.setdefault(id(loss.layer), []).append(loss)
 
 
-_ABSENT = object()
-
-
-class _WatchedLayer:
-    """What stands in for a layer's `add_loss` and regularizer meanwhile."""
-
-    __slots__ = ("layer", "original", "penalizing", "recorder", "regularizer")
-
-    def __init__(self, layer, recorder):
-        self.layer = layer
-        self.recorder = recorder
-        self.original = layer.add_loss
-        self.penalizing = False
-        self.regularizer = None
-
-    def add_loss(self, loss, *args, **kwargs):
-        penalizing, self.penalizing = self.penalizing, False
-        original = self.original
-        if getattr(self.layer, "reports_losses", False):
-            if not penalizing:
-                original(loss, *args, **kwargs)
-                return
-            original = functools.partial(
-                keras.layers.Layer.add_loss, self.layer
-            )
-        self.recorder.check_reach(self.layer)
-        if self.recorder.forward:
-            original(loss, *args, **kwargs)
-        kind = "activity" if penalizing else "added"
-        for value in keras.tree.flatten(loss):
-            self.recorder.report(RecordedLoss(self.layer, kind, value))
-
-    def penalize(self, output):
-        self.penalizing = True
-        # A sum over a batch of activations overflows float16.
-        return self.regularizer(at_least_float32(output))
-
-
-def building(layer, watched):
-    """`layer.build` that sees the true regularizer.
-
-    It may hand it on to sublayers, which would keep what stands in for it.
+def note(layer, kind, value, name=None, weight=1.0):
+    """Note a loss: for the pass under way, for Keras, and for the layer.
 
     Args:
-        layer: A layer that is not built.
-        watched: Its `_WatchedLayer`.
+        layer: Any Keras layer.
+        kind: `"activity"` or `"added"`.
+        value: See `RecordedLoss`.
+        name: The name the user gave it.
+        weight: The weight the user gave it.
     """
-    build = layer.build
+    loss = RecordedLoss(layer, kind, value, name, weight)
+    recorder = Recorder.current()
+    if recorder is not None:
+        recorder.note(loss)
+        if not recorder.forward:
+            return
+    # Keras has no schedules: there they stand at their first step.
+    value = multiply(value, weights_lib.weight_value(weight, step=0, epoch=0))
+    _keras_hooks.add_loss(layer, value)
+    if isinstance(layer, TellsLosses) and not _keras.in_stateless_scope():
+        # What Keras no longer holds is from an earlier pass.
+        reported = layer._losskit_state.reported
+        reported[:] = [*still_held(layer), (value, loss)]
 
-    @functools.wraps(build)
-    def built(*args, **kwargs):
-        attributes = layer.__dict__
-        attributes["activity_regularizer"] = watched.regularizer
-        try:
-            return build(*args, **kwargs)
-        finally:
-            attributes["activity_regularizer"] = watched.penalize
 
-    return built
-
-
-def reports_activity(layer):
-    """Whether `layer` tells the recorder of its losses by itself."""
-    # Asked of the class: PyTorch takes long to miss an attribute of a module.
-    return getattr(type(layer), "reports_activity", False)
+def still_held(layer):
+    """The pairs of what a `TellsLosses` reported that Keras still holds."""
+    own = {id(value) for value in _keras.own_losses(layer)}
+    return [
+        pair for pair in layer._losskit_state.reported if id(pair[0]) in own
+    ]

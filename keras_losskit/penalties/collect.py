@@ -9,7 +9,8 @@ from keras_losskit import _origin
 from keras_losskit import _weights as weights_lib
 from keras_losskit._support.precision import at_least_float32
 from keras_losskit.penalties._recorder import RecordedLoss
-from keras_losskit.penalties._recorder import reports_activity
+from keras_losskit.penalties._recorder import TellsLosses
+from keras_losskit.penalties._recorder import still_held
 from keras_losskit.terms import LossTerm
 from keras_losskit.terms import multiply
 from keras_losskit.terms import unique_names
@@ -116,15 +117,14 @@ def layer_terms(model, recorded):
     Args:
         model: The model.
         recorded: The `Recorder` of the pass, or None to tell losses apart by
-            what the layers still hold, as it is done for layers that were made
-            during the pass.
+            what the layers still hold.
     """
+    if recorded is not None and not recorded.losses:
+        return []
+    losses_of = held_losses if recorded is None else recorded.of_layer
     found = []
     for layer in _keras.flatten_layers(model):
-        if recorded is not None and recorded.watches(layer):
-            found += recorded.of_layer(layer)
-        else:
-            found += held_losses(layer)
+        found += losses_of(layer)
     names = unique_names(
         f"{layer_path(loss.layer)}/{loss.name or loss.kind}" for loss in found
     )
@@ -143,8 +143,8 @@ def layer_terms(model, recorded):
 
 def held_losses(layer):
     """The losses a layer holds after a pass that nobody recorded."""
-    if reports_activity(layer):
-        return layer.held_losses()
+    if isinstance(layer, TellsLosses):
+        return [loss for _, loss in still_held(layer)]
     losses = _keras.own_losses(layer)
     if layer.activity_regularizer is None:
         return [RecordedLoss(layer, "added", value) for value in losses]

@@ -69,6 +69,17 @@ def test_from_layer_value_and_weight(eagerly):
     assert not any("call" in layer.__dict__ for layer in model.layers)
 
 
+def test_from_layer_reads_each_step_of_a_time_distributed_layer():
+    inputs = keras.Input((3, 2))
+    dense = keras.layers.Dense(1, kernel_initializer="ones", name="dense")
+    model = losskit.Model(inputs, keras.layers.TimeDistributed(dense)(inputs))
+    x = numbers(4, 3, 2)
+    logs = one_epoch(model, x, {"flat": extra.FromLayer("dense", mean_square)})
+    # a mean per step, and their sum
+    expected = np.sum(np.mean(np.sum(x, axis=-1) ** 2, axis=0))
+    np.testing.assert_allclose(logs["flat_loss"], expected, rtol=1e-5)
+
+
 def test_from_layer_runs_the_model_once_per_batch():
     calls = []
 

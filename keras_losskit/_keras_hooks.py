@@ -1,0 +1,180 @@
+"""What this package adds to classes of Keras: someone who watches the calls.
+
+A `Watcher` that runs a function is told of the layers that this thread calls in
+it. Where nobody watches, and in every other thread, Keras' methods do what they
+do without the hooks. These are put in place once, on the classes, when the
+first model or layer of this package is made, and nothing is put on a layer.
+"""
+
+import functools
+import threading
+from typing import Any
+
+import keras
+
+from keras_losskit._scoped import Scoped
+
+_watching = Scoped("keras_losskit.watching")
+_lock = threading.Lock()
+_installed = False
+_originals: dict[tuple[type, str], Any] = {}
+
+
+class Watcher:
+    """Is told of the layers that a function calls; does nothing by itself."""
+
+    def run(self, function, *args, **kwargs):
+        """`function(*args, **kwargs)`, watched."""
+        return _watching.run(self, function, *args, **kwargs)
+
+    def leaves_regularizer_to_keras(self, layer):
+        """Whether Keras is to find, and to apply, the activity regularizer.
+
+        If not, `called` has to see to it.
+        """
+        del layer
+        return True
+
+    def computed(self, layer):
+        """The `call` of `layer` is over, and not yet its `__call__`."""
+
+    def called(self, layer, outputs):
+        """The `__call__` of `layer` is over."""
+
+    def add_loss(self, layer, loss):
+        """In place of `layer.add_loss` of Keras."""
+        add_loss(layer, loss)
+
+    def in_loop(self, layer, loop):
+        """Run `loop`, out of which the RNN `layer` brings no loss."""
+        del layer
+        return loop()
+
+
+def watcher():
+    """The `Watcher` of this thread, or None."""
+    return _watching.get()
+
+
+def install():
+    """Put the hooks in place, unless they are."""
+    global _installed
+    if _installed:
+        return
+    with _lock:
+        # One by one: what an interrupt leaves undone is done the next time.
+        for cls, name, hook in HOOKS:
+            found = vars(cls).get(name)
+            if found is _originals.setdefault((cls, name), found):
+                setattr(cls, name, hook(found))
+        _installed = True
+
+
+def add_loss(layer, loss):
+    """Keras' own `add_loss`."""
+    _originals[keras.layers.Layer, "add_loss"](layer, loss)
+
+
+def watched_call(original):
+    """`Layer.__call__`, of which the watcher hears afterwards."""
+
+    @functools.wraps(original)
+    def __call__(self, *args, **kwargs):
+        outputs = original(self, *args, **kwargs)
+        watching = _watching.get()
+        if watching is not None:
+            watching.called(self, outputs)
+        return outputs
+
+    return __call__
+
+
+def watched_operation(original):
+    """`Operation.__call__`, which runs `call` inside `Layer.__call__`."""
+
+    @functools.wraps(original)
+    def __call__(self, *args, **kwargs):
+        outputs = original(self, *args, **kwargs)
+        watching = _watching.get()
+        if watching is not None:
+            watching.computed(self)
+        return outputs
+
+    return __call__
+
+
+def watched_add_loss(original):
+    """`Layer.add_loss`, for which the watcher stands in."""
+
+    @functools.wraps(original)
+    def add_loss(self, loss):
+        watching = _watching.get()
+        if watching is None:
+            return original(self, loss)
+        return watching.add_loss(self, loss)
+
+    return add_loss
+
+
+def watched_loop(original):
+    """`RNN.inner_loop`, around which the watcher stands."""
+
+    @functools.wraps(original)
+    def inner_loop(self, *args, **kwargs):
+        watching = _watching.get()
+        loop = functools.partial(original, self, *args, **kwargs)
+        if watching is None or self.unroll:
+            return loop()
+        return watching.in_loop(self, loop)
+
+    return inner_loop
+
+
+class WatchedRegularizer:
+    """`activity_regularizer`, which the watcher may keep from Keras.
+
+    The value stays where Keras has it, in the instance's dictionary.
+    """
+
+    def __init__(self, original=None):
+        del original  # Keras has the attribute on instances only
+
+    def __get__(self, layer, cls=None):
+        try:
+            value = vars(layer)["activity_regularizer"]
+        except (KeyError, TypeError):
+            raise AttributeError(
+                f"{cls.__name__!r} object has no attribute "
+                "'activity_regularizer'"
+            ) from None
+        if value is not None:
+            watching = _watching.get()
+            if watching is not None and not (
+                watching.leaves_regularizer_to_keras(layer)
+            ):
+                return None
+        return value
+
+    def __set__(self, layer, value):
+        vars(layer)["activity_regularizer"] = value
+
+    def __delete__(self, layer):
+        try:
+            del vars(layer)["activity_regularizer"]
+        except KeyError:
+            raise AttributeError("activity_regularizer") from None
+
+
+def regularizer_of(layer):
+    """The activity regularizer of a layer, whoever watches it."""
+    return vars(layer).get("activity_regularizer")
+
+
+#: Where a hook stands: the class, the name, and what makes it of the original.
+HOOKS = (
+    (keras.layers.Layer, "__call__", watched_call),
+    (keras.Operation, "__call__", watched_operation),
+    (keras.layers.Layer, "add_loss", watched_add_loss),
+    (keras.layers.RNN, "inner_loop", watched_loop),
+    (keras.layers.Layer, "activity_regularizer", WatchedRegularizer),
+)

@@ -1,0 +1,64 @@
+"""What a model of this package keeps beside what Keras keeps of it."""
+
+import dataclasses
+from typing import Any
+
+from keras_losskit.penalties._fused import FusedPenalties
+from keras_losskit.penalties._recorder import LayerState
+from keras_losskit.penalties._recorder import Recorder
+from keras_losskit.terms import LossTerm
+from keras_losskit.terms import LossTerms
+
+
+@dataclasses.dataclass
+class Pass:
+    """What the last forward pass of a model left.
+
+    Args:
+        recorder: Its recorder; None if nobody recorded it.
+        penalties: The terms beyond the compiled ones, where they are computed
+            with the pass and not asked for later.
+        model: The model.
+    """
+
+    recorder: Recorder | None = None
+    penalties: list[LossTerm] | None = None
+    model: Any = None
+
+
+@dataclasses.dataclass
+class StepState(LayerState):
+    """What a thread keeps from the forward pass to the end of the step.
+
+    Args:
+        reported: See `LayerState`.
+        last: The last forward pass outside of a step on JAX.
+        computed: The terms of the last `compute_loss`, until somebody asks.
+        weighs_gradients: Whether a step with a weighting of gradients runs.
+        purged: Pairs of a variable that Keras emptied for `fit`, and its value.
+    """
+
+    last: Pass = dataclasses.field(default_factory=Pass)
+    computed: LossTerms | None = None
+    weighs_gradients: bool = False
+    purged: list[tuple[Any, Any]] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass
+class ModelState:
+    """All that a model of this package keeps; a copy of the model has its own.
+
+    Args:
+        step: Of each thread its own.
+        fused: Weight regularizers computed together; None where they are not.
+        seeds: What saves the seeds, once it was asked for.
+    """
+
+    step: StepState = dataclasses.field(default_factory=StepState)
+    fused: FusedPenalties | None = None
+    seeds: Any = None
+
+    @property
+    def reported(self):
+        """See `LayerState`."""
+        return self.step.reported
