@@ -322,14 +322,18 @@ class CompileLossSlot:
 def install_loss(model, container):
     """Make `container` the compiled loss of `model`.
 
-    `Trainer._compile_loss` and `_loss_tracker`.
+    `Trainer._compile_loss`.
     """
     # A GAN has a `train_step` over its parts, and no `call`.
     callable_model = type(model).call is not keras.Model.call
     slot = CompileLossSlot(container, callable_model)
     set_untracked(model, "_compile_loss", slot)
     set_untracked(model, "loss", container)
-    container.loss_tracker = model._loss_tracker
+
+
+def loss_tracker(model):
+    """The metric of what is logged as `loss`. `Trainer._loss_tracker`."""
+    return model._loss_tracker
 
 
 def compiled_loss(model):

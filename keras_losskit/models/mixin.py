@@ -86,14 +86,16 @@ class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
         Raises:
             ValueError: for `loss_weights` beside a container.
         """
-        container = self._container(loss, loss_weights)
+        recipe = self._recipe(loss, loss_weights)
         # By name: a class in between may take fewer by position.
         given = named_arguments(COMPILE_ARGUMENTS, args, kwargs)
         super().compile(optimizer=optimizer, loss=None, **given)
-        _keras.install_loss(self, container)
+        names = getattr(self, "output_names", None)
+        tracker = _keras.loss_tracker(self)
+        _keras.install_loss(self, recipe.copy(names, tracker))
         self.__dict__.pop("_fused_penalties", None)
 
-    def _container(self, loss, loss_weights):
+    def _recipe(self, loss, loss_weights):
         if not isinstance(loss, LossesContainer):
             loss = LossesContainer(loss, loss_weights)
         elif loss_weights is not None:
@@ -102,7 +104,7 @@ class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
                 f"Received: loss_weights={loss_weights!r}. Give them to the "
                 "container: LossesContainer(losses, loss_weights=...)."
             )
-        return loss.copy(getattr(self, "output_names", None))
+        return loss
 
     def layers_to_keep(self) -> list[keras.layers.Layer]:
         """The layers whose outputs an extra term reads."""
@@ -168,29 +170,22 @@ class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
         if training and container.weighs_gradients:
             _gradient_step.refuse_other_steps(self)
         if not container.built:
-            self._build_loss(container, x, y, y_pred, training)
+            self._build_losses(container, x, y, y_pred, training)
+        losses = container.built_losses
         bare = is_bare_trace(y_pred)
-        if bare and (container.variables or regularized_variables(self)):
+        if bare and (losses.variables or regularized_variables(self)):
             raise RuntimeError(f"{BARE_TRACE} Received: none.")
         # A `compute_loss` of the user's own may call this one more than once.
         apart = trainer_tracks_total(container) and _origin.overrides(
             self, "compute_loss"
         )
         earlier = self.last_terms() if apart else None
-        fused = self.__dict__.get("_fused_penalties")
-        if fused is None:
-            penalties = self.penalty_terms()
-        else:
-            current = fused.of(regularized_variables(self))
-            if current is not fused:
-                self.__dict__["_fused_penalties"] = current
-            penalties = self.recorded_terms() + current.terms()
-        with self._adopting_variables(container):
-            terms = container.step_terms(
+        with self._adopting_variables(losses):
+            terms = losses.terms(
                 y,
                 y_pred,
                 sample_weight,
-                penalties,
+                self._penalties_of_step(),
                 Context(self, x, y, y_pred, sample_weight, training),
                 moves=training and not bare and earlier is None,
             )
@@ -204,11 +199,11 @@ class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
             return terms.total
         if not apart:
             batch_size = batch_size_of(y_pred if x is None else x)
-            container.track(terms, batch_size, training)
+            losses.track(terms, batch_size, training)
         self._pass.computed = terms if earlier is None else earlier + terms
         return terms.total
 
-    def _build_loss(self, container, x, y, y_pred, training):
+    def _build_losses(self, container, x, y, y_pred, training):
         """Name what the model turned out to produce, once per compile."""
         terms = self.penalty_terms()
         if x is not None and any(
@@ -217,16 +212,32 @@ class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
         ):
             # Which may add a loss in training only, or with another weight.
             terms += self.terms_aside(x, not training)
-        container.picked = _gradient_weights.picked_variables(self)
-        container.build(y, y_pred, terms, self._possible_kinds(), "/")
+        container.build(
+            y,
+            y_pred,
+            terms,
+            self._possible_kinds(),
+            "/",
+            picked=_gradient_weights.picked_variables(self),
+        )
         penalty = container.penalties["regularization"]
         if fuses(penalty, container.log):
             self.__dict__["_fused_penalties"] = FusedPenalties(
                 regularized_variables(self), penalty
             )
 
+    def _penalties_of_step(self):
+        """The terms beyond the compiled ones, fused where that is faster."""
+        fused = self.__dict__.get("_fused_penalties")
+        if fused is None:
+            return self.penalty_terms()
+        current = fused.of(regularized_variables(self))
+        if current is not fused:
+            self.__dict__["_fused_penalties"] = current
+        return self.recorded_terms() + current.terms()
+
     @contextlib.contextmanager
-    def _adopting_variables(self, container):
+    def _adopting_variables(self, losses):
         """Find variables that a user's loss function closes over.
 
         JAX would keep the value they have when the step is compiled, for ever;
@@ -238,12 +249,10 @@ class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
         with VariableReads() as reads:
             yield
         known = [*self.variables, *self.metrics_variables]
-        known += [*container.variables, *container.clock.variables]
+        known += [*losses.variables, *losses.clock.variables]
         known += getattr(self.optimizer, "variables", ())
         known = {id(variable) for variable in known}
-        container.adopted += tuple(
-            v for v in reads.variables if id(v) not in known
-        )
+        losses.adopt(v for v in reads.variables if id(v) not in known)
 
     @contextlib.contextmanager
     def total_tracked_by_trainer(self) -> Iterator[None]:
@@ -298,10 +307,10 @@ class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
         if _gradient_step.is_running(self):
             self._pass.computed = terms  # it takes them apart
         container = self.compiled_loss
-        if container is None or container.tracker is None or terms is None:
+        if container is None or not container.built or terms is None:
             return
         tracker, batch_size = container.tracker, batch_size_of(batch)
-        container.track(terms, batch_size, training)
+        container.built_losses.track(terms, batch_size, training)
         if total is not terms.total:
             tracker.add(
                 {tracker.key_of("added"): total - terms.total}, batch_size

@@ -9,7 +9,7 @@ from keras_losskit import _keras
 from keras_losskit import _origin
 from keras_losskit import _weights as weights_lib
 from keras_losskit.container._output_losses import OutputLosses
-from keras_losskit.container._output_losses import is_composite
+from keras_losskit.container._output_losses import lay_losses
 from keras_losskit.container.container import LossesContainer
 from keras_losskit.models.mixin import LossTermsMixin
 from keras_losskit.models.wrapping import wrap
@@ -105,15 +105,7 @@ def listed_breakdown(model):
         for name, term in container.extra_terms.items()
     ]
     clock = container.clock.now()
-    found = [
-        dataclasses.replace(
-            term,
-            weight=weights_lib.weight_value(
-                compiled.weights[term.name], *clock
-            ),
-        )
-        for term in compiled.specs()
-    ]
+    found = [part.term(None, clock) for part in compiled.parts]
     for kind, penalty in container.penalties.items():
         members = [t for t in (*penalties, *extra) if t.kind == kind]
         found += penalty.apply(members, clock) if penalty else []
@@ -164,12 +156,8 @@ def bring_state(copy, original):
 def compiled_losses(container, y, y_pred):
     """The compiled losses of `container`, laid over `y_pred`; or none."""
     if container is None:
-        return OutputLosses(None, None, None)
-    compiled = OutputLosses(
-        container.losses, container.loss_weights, container.output_names
-    )
-    compiled.build(y, y_pred, separator="/")
-    return compiled
+        return OutputLosses()
+    return lay_losses(container, y, y_pred, separator="/")
 
 
 def symbolic_output(model):
@@ -204,13 +192,9 @@ def reductions(container, compiled, terms):
         if term.kind in container.penalties
         and container.penalties[term.kind] is not None
     }
-    for entry in compiled.entries:
-        parts = [entry.loss]
-        if is_composite(entry.loss):
-            parts = [getattr(part, "loss", None) for part in entry.loss.parts]
-        for name, loss in zip(entry.names, parts, strict=True):
-            reduction = getattr(loss, "reduction", None)
-            found[name] = getattr(reduction, "__name__", str(reduction))
+    for part in compiled.parts:
+        reduction = getattr(part.loss, "reduction", None)
+        found[part.name] = getattr(reduction, "__name__", str(reduction))
     return found
 
 
@@ -220,7 +204,7 @@ def moving(container, compiled, penalties):
         name: getattr(term, "weight", 1.0)
         for name, term in container.extra_terms.items()
     }
-    weights = {**compiled.weights, **extra}
+    weights = {part.name: part.product for part in compiled.parts} | extra
     names = {n for n, weight in weights.items() if weights_lib.moves(weight)}
     if container.weighting is not None and not container.weighs_gradients:
         # Without a batch the terms of a subclassed model are not known.
