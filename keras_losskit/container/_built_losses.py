@@ -23,9 +23,25 @@ from keras_losskit.terms import KINDS
 from keras_losskit.terms import LossTerm
 from keras_losskit.terms import LossTerms
 from keras_losskit.terms import add_up
+from keras_losskit.terms import unique_names
 from keras_losskit.terms import with_unique_names
 
 NO_LOSSES = OutputLosses()
+
+
+@dataclasses.dataclass(frozen=True)
+class DescribedTerm:
+    """What there is to say of a term without a batch.
+
+    Args:
+        term: The `LossTerm`, without value, with the weight of the next step.
+        reduction: How its values become a scalar, in a word.
+        moves: Whether its weight moves during training.
+    """
+
+    term: LossTerm
+    reduction: str
+    moves: bool
 
 
 class BuiltLosses:
@@ -112,14 +128,13 @@ class BuiltLosses:
             log_entries(
                 [
                     *(
-                        LossTerm(p.name, "compiled", None, output=p.output)
-                        for p in self.parts
+                        LossTerm(
+                            part.name, "compiled", None, output=part.output
+                        )
+                        for part in self.parts
                     ),
                     *self.known_penalties,
-                    *(
-                        LossTerm(name, "added", None)
-                        for name in self.extra_terms
-                    ),
+                    *self._valued_extra(lambda term: None),
                 ],
                 kinds=kinds,
                 moving=[
@@ -132,6 +147,45 @@ class BuiltLosses:
                 groups=groups,
             )
         )
+
+    def describe(self) -> dict[str, DescribedTerm]:
+        """All terms that are known by their names, in the order of a batch's.
+
+        A weighting over gradients moves no weight: it shapes the update.
+        """
+        clock = self.clock.now()
+        moving = {n for n, w in self.weights.items() if weights_lib.moves(w)}
+        # Without a batch the terms of a subclassed model are not known.
+        if self.weighting and self.weights and not self.weighs_gradients:
+            moving.update(self.weighted_names())
+        rows = [
+            DescribedTerm(
+                part.term(None, clock),
+                word_for(getattr(part.loss, "reduction", None)),
+                part.name in moving,
+            )
+            for part in self.parts
+        ]
+        known = self.known_penalties + self._valued_extra(lambda term: None)
+        for kind, penalty in self.penalties.items():
+            terms = [t for t in known if penalty and t.kind == kind]
+            weighted_terms = penalty.apply(terms, clock) if penalty else []
+            for term, with_weight in zip(terms, weighted_terms, strict=True):
+                moves = term.name in moving or any(
+                    map(weights_lib.moves, penalty.weights_of(term))
+                )
+                rows.append(
+                    DescribedTerm(with_weight, penalty.reduction, moves)
+                )
+        names = unique_names(row.term.name for row in rows)
+        return dict(zip(names, rows, strict=True))
+
+    def _valued_extra(self, value_of):
+        """The extra terms as `LossTerm`s, with the value of each."""
+        return [
+            LossTerm(name, "added", value_of(term), weight=term.weight)
+            for name, term in self.extra_terms.items()
+        ]
 
     # ------------------------------------------------------------------ terms
 
@@ -177,13 +231,8 @@ class BuiltLosses:
                 return replicas.undo_share(total, share)
 
             context = dataclasses.replace(context, compiled=compiled_total)
-        penalties = [
-            *penalties,
-            *(
-                LossTerm(name, "added", term(context), weight=term.weight)
-                for name, term in self.extra_terms.items()
-            ),
-        ]
+        extra = self._valued_extra(lambda term: term(context))
+        penalties = [*penalties, *extra]
         for kind in PENALTY_KINDS:
             penalty = self.penalties[kind]
             if penalty is not None:
@@ -241,3 +290,8 @@ class BuiltLosses:
             found += self.weighting.non_trainable_variables
         found += self._adopted
         return list({id(variable): variable for variable in found}.values())
+
+
+def word_for(reduction):
+    """A reduction in a word: its name, or that of a function or object."""
+    return getattr(reduction, "__name__", str(reduction))

@@ -150,6 +150,15 @@ class LossesContainer(KerasLoss[keras.losses.Loss]):
         copy.loss_tracker = loss_tracker
         return copy
 
+    def copy_in_state(self, output_names: Sequence[str] | None = None) -> Self:
+        """A copy over this one's state, to be run where nothing is assigned."""
+        copy = self.copy(output_names)
+        copy.clock = self.clock
+        if self.weighting is not None and self.weighting.built:
+            copy.weighting = self.weighting
+        copy.built_losses = BuiltLosses(copy)
+        return copy
+
     def get_config(self) -> Config:
         """Everything needed to build the container again."""
         return _arguments.config_of(self)
@@ -202,16 +211,17 @@ class LossesContainer(KerasLoss[keras.losses.Loss]):
         Returns:
             What the container became.
         """
-        self.built_losses = self._logging_losses(
-            y_true, y_pred, terms, separator, kinds=kinds, picked=picked
-        )
-        return self.built_losses
-
-    def _logging_losses(self, y_true, y_pred, terms, separator="_", **options):
         if terms is not None:
             terms = as_terms(terms, "added")
-        laid = lay_losses(self, y_true, y_pred, separator)
-        return BuiltLosses(self, laid, terms, logs=True, **options)
+        self.built_losses = BuiltLosses(
+            self,
+            lay_losses(self, y_true, y_pred, separator),
+            terms,
+            kinds=kinds,
+            picked=picked,
+            logs=True,
+        )
+        return self.built_losses
 
     def _losses_for(self, y_true, y_pred, state=()):
         """What it became; without metrics where nobody has called `build`.
@@ -363,10 +373,10 @@ class LossesContainer(KerasLoss[keras.losses.Loss]):
         try:
             if not self.built:
                 by_keras = _keras.is_called_by_compile_loss()
-                made = self._logging_losses(y_true, y_pred, penalties or None)
-                if by_keras and (made.variables or self.weighting is not None):
+                self.build(y_true, y_pred, penalties or None)
+                if by_keras and (self.variables or self.weighting is not None):
+                    self.built_losses = BuiltLosses(self)  # refused anew then
                     _refusals.refuse_keras_trainer(self)
-                self.built_losses = made
             losses = self._losses_for(y_true, y_pred)
             terms = losses.terms(
                 y_true,
