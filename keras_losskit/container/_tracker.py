@@ -153,6 +153,11 @@ class TermTracker(keras.metrics.Metric):
             if entry.key in seen and (entry.kind is None or len(kinds) > 1)
         ]
 
+    @property
+    def kinds_by_key(self):
+        """`{key: kind}` of the kinds' contributions, in order."""
+        return {entry.key: entry.kind for entry in self.entries if entry.kind}
+
     def key_of(self, kind):
         """The key of a kind's contribution."""
         return next(entry.key for entry in self.entries if entry.kind == kind)

@@ -72,8 +72,8 @@ def plot_terms(
     both = "loss" in runs["val_"].values
     drawn = [train, runs["val_"]] if both else [train]
     # A loss may be added in training only, or in evaluation only.
-    stacks = [stacked_keys(run.values, stack) for run in drawn]
-    lines = [line_keys(run.values) for run in drawn]
+    stacks = [stacked_keys(run, stack) for run in drawn]
+    lines = [line_keys(run) for run in drawn]
     rows = [["stack", "val_stack" if both else "stack"]]
     if any(lines):
         rows.append(["values", "values"])
