@@ -21,14 +21,15 @@ def checked_log(log):
     return log
 
 
-def checked_penalty(kind, penalty):
-    """`penalty`, refused with its kind if it is neither Penalty nor None."""
-    if penalty is not None and not isinstance(penalty, Penalty):
-        raise ValueError(
-            f"Expected `{kind}` to be a Penalty, or None to leave the kind out "
-            f"of the total. Received: {penalty!r}"
-        )
-    return penalty
+def checked_penalties(**penalties):
+    """Penalties by kind, refused if one is neither Penalty nor None."""
+    for kind, penalty in penalties.items():
+        if penalty is not None and not isinstance(penalty, Penalty):
+            raise ValueError(
+                f"Expected `{kind}` to be a Penalty, or None to leave the kind "
+                f"out of the total. Received: {penalty!r}"
+            )
+    return penalties
 
 
 def refuse_group_names(penalties, extra_terms):

@@ -221,6 +221,14 @@ def batch_size_of(batch):
     return ops.shape(first)[0]
 
 
+def track_total(metric, total, batch_size):
+    """Update the mean of the total, as Keras' trainer does, if there is one."""
+    if metric is not None:
+        size = ops.cast(replicas.global_batch_size(batch_size), "float32")
+        total = total * _backend.num_replicas()
+        metric.update_state(total, sample_weight=size)
+
+
 @contextlib.contextmanager
 def total_tracked_by_trainer(container):
     """Around a computation whose total Keras' trainer logs by itself."""

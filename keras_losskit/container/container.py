@@ -9,9 +9,7 @@ from typing import Self
 import keras
 from keras import ops
 
-from keras_losskit import _backend
 from keras_losskit import _keras
-from keras_losskit._support import replicas
 from keras_losskit._support.jax_tracing import refuse_to_build
 from keras_losskit._support.jax_tracing import refuse_tracers
 from keras_losskit._support.output_structure import StructureError
@@ -26,6 +24,7 @@ from keras_losskit.container import _refusals
 from keras_losskit.container._built_losses import BuiltLosses
 from keras_losskit.container._output_losses import lay_losses
 from keras_losskit.container._tracker import batch_size_of
+from keras_losskit.container._tracker import track_total
 from keras_losskit.container._tracker import trainer_tracks_total
 from keras_losskit.extra import ExtraTerm
 from keras_losskit.extra.context import Context
@@ -102,13 +101,9 @@ class LossesContainer(KerasLoss[keras.losses.Loss]):
         self.loss_weights = loss_weights
         self.output_names = output_names
         self.total_loss_mean = total_loss_mean
-        self.penalties = {
-            "regularization": _refusals.checked_penalty(
-                "regularization", regularization
-            ),
-            "activity": _refusals.checked_penalty("activity", activity),
-            "added": _refusals.checked_penalty("added", added),
-        }
+        self.penalties = _refusals.checked_penalties(
+            regularization=regularization, activity=activity, added=added
+        )
         self.extra_terms = dict(extra_terms or {})
         _refusals.refuse_group_names(self.penalties.values(), self.extra_terms)
         self.weighting = weighting
@@ -375,9 +370,9 @@ class LossesContainer(KerasLoss[keras.losses.Loss]):
                 by_keras = _keras.is_called_by_compile_loss()
                 self.build(y_true, y_pred, penalties or None)
                 if by_keras and (self.variables or self.weighting is not None):
-                    self.built_losses = BuiltLosses(self)  # refused anew then
+                    self.built_losses = BuiltLosses(self)  # refused once more
                     _refusals.refuse_keras_trainer(self)
-            losses = self._losses_for(y_true, y_pred)
+            losses = self.built_losses
             terms = losses.terms(
                 y_true,
                 y_pred,
@@ -392,16 +387,9 @@ class LossesContainer(KerasLoss[keras.losses.Loss]):
             ) from None
         batch_size = batch_size_of(y_pred)
         losses.track(terms, batch_size, training)
-        by_trainer = trainer_tracks_total(self)
-        loss_tracker = None if by_trainer else self.loss_tracker
-        for metric in (self.total_loss_mean, loss_tracker):
-            if metric is not None:
-                metric.update_state(
-                    terms.total * _backend.num_replicas(),
-                    sample_weight=ops.cast(
-                        replicas.global_batch_size(batch_size), "float32"
-                    ),
-                )
+        track_total(self.total_loss_mean, terms.total, batch_size)
+        if not trainer_tracks_total(self):
+            track_total(self.loss_tracker, terms.total, batch_size)
         return terms.total
 
     # ------------------------------------------------------------------ state
