@@ -322,18 +322,14 @@ class CompileLossSlot:
 def install_loss(model, container):
     """Make `container` the compiled loss of `model`.
 
-    `Trainer._compile_loss`.
+    `Trainer._compile_loss` and `_loss_tracker`.
     """
     # A GAN has a `train_step` over its parts, and no `call`.
     callable_model = type(model).call is not keras.Model.call
     slot = CompileLossSlot(container, callable_model)
     set_untracked(model, "_compile_loss", slot)
     set_untracked(model, "loss", container)
-
-
-def loss_tracker(model):
-    """The metric of what is logged as `loss`. `Trainer._loss_tracker`."""
-    return model._loss_tracker
+    container.bind(model._loss_tracker)
 
 
 def compiled_loss(model):

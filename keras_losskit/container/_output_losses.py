@@ -158,25 +158,16 @@ def lay_losses(container, y_true, y_pred, separator="_"):
     predictions = keras.tree.flatten(y_pred)
     laid = []
     for index in wanted:
+        output = outputs.names[index]
+        weighted_losses = [
+            (resolve(loss, labels[index], predictions[index], output), weight)
+            for loss, weight in zip(
+                per_output[index], weights[index], strict=True
+            )
+            if loss is not None
+        ]
         laid += losses_of_output(
-            index,
-            outputs.names[index],
-            [
-                (
-                    resolve(
-                        loss,
-                        labels[index],
-                        predictions[index],
-                        outputs.names[index],
-                    ),
-                    weight,
-                )
-                for loss, weight in zip(
-                    per_output[index], weights[index], strict=True
-                )
-                if loss is not None
-            ],
-            several_outputs=len(wanted) > 1,
+            index, output, weighted_losses, several_outputs=len(wanted) > 1
         )
     return OutputLosses(outputs, with_names_of_their_own(laid))
 

@@ -111,8 +111,6 @@ class LossesContainer(KerasLoss[keras.losses.Loss]):
         # Here, and not among what is built: a file is loaded before that, and
         # Keras looks below `model.loss` for what is in it.
         self.clock = StepCounter()
-        # What a model logs as `loss`: a user's `train_step` that calls this
-        # container leaves that to it, as in tf.keras.
         self.loss_tracker: keras.metrics.Metric | None = None
         #: What it became for the outputs it was built for; at first for none.
         self.built_losses = BuiltLosses(self)
@@ -120,18 +118,13 @@ class LossesContainer(KerasLoss[keras.losses.Loss]):
     def __repr__(self) -> str:
         return _arguments.formula_of(self)
 
-    def copy(
-        self,
-        output_names: Sequence[str] | None = None,
-        loss_tracker: keras.metrics.Metric | None = None,
-    ) -> Self:
+    def copy(self, output_names: Sequence[str] | None = None) -> Self:
         """The same recipe with a state of its own, for one model.
 
         Args:
             output_names: Flat names of the outputs where the recipe has none.
-            loss_tracker: What the model logs as `loss`.
         """
-        copy = type(self)(
+        return type(self)(
             self.losses,
             self.loss_weights,
             self.output_names or output_names,
@@ -142,8 +135,6 @@ class LossesContainer(KerasLoss[keras.losses.Loss]):
             log=self.log,
             name=self.name,
         )
-        copy.loss_tracker = loss_tracker
-        return copy
 
     def copy_in_state(self, output_names: Sequence[str] | None = None) -> Self:
         """A copy over this one's state, to be run where nothing is assigned."""
@@ -180,6 +171,14 @@ class LossesContainer(KerasLoss[keras.losses.Loss]):
                 variable.assign(store[str(index)])
 
     # --------------------------------------------------------------- building
+
+    def bind(self, loss_tracker: keras.metrics.Metric | None) -> None:
+        """Take on what a model logs as `loss`.
+
+        A user's `train_step` that calls this container leaves that to it, as in
+        tf.keras.
+        """
+        self.loss_tracker = loss_tracker
 
     def build(
         self,

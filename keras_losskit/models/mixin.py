@@ -84,16 +84,14 @@ class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
         Raises:
             ValueError: for `loss_weights` beside a container.
         """
-        recipe = self._recipe(loss, loss_weights)
+        container = self._container(loss, loss_weights)
         # By name: a class in between may take fewer by position.
         given = named_arguments(COMPILE_ARGUMENTS, args, kwargs)
         super().compile(optimizer=optimizer, loss=None, **given)
-        names = getattr(self, "output_names", None)
-        tracker = _keras.loss_tracker(self)
-        _keras.install_loss(self, recipe.copy(names, tracker))
+        _keras.install_loss(self, container)
         self.__dict__.pop("_fused_penalties", None)
 
-    def _recipe(self, loss, loss_weights):
+    def _container(self, loss, loss_weights):
         if not isinstance(loss, LossesContainer):
             loss = LossesContainer(loss, loss_weights)
         elif loss_weights is not None:
@@ -102,7 +100,7 @@ class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
                 f"Received: loss_weights={loss_weights!r}. Give them to the "
                 "container: LossesContainer(losses, loss_weights=...)."
             )
-        return loss
+        return loss.copy(getattr(self, "output_names", None))
 
     def layers_to_keep(self) -> list[keras.layers.Layer]:
         """The layers whose outputs an extra term reads."""
