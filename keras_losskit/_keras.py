@@ -328,7 +328,7 @@ def install_loss(model, container):
     slot = CompileLossSlot(container, callable_model)
     set_untracked(model, "_compile_loss", slot)
     set_untracked(model, "loss", container)
-    container.loss_tracker = model._loss_tracker
+    container.bind(model._loss_tracker)
 
 
 def compiled_loss(model):

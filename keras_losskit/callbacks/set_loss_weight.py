@@ -10,13 +10,12 @@ from keras import ops
 
 from keras_losskit import _weights as weights_lib
 from keras_losskit._support.checks import checked_number
-from keras_losskit._support.output_structure import map_leaves
 from keras_losskit._types import Config
 from keras_losskit._types import Logs
 from keras_losskit._types import Variable
 from keras_losskit.callbacks._batch_means import checked_container
 from keras_losskit.callbacks._batch_means import steps_taken
-from keras_losskit.losses._core.composition import parts_of
+from keras_losskit.container._arguments import weight_variables
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
@@ -161,17 +160,7 @@ def read_variable(model, variable):
 
 def variables_of(container):
     """The variables among the weights of a container, built or not."""
-    weights, losses = [], []
-    map_leaves(weights.append, container.loss_weights)
-    map_leaves(losses.append, container.losses)
-    for loss in losses:
-        if not isinstance(loss, keras.losses.Loss):
-            continue  # a name or a function
-        weights += [getattr(part, "weight", 1.0) for part in parts_of(loss)]
-    for penalty in container.penalties.values():
-        weights += penalty.weights if penalty is not None else []
-    weights += [term.weight for term in container.extra_terms.values()]
-    found = [v for w in weights for v in weights_lib.weight_variables(w)]
+    found = weight_variables(container)
     # Once it is built it also knows weights that layers gave to `add_loss`.
     found += container.non_trainable_variables
     clock = {id(v) for v in container.clock.variables}

@@ -82,6 +82,8 @@ class TermHistory(keras.callbacks.Callback):
         self.append = append
         self.epochs: list[dict[str, Any]] = []
         self.batches: list[dict[str, Any]] = []
+        #: `{key: kind}` of the kinds' contributions, once an epoch is over.
+        self.kinds_by_key: dict[str, str] | None = None
         self._epoch: int | None = None
         self._means = BatchMeans()
 
@@ -127,6 +129,9 @@ class TermHistory(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Keep the means of the epoch and write the files."""
         self.epochs.append({"epoch": epoch, **as_floats(logs)})
+        tracker = self.model.compiled_loss.tracker
+        if tracker is not None:
+            self.kinds_by_key = tracker.kinds_by_key
         write_rows(self.epochs, self.epochs_file)
         write_rows(self.batches, self.batches_file)
 

@@ -1,6 +1,7 @@
 """The compiled losses: from `y_true` and `y_pred` to one term per loss."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -12,6 +13,9 @@ from keras_losskit._support.output_structure import StructureError
 from keras_losskit._support.output_structure import is_nest
 from keras_losskit._support.output_structure import spread
 from keras_losskit._support.output_structure import spread_data
+from keras_losskit.losses._core.composition import parts_of
+from keras_losskit.losses._core.composition import values_function
+from keras_losskit.losses._core.evaluation import is_composite
 from keras_losskit.terms import LossTerm
 from keras_losskit.terms import duplicates
 from keras_losskit.terms import multiply
@@ -19,176 +23,74 @@ from keras_losskit.terms import unique_names
 
 
 @dataclasses.dataclass(frozen=True)
+class LossPart:
+    """One compiled term: a loss of one output, or one part of a composite.
+
+    Args:
+        name: Name of the term.
+        output: Name of the output.
+        loss: The `keras.losses.Loss` that it comes from.
+        weight: The user's `loss_weights` entry.
+        inner_weight: The weight inside the composite, 1.0 for a plain loss.
+    """
+
+    name: str
+    output: str
+    loss: Any
+    weight: Any
+    inner_weight: Any
+
+    @property
+    def product(self):
+        """Both weights in one."""
+        return weights_lib.multiply_weights(self.weight, self.inner_weight)
+
+    def term(self, value, clock):
+        """The `LossTerm` of a value, its weights read at `(step, epoch)`."""
+        weight = weights_lib.weight_value(self.weight, *clock)
+        inner = weights_lib.weight_value(self.inner_weight, *clock)
+        return LossTerm(
+            self.name,
+            "compiled",
+            value,
+            weight=multiply(weight, inner),
+            output=self.output,
+            inner_weight=inner,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
 class OutputLoss:
-    """One loss of one output, with its place and its names.
+    """One loss of one output: what gives the values of its parts.
 
     Args:
         index: Index of its output.
-        loss: A `keras.losses.Loss`.
-        weight: The user's `loss_weights` entry.
-        names: Name of the term, or of each part of a composite.
-        part_weights: The weights inside the composite, 1.0 for a plain loss.
+        parts: Its `LossPart`s: itself, or those of a composite.
+        values: `(y_true, y_pred, sample_weight) -> scalars`, one per part,
+            reduced and unweighted.
     """
 
     index: int
-    loss: Any
-    weight: Any
-    names: tuple
-    part_weights: tuple
-
-    def values(self, y_true, y_pred, sample_weight):
-        """Reduced, unweighted scalars, one per name."""
-        if is_composite(self.loss):
-            return self.loss.part_values(y_true, y_pred, sample_weight)
-        return [losses_lib.evaluate(self.loss, y_true, y_pred, sample_weight)]
+    parts: tuple[LossPart, ...]
+    values: Callable
 
 
-def is_composite(loss):
-    """Whether `loss` consists of parts that are terms of their own."""
-    return hasattr(loss, "part_values")
-
-
+@dataclasses.dataclass(frozen=True)
 class OutputLosses:
     """Losses laid over the outputs of a model.
 
     Args:
-        losses: Nest of losses, as `keras.Model.compile(loss=...)` takes it and
-            as tf.keras took it.
-        loss_weights: Nest of weights for them, or one for all.
-        output_names: Flat names of the outputs, or None.
+        outputs: `Outputs`; None for no losses at all.
+        losses: The `OutputLoss`es.
     """
 
-    def __init__(self, losses, loss_weights, output_names):
-        self._losses = losses
-        self._loss_weights = loss_weights
-        self._output_names = output_names
-        self.outputs = None
-        self.entries = ()
-        #: All weights as the user gave them, by term name.
-        self.weights = {}
+    outputs: Any = None
+    losses: tuple[OutputLoss, ...] = ()
 
-    def build(self, y_true, y_pred, separator="_"):
-        """Resolve losses, weights and names for outputs like `y_pred`.
-
-        Args:
-            y_true: Nest of labels.
-            y_pred: Nest of predictions.
-            separator: See `Outputs.of`.
-
-        Raises:
-            StructureError: for losses or weights that fit no output.
-            ValueError: for labels missing altogether, or two terms of one
-                name.
-        """
-        self.outputs = Outputs.of(y_pred, self._output_names, separator)
-        per_output = spread(self._losses, self.outputs, argument="loss")
-        per_output = [as_list(entry) for entry in per_output]
-        weights = self._spread_weights(per_output)
-        wanted = [i for i, entry in enumerate(per_output) if any_loss(entry)]
-        labels = self._labels(y_true, wanted)
-        predictions = keras.tree.flatten(y_pred)
-        entries = []
-        for index in wanted:
-            entries += self._build_output(
-                index,
-                per_output[index],
-                weights[index],
-                labels[index],
-                predictions[index],
-                several_outputs=len(wanted) > 1,
-            )
-        self.entries = with_names_of_their_own(entries)
-        self.weights = {
-            name: weights_lib.multiply_weights(entry.weight, part_weight)
-            for entry in self.entries
-            for name, part_weight in zip(
-                entry.names, entry.part_weights, strict=True
-            )
-        }
-
-    def _build_output(
-        self, index, given, weights, y_true, y_pred, several_outputs
-    ):
-        output = self.outputs.names[index]
-        resolved = [
-            (resolve(loss, y_true, y_pred, output), weight)
-            for loss, weight in zip(given, weights, strict=True)
-            if loss is not None
-        ]
-        parts = [parts_of(loss) for loss, _ in resolved]
-        local_names = iter(
-            names_of_terms([p for ps in parts for p in ps], resolved, output)
-        )
-        count = sum(len(ps) for ps in parts)
-        entries = []
-        for (loss, weight), loss_parts in zip(resolved, parts, strict=True):
-            names = tuple(next(local_names) for _ in loss_parts)
-            if several_outputs:
-                names = tuple(
-                    output if count == 1 else f"{output}_{name}"
-                    for name in names
-                )
-            entries.append(
-                OutputLoss(
-                    index,
-                    loss,
-                    weights_lib.check_weight(weight, name=names[0]),
-                    names,
-                    tuple(weight for _, weight in loss_parts),
-                )
-            )
-        return entries
-
-    def specs(self):
-        """A `LossTerm` without value for every term."""
-        return [
-            LossTerm(
-                name,
-                "compiled",
-                None,
-                output=self.outputs.names[entry.index],
-            )
-            for entry in self.entries
-            for name in entry.names
-        ]
-
-    def _spread_weights(self, per_output):
-        """A list of weights per output, one per loss of it."""
-        given = self._loss_weights
-        total = sum(len(entry) for entry in per_output)
-        try:
-            entries = spread(given, self.outputs, argument="loss_weights")
-            return [
-                weights_of(entry, len(losses), self.outputs.names[index])
-                for index, (entry, losses) in enumerate(
-                    zip(entries, per_output, strict=True)
-                )
-            ]
-        except StructureError:
-            if isinstance(given, dict):
-                raise
-            flat = keras.tree.flatten(given)
-            if len(flat) != total:
-                raise StructureError(
-                    "`loss_weights` must match the number of losses, got "
-                    f"{total} losses and {len(flat)} weights. Expected a "
-                    f"weight for each of the outputs {self.outputs.names}. "
-                    f"Received: loss_weights={given}"
-                ) from None
-            flat = iter(flat)
-            return [[next(flat) for _ in losses] for losses in per_output]
-
-    def _labels(self, y_true, wanted):
-        labels = spread_data(
-            y_true, self.outputs, argument="y_true", wanted=wanted
-        )
-        if wanted and all(labels[index] is None for index in wanted):
-            names = [self.outputs.names[index] for index in wanted]
-            raise ValueError(
-                f"Target data is missing. Expected labels for {names}, which "
-                "have a loss. Received: y_true=None"
-            )
-        return labels
+    @property
+    def parts(self):
+        """The terms, each with its weights, in the order of the outputs."""
+        return [part for loss in self.losses for part in loss.parts]
 
     def terms(self, y_true, y_pred, sample_weight, clock):
         """Evaluate every loss whose output has labels.
@@ -202,46 +104,144 @@ class OutputLosses:
         Returns:
             A list of `LossTerm` of kind `"compiled"`.
         """
-        if not self.entries:
+        if not self.losses:
             return []
+        outputs = self.outputs
         count = len(keras.tree.flatten(y_pred))
-        if count != len(self.outputs):
+        if count != len(outputs):
             raise StructureError(
-                f"Expected predictions for {list(self.outputs.names)}. "
+                f"Expected predictions for {list(outputs.names)}. "
                 f"Received: {count} tensors"
             )
-        predictions = spread_data(y_pred, self.outputs, argument="y_pred")
-        labels = self._labels(y_true, sorted({e.index for e in self.entries}))
+        predictions = spread_data(y_pred, outputs, argument="y_pred")
+        wanted = sorted({loss.index for loss in self.losses})
+        labels = spread_labels(y_true, outputs, wanted)
         sample_weights = spread_data(
-            sample_weight, self.outputs, argument="sample_weight"
+            sample_weight, outputs, argument="sample_weight"
         )
         terms = []
-        for entry in self.entries:
-            if labels[entry.index] is None:
+        for loss in self.losses:
+            i = loss.index
+            if labels[i] is None:
                 continue
-            values = entry.values(
-                labels[entry.index],
-                predictions[entry.index],
-                sample_weights[entry.index],
-            )
-            terms += self._terms_of(entry, values, clock)
+            values = loss.values(labels[i], predictions[i], sample_weights[i])
+            for part, value in zip(loss.parts, values, strict=True):
+                check_scalar(part.name, value)
+                terms.append(part.term(value, clock))
         return terms
 
-    def _terms_of(self, entry, values, clock):
-        weight = weights_lib.weight_value(entry.weight, *clock)
-        for name, value, part_weight in zip(
-            entry.names, values, entry.part_weights, strict=True
-        ):
-            check_scalar(name, value)
-            inner = weights_lib.weight_value(part_weight, *clock)
-            yield LossTerm(
-                name,
-                "compiled",
-                value,
-                weight=multiply(weight, inner),
-                output=self.outputs.names[entry.index],
-                inner_weight=inner,
+
+def lay_losses(container, y_true, y_pred, separator="_"):
+    """Resolve losses, weights and names for outputs like `y_pred`.
+
+    Args:
+        container: A `LossesContainer`, with `losses` as
+            `keras.Model.compile(loss=...)` takes them and as tf.keras took
+            them, `loss_weights` for each or one for all, and `output_names`.
+        y_true: Nest of labels.
+        y_pred: Nest of predictions.
+        separator: See `Outputs.of`.
+
+    Returns:
+        `OutputLosses`.
+
+    Raises:
+        StructureError: for losses or weights that fit no output.
+        ValueError: for labels missing altogether, or two terms of one name.
+    """
+    outputs = Outputs.of(y_pred, container.output_names, separator)
+    per_output = spread(container.losses, outputs, argument="loss")
+    per_output = [as_list(entry) for entry in per_output]
+    weights = spread_weights(container.loss_weights, outputs, per_output)
+    wanted = [i for i, entry in enumerate(per_output) if any_loss(entry)]
+    labels = spread_labels(y_true, outputs, wanted)
+    predictions = keras.tree.flatten(y_pred)
+    laid = []
+    for index in wanted:
+        output = outputs.names[index]
+        weighted_losses = [
+            (resolve(loss, labels[index], predictions[index], output), weight)
+            for loss, weight in zip(
+                per_output[index], weights[index], strict=True
             )
+            if loss is not None
+        ]
+        laid += losses_of_output(
+            index, output, weighted_losses, several_outputs=len(wanted) > 1
+        )
+    return OutputLosses(outputs, with_names_of_their_own(laid))
+
+
+def losses_of_output(index, output, weighted_losses, several_outputs):
+    """The `OutputLoss`es of one output.
+
+    Args:
+        index: Index of the output.
+        output: Its name.
+        weighted_losses: List of `(loss, weight)`.
+        several_outputs: Whether others have losses too.
+    """
+    losses = [loss for loss, _ in weighted_losses]
+    parts = [parts_of(loss) for loss in losses]
+    names = [part.name for loss_parts in parts for part in loss_parts]
+    names = names_of_terms(names, losses, output)
+    if several_outputs:
+        single = len(names) == 1
+        names = [output if single else f"{output}_{name}" for name in names]
+    unused = iter(names)
+    laid = []
+    for (loss, weight), loss_parts in zip(weighted_losses, parts, strict=True):
+        own = [next(unused) for _ in loss_parts]
+        weight = weights_lib.check_weight(weight, name=own[0])
+        laid.append(
+            OutputLoss(
+                index,
+                tuple(
+                    LossPart(name, output, part.loss, weight, part.weight)
+                    for name, part in zip(own, loss_parts, strict=True)
+                ),
+                values_function(loss),
+            )
+        )
+    return laid
+
+
+def spread_weights(loss_weights, outputs, per_output):
+    """A list of weights per output, one per loss of it."""
+    total = sum(len(entry) for entry in per_output)
+    try:
+        entries = spread(loss_weights, outputs, argument="loss_weights")
+        return [
+            weights_of(entry, len(losses), outputs.names[index])
+            for index, (entry, losses) in enumerate(
+                zip(entries, per_output, strict=True)
+            )
+        ]
+    except StructureError:
+        if isinstance(loss_weights, dict):
+            raise
+        flat = keras.tree.flatten(loss_weights)
+        if len(flat) != total:
+            raise StructureError(
+                "`loss_weights` must match the number of losses, got "
+                f"{total} losses and {len(flat)} weights. Expected a "
+                f"weight for each of the outputs {outputs.names}. "
+                f"Received: loss_weights={loss_weights}"
+            ) from None
+        flat = iter(flat)
+        return [[next(flat) for _ in losses] for losses in per_output]
+
+
+def spread_labels(y_true, outputs, wanted):
+    """Labels per output; refused where none of the `wanted` outputs has any."""
+    labels = spread_data(y_true, outputs, argument="y_true", wanted=wanted)
+    if wanted and all(labels[index] is None for index in wanted):
+        names = [outputs.names[index] for index in wanted]
+        raise ValueError(
+            f"Target data is missing. Expected labels for {names}, which "
+            "have a loss. Received: y_true=None"
+        )
+    return labels
 
 
 def resolve(loss, y_true, y_pred, output):
@@ -255,16 +255,20 @@ def resolve(loss, y_true, y_pred, output):
         ) from error
 
 
-def with_names_of_their_own(entries):
-    """Entries renamed where the term of one output bears another's name."""
+def with_names_of_their_own(laid):
+    """Losses renamed where the term of one output bears another's name."""
     names = iter(
-        unique_names(name for entry in entries for name in entry.names)
+        unique_names(part.name for loss in laid for part in loss.parts)
     )
     return tuple(
         dataclasses.replace(
-            entry, names=tuple(next(names) for _ in entry.names)
+            loss,
+            parts=tuple(
+                dataclasses.replace(part, name=next(names))
+                for part in loss.parts
+            ),
         )
-        for entry in entries
+        for loss in laid
     )
 
 
@@ -305,19 +309,17 @@ def weights_of(entry, count, output):
     return [1.0 if weight is None else weight for weight in entry]
 
 
-def parts_of(loss):
-    """`(name, weight)` of every part of a composite, or of the loss itself."""
-    if is_composite(loss):
-        return [(part.name, part.weight) for part in loss.parts]
-    return [(loss.name, 1.0)]
+def names_of_terms(names, losses, output):
+    """Names of an output's terms; a clash the user wrote is an error.
 
-
-def names_of_terms(parts, resolved, output):
-    """Names of an output's terms; a clash the user wrote is an error."""
-    names = [name for name, _ in parts]
+    Args:
+        names: Those of the parts of all its losses.
+        losses: Its losses.
+        output: Its name.
+    """
     written = {
         loss.name
-        for loss, _ in resolved
+        for loss in losses
         if not is_composite(loss) and not losses_lib.has_default_name(loss)
     }
     clash = [name for name in duplicates(names) if name in written]

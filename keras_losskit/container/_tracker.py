@@ -153,6 +153,11 @@ class TermTracker(keras.metrics.Metric):
             if entry.key in seen and (entry.kind is None or len(kinds) > 1)
         ]
 
+    @property
+    def kinds_by_key(self):
+        """`{key: kind}` of the kinds' contributions, in order."""
+        return {entry.key: entry.kind for entry in self.entries if entry.kind}
+
     def key_of(self, kind):
         """The key of a kind's contribution."""
         return next(entry.key for entry in self.entries if entry.kind == kind)
@@ -214,6 +219,14 @@ def batch_size_of(batch):
     """The leading size of the first tensor, as Keras counts samples."""
     first = next(x for x in keras.tree.flatten(batch) if x is not None)
     return ops.shape(first)[0]
+
+
+def track_total(metric, total, batch_size):
+    """Update the mean of the total, as Keras' trainer does, if there is one."""
+    if metric is not None:
+        size = ops.cast(replicas.global_batch_size(batch_size), "float32")
+        total = total * _backend.num_replicas()
+        metric.update_state(total, sample_weight=size)
 
 
 @contextlib.contextmanager

@@ -1,47 +1,43 @@
-"""`LossesContainer`: losses, penalties and extra terms become `LossTerms`."""
+"""`LossesContainer`: the loss of a model, as the user writes it."""
 
-import dataclasses
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
+from typing import Literal
+from typing import Self
 
 import keras
 from keras import ops
 
-from keras_losskit import _backend
 from keras_losskit import _keras
-from keras_losskit import _weights as weights_lib
-from keras_losskit._support import replicas
 from keras_losskit._support.jax_tracing import refuse_to_build
 from keras_losskit._support.jax_tracing import refuse_tracers
 from keras_losskit._support.output_structure import StructureError
+from keras_losskit._types import Config
+from keras_losskit._types import KerasLoss
+from keras_losskit._types import Losses
+from keras_losskit._types import LossWeights
 from keras_losskit._types import Structure
 from keras_losskit._types import Tensor
-from keras_losskit.container._arguments import LossRecipe
-from keras_losskit.container._log_entries import log_entries
-from keras_losskit.container._state import MovingState
-from keras_losskit.container._tracker import TermTracker
+from keras_losskit.container import _arguments
+from keras_losskit.container import _refusals
+from keras_losskit.container._built_losses import BuiltLosses
+from keras_losskit.container._output_losses import lay_losses
 from keras_losskit.container._tracker import batch_size_of
+from keras_losskit.container._tracker import track_total
 from keras_losskit.container._tracker import trainer_tracks_total
-from keras_losskit.container._weighting_step import shared
-from keras_losskit.container._weighting_step import weighted
+from keras_losskit.extra import ExtraTerm
 from keras_losskit.extra.context import Context
-from keras_losskit.penalties.collect import PENALTY_KINDS
 from keras_losskit.penalties.collect import as_terms
+from keras_losskit.penalties.penalty import Penalty
+from keras_losskit.schedules._step_counter import StepCounter
 from keras_losskit.terms import KINDS
-from keras_losskit.terms import LossTerm
 from keras_losskit.terms import LossTerms
-from keras_losskit.terms import add_up
-from keras_losskit.terms import with_unique_names
-
-PLAIN_MODEL_HINT = (
-    "A container over several outputs, or in which something moves, trains a "
-    "`keras_losskit.Model`, or any model through `keras_losskit.wrap(model)`; "
-    "a plain `keras.Model` calls it on each output by itself."
-)
+from keras_losskit.weighting import Weighting
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
-class LossesContainer(MovingState, LossRecipe):
+class LossesContainer(KerasLoss[keras.losses.Loss]):
     """The loss of a model as named parts that sum to the whole.
 
     `total = sum(weight * value)` over the terms of all kinds.
@@ -85,14 +81,104 @@ class LossesContainer(MovingState, LossRecipe):
         {'loss': 2.0, 'a_loss': 1.0, 'b_loss': 2.0}
     """
 
-    built = False
-    # What a model logs as `loss`: a user's `train_step` that calls this
-    # container leaves that to it, as in tf.keras.
-    loss_tracker: Any = None
-    # Ids of the variables that a Gramian is taken over; None for all.
-    picked: Any = None
+    def __init__(
+        self,
+        losses: Losses = None,
+        loss_weights: LossWeights = None,
+        output_names: Sequence[str] | None = None,
+        total_loss_mean: keras.metrics.Metric | None = None,
+        *,
+        regularization: Penalty | None = Penalty(),
+        activity: Penalty | None = Penalty(),
+        added: Penalty | None = Penalty(),
+        extra_terms: Mapping[str, ExtraTerm] | None = None,
+        weighting: Weighting | None = None,
+        log: Literal["kinds", "terms", "all"] = "terms",
+        name: str = "losses_container",
+    ):
+        super().__init__(name=name)
+        self.losses = losses
+        self.loss_weights = loss_weights
+        self.output_names = output_names
+        self.total_loss_mean = total_loss_mean
+        self.penalties = _refusals.checked_penalties(
+            regularization=regularization, activity=activity, added=added
+        )
+        self.extra_terms = dict(extra_terms or {})
+        _refusals.refuse_group_names(self.penalties.values(), self.extra_terms)
+        self.weighting = weighting
+        self.log = _refusals.checked_log(log)
+        # Here, and not among what is built: a file is loaded before that, and
+        # Keras looks below `model.loss` for what is in it.
+        self.clock = StepCounter()
+        self.loss_tracker: keras.metrics.Metric | None = None
+        #: What it became for the outputs it was built for; at first for none.
+        self.built_losses = BuiltLosses(self)
 
-    # ------------------------------------------------------------- structure
+    def __repr__(self) -> str:
+        return _arguments.formula_of(self)
+
+    def copy(self, output_names: Sequence[str] | None = None) -> Self:
+        """The same recipe with a state of its own, for one model.
+
+        Args:
+            output_names: Flat names of the outputs where the recipe has none.
+        """
+        return type(self)(
+            self.losses,
+            self.loss_weights,
+            self.output_names or output_names,
+            self.total_loss_mean,
+            **self.penalties,
+            extra_terms={n: t.copy() for n, t in self.extra_terms.items()},
+            weighting=_arguments.copy_weighting(self.weighting),
+            log=self.log,
+            name=self.name,
+        )
+
+    def copy_in_state(self, output_names: Sequence[str] | None = None) -> Self:
+        """A copy over this one's state, to be run where nothing is assigned."""
+        copy = self.copy(output_names)
+        copy.clock = self.clock
+        if self.weighting is not None and self.weighting.built:
+            copy.weighting = self.weighting
+        copy.built_losses = BuiltLosses(copy)
+        return copy
+
+    def get_config(self) -> Config:
+        """Everything needed to build the container again."""
+        return _arguments.config_of(self)
+
+    @classmethod
+    def from_config(cls, config: Config) -> Self:
+        """The container of a config.
+
+        Raises:
+            ValueError: for a config of a later version of the package.
+        """
+        return cls(**_arguments.arguments_of(config))
+
+    def save_own_variables(self, store: Any) -> None:
+        """Write the variables among the weights, for files of weights only."""
+        for index, variable in enumerate(_arguments.weight_variables(self)):
+            store[str(index)] = ops.convert_to_numpy(variable.value)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Read them; a file that has others leaves them as they are."""
+        variables = _arguments.weight_variables(self)
+        if len(store.keys()) == len(variables):
+            for index, variable in enumerate(variables):
+                variable.assign(store[str(index)])
+
+    # --------------------------------------------------------------- building
+
+    def bind(self, loss_tracker: keras.metrics.Metric | None) -> None:
+        """Take on what a model logs as `loss`.
+
+        A user's `train_step` that calls this container leaves that to it, as in
+        tf.keras.
+        """
+        self.loss_tracker = loss_tracker
 
     def build(
         self,
@@ -101,7 +187,9 @@ class LossesContainer(MovingState, LossRecipe):
         terms: Structure | None = None,
         kinds: Sequence[str] = KINDS,
         separator: str = "_",
-    ) -> None:
+        *,
+        picked: set[int] | None = None,
+    ) -> BuiltLosses:
         """Resolve losses against outputs and make the metrics.
 
         Args:
@@ -111,68 +199,26 @@ class LossesContainer(MovingState, LossRecipe):
                 its `losses`; None where they are not known.
             kinds: The kinds that it can produce.
             separator: What joins the keys of a nested output's name.
+            picked: Ids of the variables that a Gramian is taken over; None for
+                all.
+
+        Returns:
+            What the container became.
         """
         if terms is not None:
             terms = as_terms(terms, "added")
-        self._lay_losses(y_true, y_pred, separator)
-        compiled = self._compiled.specs()
-        groups = {name: [name] for name in self.extra_terms}
-        for kind, penalty in self.penalties.items():
-            members = [term for term in terms or () if term.kind == kind]
-            if penalty is not None and terms is not None:
-                penalty.check_patterns(members)
-                for name, group in penalty.members(members).items():
-                    groups.setdefault(group, []).append(name)
-        if self.weighting is not None and not self.weighting.built:
-            self.weighting.build(len(self.weighted_names()))
-        extra = [LossTerm(name, "added", None) for name in self.extra_terms]
-        self._added_weights = [term.weight for term in terms or ()]
-        self.tracker = TermTracker(
-            log_entries(
-                [*compiled, *(terms or ()), *extra],
-                kinds=kinds,
-                moving=self._moving(),
-                found_later=self.weighted_names()
-                if self.weighs_gradients
-                else (),
-                log=self.log,
-                groups=groups,
-            )
+        self.built_losses = BuiltLosses(
+            self,
+            lay_losses(self, y_true, y_pred, separator),
+            terms,
+            kinds=kinds,
+            picked=picked,
+            logs=True,
         )
-        self.built = True
+        return self.built_losses
 
-    def _lay_losses(self, y_true, y_pred, separator="_"):
-        self._compiled.build(y_true, y_pred, separator)
-        clash = sorted(set(self._compiled.weights) & set(self.extra_terms))
-        if clash:
-            raise ValueError(
-                "Expected compiled losses and extra terms to have names of "
-                f"their own. Received twice: {clash}. Rename one of them."
-            )
-
-    def _moving(self):
-        """Names of the terms whose weight is not the same at every step."""
-        weighted_names = self.weighted_names() if self.weighting else ()
-        weights = {
-            **self._compiled.weights,
-            **{
-                name: getattr(term, "weight", 1.0)
-                for name, term in self.extra_terms.items()
-            },
-        }
-        return [
-            name
-            for name, weight in weights.items()
-            if name in weighted_names or weights_lib.moves(weight)
-        ]
-
-    def weighted_names(self) -> list[str]:
-        """The terms that a weighting weighs; penalties keep their own."""
-        names = [*self._compiled.weights, *self.extra_terms]
-        return self.weighting.members(names) if self.weighting else names
-
-    def _build_parts(self, y_true, y_pred, state=()):
-        """Build what values and weights need, where nobody has called `build`.
+    def _losses_for(self, y_true, y_pred, state=()):
+        """What it became; without metrics where nobody has called `build`.
 
         Args:
             y_true: Nest of labels.
@@ -182,10 +228,13 @@ class LossesContainer(MovingState, LossRecipe):
         weighting = None if self.weighs_gradients else self.weighting
         if weighting is not None and not weighting.built:
             refuse_to_build(weighting, (y_true, y_pred, state))
-        if self._compiled.outputs is None:
-            self._lay_losses(y_true, y_pred)
+        if self.built_losses.output_losses.outputs is None:
+            self.built_losses = BuiltLosses(
+                self, lay_losses(self, y_true, y_pred)
+            )
         if weighting is not None and not weighting.built:
             weighting.build(len(self.weighted_names()))
+        return self.built_losses
 
     # ----------------------------------------------------------- computation
 
@@ -221,71 +270,12 @@ class LossesContainer(MovingState, LossRecipe):
             RuntimeError: inside `jax.jit` or `jax.grad`, for a weighting that
                 is not built: call `build` before.
         """
-        penalties = [
-            *as_terms(regularization_losses, "regularization"),
-            *as_terms(activity_losses, "activity"),
-            *as_terms(added_losses, "added"),
-        ]
-        return self.step_terms(
+        penalties = terms_by_kind(
+            regularization_losses, activity_losses, added_losses
+        )
+        return self._losses_for(y_true, y_pred).terms(
             y_true, y_pred, sample_weight, penalties, context, moves=False
         )
-
-    def step_terms(
-        self,
-        y_true: Structure,
-        y_pred: Structure,
-        sample_weight: Structure | None,
-        penalties: list[LossTerm],
-        context: Context | None,
-        moves: bool,
-    ) -> LossTerms:
-        """The terms of one batch; the clock is left to the caller.
-
-        Args:
-            y_true: Nest of labels.
-            y_pred: Nest of predictions.
-            sample_weight: Nest of sample weights.
-            penalties: List of `LossTerm` of the kinds beyond the compiled one.
-            context: `Context` for extra terms, or None.
-            moves: Whether the weighting moves on.
-
-        Returns:
-            `LossTerms`.
-        """
-        self._build_parts(y_true, y_pred)
-        if moves:
-            self.refuse_late_schedules(penalties)
-        clock = self.clock.now()
-        share = replicas.batch_share(y_pred)
-        terms = list(self._compiled.terms(y_true, y_pred, sample_weight, clock))
-        if context is not None and self.extra_terms:
-
-            def compiled(y_pred):
-                arguments = (y_true, y_pred, sample_weight, clock)
-                terms = self._compiled.terms(*arguments)
-                total = add_up(term.contribution for term in terms)
-                # Made a part below, as all that knows of no replicas.
-                return replicas.undo_share(total, share)
-
-            context = dataclasses.replace(context, compiled=compiled)
-        penalties = [
-            *penalties,
-            *(
-                LossTerm(name, "added", term(context), weight=term.weight)
-                for name, term in self.extra_terms.items()
-            ),
-        ]
-        for kind in PENALTY_KINDS:
-            penalty = self.penalties[kind]
-            if penalty is not None:
-                members = [term for term in penalties if term.kind == kind]
-                terms += shared(penalty.apply(members, clock), share)
-        terms = replicas.all_reduced(terms)
-        if self.weighting is not None and not self.weighs_gradients:
-            terms = weighted(
-                terms, self.weighting, self.weighted_names(), clock[0], moves
-            )
-        return LossTerms(with_unique_names(terms)).summed()
 
     def stateless_compute(
         self,
@@ -317,9 +307,9 @@ class LossesContainer(MovingState, LossRecipe):
         """
         mapping = list(zip(self.variables, variables, strict=True))
         # Not in the scope, where a new variable has no value yet.
-        self._build_parts(y_true, y_pred, variables)
+        losses = self._losses_for(y_true, y_pred, variables)
         with keras.StatelessScope(state_mapping=mapping):
-            terms = self.step_terms(
+            terms = losses.terms(
                 y_true,
                 y_pred,
                 sample_weight,
@@ -328,9 +318,9 @@ class LossesContainer(MovingState, LossRecipe):
                 moves=training,
             )
             if training:
-                self.count_step()
+                losses.count_step()
             # Also of those that the weighting has made just now.
-            return terms, [variable.value for variable in self.variables]
+            return terms, [variable.value for variable in losses.variables]
 
     def call(self, y_true: Structure, y_pred: Structure) -> Tensor:
         """The total of the compiled losses; see `compute`."""
@@ -368,21 +358,21 @@ class LossesContainer(MovingState, LossRecipe):
                 total does not give; in `fit` of a plain `keras.Model`, if a
                 weight moves.
         """
-        penalties = [
-            *as_terms(regularization_losses, "regularization"),
-            *as_terms(activity_losses, "activity"),
-            *as_terms(added_losses, "added"),
-        ]
+        penalties = terms_by_kind(
+            regularization_losses, activity_losses, added_losses
+        )
         refuse_tracers((y_true, y_pred, [term.value for term in penalties]))
-        if training:
-            self.refuse_gradient_weighting()
+        if training and self.weighs_gradients:
+            _refusals.refuse_gradient_weighting(self.weighting)
         try:
             if not self.built:
                 by_keras = _keras.is_called_by_compile_loss()
                 self.build(y_true, y_pred, penalties or None)
-                if by_keras:
-                    self.refuse_keras_trainer(PLAIN_MODEL_HINT)
-            terms = self.step_terms(
+                if by_keras and (self.variables or self.weighting is not None):
+                    self.built_losses = BuiltLosses(self)  # refused once more
+                    _refusals.refuse_keras_trainer(self)
+            losses = self.built_losses
+            terms = losses.terms(
                 y_true,
                 y_pred,
                 sample_weight,
@@ -391,17 +381,86 @@ class LossesContainer(MovingState, LossRecipe):
                 moves=training,
             )
         except StructureError as error:
-            raise StructureError(f"{error}\n{PLAIN_MODEL_HINT}") from None
+            raise StructureError(
+                f"{error}\n{_refusals.PLAIN_MODEL_HINT}"
+            ) from None
         batch_size = batch_size_of(y_pred)
-        self.track(terms, batch_size, training)
-        by_trainer = trainer_tracks_total(self)
-        loss_tracker = None if by_trainer else self.loss_tracker
-        for metric in (self.total_loss_mean, loss_tracker):
-            if metric is not None:
-                metric.update_state(
-                    terms.total * _backend.num_replicas(),
-                    sample_weight=ops.cast(
-                        replicas.global_batch_size(batch_size), "float32"
-                    ),
-                )
+        losses.track(terms, batch_size, training)
+        track_total(self.total_loss_mean, terms.total, batch_size)
+        if not trainer_tracks_total(self):
+            track_total(self.loss_tracker, terms.total, batch_size)
         return terms.total
+
+    # ------------------------------------------------------------------ state
+
+    @property
+    def built(self) -> bool:
+        """Whether all that is logged is known: after `build`, or a call."""
+        return self.tracker is not None
+
+    @property
+    def weighs_gradients(self) -> bool:
+        """Whether the weights come from the gradients of the terms."""
+        return (
+            self.weighting is not None and self.weighting.statistic == "gramian"
+        )
+
+    def weighted_names(self) -> list[str]:
+        """The terms that a weighting weighs; penalties keep their own."""
+        return self.built_losses.weighted_names()
+
+    @property
+    def picked(self) -> set[int] | None:
+        """Ids of the variables that a Gramian is taken over; None for all."""
+        return self.built_losses.picked
+
+    @property
+    def tracker(self) -> Any:
+        """The metric behind all that is logged; None until it is built."""
+        return self.built_losses.tracker
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """All of the state that moves during training."""
+        return self.built_losses.variables
+
+    @property
+    def trainable_variables(self) -> list[keras.Variable]:
+        """What the weighting learns."""
+        return self.built_losses.trainable_variables
+
+    @property
+    def non_trainable_variables(self) -> list[keras.Variable]:
+        """What else moves during training, in a fixed order."""
+        return self.built_losses.non_trainable_variables
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """Views of the running means, `loss` first; `[]` before a call."""
+        if self.tracker is None:
+            return []
+        views = self.tracker.views()
+        if self.total_loss_mean is not None:
+            views[0] = self.total_loss_mean
+        return views
+
+    def reset_state(self) -> None:
+        """Start the running means anew."""
+        for metric in (self.tracker, self.total_loss_mean):
+            if metric is not None:
+                metric.reset_state()
+
+    def on_epoch_end(self) -> None:
+        """Tell schedules by epoch, and the weighting, that one is over."""
+        self.clock.on_epoch_end()
+        if self.weighting is not None:
+            self.weighting.on_epoch_end()
+
+
+def terms_by_kind(regularization, activity, added):
+    """A list of `LossTerm` of what the arguments of a call hold."""
+    return [
+        *as_terms(regularization, "regularization"),
+        *as_terms(activity, "activity"),
+        *as_terms(added, "added"),
+    ]

@@ -129,7 +129,8 @@ class _EpochEnd(keras.callbacks.Callback):
     """Tells the container that an epoch is over, and the history which it was.
 
     `history.epochs_by_key`, `{key: [epoch, ...]}`, says what Keras' own
-    `history.epoch` does not: which epochs had validation.
+    `history.epoch` does not: which epochs had validation. Of the keys of
+    `history.kinds_by_key`, `{key: kind}`, the values sum to `loss`.
     """
 
     def on_train_begin(self, logs=None):
@@ -140,9 +141,11 @@ class _EpochEnd(keras.callbacks.Callback):
             self.epochs_by_key.setdefault(key, []).append(epoch)
         # A `CallbackList` may be without a history.
         history = getattr(self.model, "history", None)
+        container = self.model.compiled_loss
         if history is not None:
             history.epochs_by_key = self.epochs_by_key
-        container = self.model.compiled_loss
+            if container is not None and container.built:
+                history.kinds_by_key = container.tracker.kinds_by_key
         if container is not None:
             container.on_epoch_end()
 

@@ -11,7 +11,6 @@ from keras_losskit import _keras
 from keras_losskit import _origin
 from keras_losskit._support import replicas
 from keras_losskit._support.jax_tracing import is_bare_trace
-from keras_losskit._support.scopes import VariableReads
 from keras_losskit._types import Config
 from keras_losskit._types import Losses
 from keras_losskit._types import LossWeights
@@ -23,7 +22,8 @@ from keras_losskit.container._tracker import trainer_tracks_total
 from keras_losskit.container.container import LossesContainer
 from keras_losskit.extra.context import Context
 from keras_losskit.models import _gradient_step
-from keras_losskit.models import _gradient_weights
+from keras_losskit.models._build_losses import adopting_variables
+from keras_losskit.models._build_losses import build_losses
 from keras_losskit.models._fit import COMPILE_ARGUMENTS
 from keras_losskit.models._fit import FitArguments
 from keras_losskit.models._fit import named_arguments
@@ -32,8 +32,6 @@ from keras_losskit.models._functional import is_functional_call
 from keras_losskit.models._recorded_call import RecordsLosses
 from keras_losskit.models._seed_state import SeedState
 from keras_losskit.models._weights_file import check_weighting_state
-from keras_losskit.penalties._fused import FusedPenalties
-from keras_losskit.penalties._fused import fuses
 from keras_losskit.penalties.collect import regularized_variables
 from keras_losskit.terms import LossTerms
 
@@ -181,30 +179,22 @@ class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
         if training and container.weighs_gradients:
             _gradient_step.refuse_other_steps(self)
         if not container.built:
-            self._build_loss(container, x, y, y_pred, training)
+            build_losses(self, container, x, y, y_pred, training)
+        losses = container.built_losses
         bare = is_bare_trace(y_pred)
-        if bare and (container.variables or regularized_variables(self)):
+        if bare and (losses.variables or regularized_variables(self)):
             raise RuntimeError(f"{BARE_TRACE} Received: none.")
         # A `compute_loss` of the user's own may call this one more than once.
         apart = trainer_tracks_total(container) and _origin.overrides(
             self, "compute_loss"
         )
         earlier = self.last_terms() if apart else None
-        fused = self._losskit_state.fused
-        if fused is None:
-            penalties = self.penalty_terms()
-        else:
-            fused = fused.of(regularized_variables(self))
-            self._losskit_state.fused = fused
-            penalties = self.recorded_terms() + fused.terms()
-        with self._adopting_variables(container):
-            terms = container.step_terms(
-                y,
-                y_pred,
-                sample_weight,
-                penalties,
-                Context(self, x, y, y_pred, sample_weight, training),
-                moves=training and not bare and earlier is None,
+        penalties = self._penalties_of_step()
+        context = Context(self, x, y, y_pred, sample_weight, training)
+        moves = training and not bare and earlier is None
+        with adopting_variables(self, losses):
+            terms = losses.terms(
+                y, y_pred, sample_weight, penalties, context, moves
             )
         if not terms and not self._has_own_step():
             raise ValueError(
@@ -216,48 +206,20 @@ class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
             return terms.total
         if not apart:
             batch_size = batch_size_of(y_pred if x is None else x)
-            container.track(terms, batch_size, training)
+            losses.track(terms, batch_size, training)
         self.kept_of_pass().computed = (
             terms if earlier is None else earlier + terms
         )
         return terms.total
 
-    def _build_loss(self, container, x, y, y_pred, training):
-        """Name what the model turned out to produce, once per compile."""
-        terms = self.penalty_terms()
-        if x is not None and any(
-            _origin.is_users_own(type(layer).call)
-            for layer in _keras.flatten_layers(self)
-        ):
-            # Which may add a loss in training only, or with another weight.
-            terms += self.terms_aside(x, not training)
-        container.picked = _gradient_weights.picked_variables(self)
-        container.build(y, y_pred, terms, self._possible_kinds(), "/")
-        penalty = container.penalties["regularization"]
-        if fuses(penalty, container.log):
-            self._losskit_state.fused = FusedPenalties(
-                regularized_variables(self), penalty
-            )
-
-    @contextlib.contextmanager
-    def _adopting_variables(self, container):
-        """Find variables that a user's loss function closes over.
-
-        JAX would keep the value they have when the step is compiled, for ever;
-        so the trainer is told of them before that.
-        """
-        if not _keras.in_symbolic_scope():
-            yield
-            return
-        with VariableReads() as reads:
-            yield
-        known = [*self.variables, *self.metrics_variables]
-        known += [*container.variables, *container.clock.variables]
-        known += getattr(self.optimizer, "variables", ())
-        known = {id(variable) for variable in known}
-        container.adopted += tuple(
-            v for v in reads.variables if id(v) not in known
-        )
+    def _penalties_of_step(self):
+        """The terms beyond the compiled ones, fused where that is faster."""
+        fused = self._losskit_state.fused
+        if fused is None:
+            return self.penalty_terms()
+        fused = fused.of(regularized_variables(self))
+        self._losskit_state.fused = fused
+        return self.recorded_terms() + fused.terms()
 
     @contextlib.contextmanager
     def total_tracked_by_trainer(self) -> Iterator[None]:
@@ -310,10 +272,10 @@ class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
         if _gradient_step.is_running(self):
             self.kept_of_pass().computed = terms  # it takes them apart
         container = self.compiled_loss
-        if container is None or container.tracker is None or terms is None:
+        if container is None or not container.built or terms is None:
             return
         tracker, batch_size = container.tracker, batch_size_of(batch)
-        container.track(terms, batch_size, training)
+        container.built_losses.track(terms, batch_size, training)
         if total is not terms.total:
             tracker.add(
                 {tracker.key_of("added"): total - terms.total}, batch_size
@@ -325,22 +287,6 @@ class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
             _origin.overrides(self, "train_step")
             or _origin.overrides(self, "compute_loss")
         )
-
-    def _possible_kinds(self):
-        """The kinds that a step of this model may turn out to have."""
-        container = self.compiled_loss
-        layers = _keras.flatten_layers(self)
-        possible = {
-            "compiled": bool(container and container.losses is not None),
-            "regularization": any(
-                getattr(v, "regularizer", None) for v in self.trainable_weights
-            ),
-            "activity": any(layer.activity_regularizer for layer in layers),
-            "added": bool(container and container.extra_terms)
-            or not all(_origin.is_keras_class(type(layer)) for layer in layers),
-            "weighting": bool(container and container.weighting),
-        }
-        return [kind for kind, may_be in possible.items() if may_be]
 
     # ------------------------------------------------------------------ state
 

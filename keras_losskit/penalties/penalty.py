@@ -99,6 +99,11 @@ class Penalty:
             )
         return weighted
 
+    def weights_of(self, term: LossTerm) -> list[Weight]:
+        """The factors of a term's weight: the penalty's, and its own."""
+        group = self.members([term]).get(term.name)
+        return [self.groups[group][1] if group else self.weight, term.weight]
+
     def members(self, terms: list[LossTerm]) -> dict[str, str]:
         """`{term name: group name}` of the terms that a group matches."""
         found = {}

@@ -1,7 +1,5 @@
 """What of a history is drawn."""
 
-import itertools
-
 import numpy as np
 
 from keras_losskit.terms import KINDS
@@ -11,34 +9,56 @@ class Curves:
     """What is known of training, or of validation.
 
     `values` and `epochs` are `{key: (n,) array}`.
+
+    Args:
+        kinds: Keys that may be those of a kind's contribution; None where only
+            their names tell.
     """
 
-    def __init__(self):
+    def __init__(self, kinds=None):
         self.values = {}
         self.epochs = {}
+        self._kinds = kinds
 
     def of(self, key):
         """Epochs and values of a key."""
         return self.epochs[key], self.values[key]
 
+    def kind_keys(self):
+        """The keys of the kinds' contributions, which sum to `loss`."""
+        kinds = self._kinds
+        if kinds is None:
+            # An output may bear the name of a kind, whose key is longer then.
+            longer = {kind: f"total_{kind}_loss" for kind in KINDS}
+            kinds = [
+                key if key in self.values else f"{kind}_loss"
+                for kind, key in longer.items()
+            ]
+        epochs = len(self.values["loss"])
+        keys = [k for k in kinds if len(self.values.get(k, ())) == epochs]
+        # A kind by itself is the loss, and not logged.
+        return keys if len(keys) > 1 else []
+
 
 def separate_curves(history):
     """`{"": Curves, "val_": Curves}` of a history in any of its forms.
 
-    The `History` of our `fit` and a `TermHistory` know the epochs of each key.
-    In others a key with fewer values than the rest is taken for one of every
-    n-th epoch, which is right where n divides the number of epochs.
+    The `History` of our `fit` and a `TermHistory` know the epochs of each key,
+    and which keys are those of a kind. In others a key with fewer values than
+    the rest is taken for one of every n-th epoch, which is right where n
+    divides the number of epochs.
     """
     if hasattr(history, "rows"):  # a TermHistory
         epochs = [row["epoch"] for row in history.rows()]
     else:
         epochs = getattr(history, "epoch", None)
     noted = getattr(history, "epochs_by_key", {})
+    kinds = getattr(history, "kinds_by_key", None)
     columns = getattr(history, "history", history)
     longest = max((len(columns[key]) for key in columns.keys()), default=0)
     if epochs is None or len(epochs) != longest:
         epochs = range(longest)
-    runs = {"": Curves(), "val_": Curves()}
+    runs = {"": Curves(kinds), "val_": Curves(kinds)}
     for key in columns.keys():
         prefix = "val_" if key.startswith("val_") else ""
         values = list(columns[key])
@@ -58,32 +78,11 @@ def separate_curves(history):
     return runs
 
 
-def kind_keys(values):
-    """The keys of the kinds' contributions, which sum to `loss`.
-
-    An output may bear the name of a kind, whose key is `total_<kind>_loss`
-    then, if it is logged at all; so the sum decides.
-    """
-    candidates = [
-        key
-        for kind in KINDS
-        for key in (f"{kind}_loss", f"total_{kind}_loss")
-        if key in values and len(values[key]) == len(values["loss"])
-    ]
-    for count in range(len(candidates), 1, -1):
-        for keys in itertools.combinations(candidates, count):
-            total = sum(values[key] for key in keys)
-            if np.allclose(
-                total, values["loss"], rtol=1e-3, atol=1e-6, equal_nan=True
-            ):
-                return list(keys)
-    return []
-
-
-def stacked_keys(values, stack):
+def stacked_keys(curves, stack):
     """The keys whose contributions are drawn."""
+    values = curves.values
     if stack == "kinds":
-        return kind_keys(values) or ["loss"]
+        return curves.kind_keys() or ["loss"]
     if stack != "terms":
         raise ValueError(
             "Expected `stack` to be 'kinds' or 'terms'. Received: "
@@ -99,10 +98,10 @@ def stacked_keys(values, stack):
     return keys
 
 
-def line_keys(values):
+def line_keys(curves):
     """The keys of the values that are drawn as lines."""
-    kinds = kind_keys(values)
-    return [k for k in values if k.endswith("_loss") and k not in kinds]
+    kinds = curves.kind_keys()
+    return [k for k in curves.values if k.endswith("_loss") and k not in kinds]
 
 
 def merged(*several):

@@ -39,7 +39,8 @@ def plot_terms(
         history: What `fit` returned, a `callbacks.TermHistory`, or a mapping
             from key to values. A mapping does not tell in which epochs there
             was validation: if in fewer than all, it is drawn in every n-th,
-            which is right where `validation_freq` divides their number.
+            which is right where `validation_freq` divides their number. Nor
+            does it tell kinds from outputs that are named like one.
         stack: Whose contributions: `"kinds"`, or `"terms"`, which needs
             `LossesContainer(..., log="all")`.
         log_scale: Whether the vertical axes are logarithmic. Contributions are
@@ -72,8 +73,8 @@ def plot_terms(
     both = "loss" in runs["val_"].values
     drawn = [train, runs["val_"]] if both else [train]
     # A loss may be added in training only, or in evaluation only.
-    stacks = [stacked_keys(run.values, stack) for run in drawn]
-    lines = [line_keys(run.values) for run in drawn]
+    stacks = [stacked_keys(run, stack) for run in drawn]
+    lines = [line_keys(run) for run in drawn]
     rows = [["stack", "val_stack" if both else "stack"]]
     if any(lines):
         rows.append(["values", "values"])

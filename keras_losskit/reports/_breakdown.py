@@ -7,9 +7,9 @@ from keras import ops
 
 from keras_losskit import _keras
 from keras_losskit import _origin
-from keras_losskit import _weights as weights_lib
-from keras_losskit.container._output_losses import OutputLosses
-from keras_losskit.container._output_losses import is_composite
+from keras_losskit.container._built_losses import NO_LOSSES
+from keras_losskit.container._built_losses import BuiltLosses
+from keras_losskit.container._output_losses import lay_losses
 from keras_losskit.container.container import LossesContainer
 from keras_losskit.models.mixin import LossTermsMixin
 from keras_losskit.models.wrapping import wrap
@@ -27,15 +27,13 @@ class Breakdown:
     Args:
         terms: List of `LossTerm`, values and weights as floats; the values
             None without a batch.
-        reductions: `{term name: how its values became a scalar}`.
-        moving: Names of the terms whose weight moves during training.
+        described: `{term name: DescribedTerm}`.
         total: What `evaluate` calls `loss`, a float; None without a batch.
         hidden: Whether compiled losses are missing for want of a batch.
     """
 
     terms: list
-    reductions: dict
-    moving: set
+    described: dict
     total: float | None = None
     hidden: bool = False
 
@@ -46,26 +44,22 @@ def batch_breakdown(model, x, y, sample_weight):
     All runs in a scope that takes up what is assigned and is then thrown away.
     """
     x, y, sample_weight = map(as_tensors, (x, y, sample_weight))
-    probe, container, y_pred, penalties = probe_of(model, x, y)
+    probe, losses, y_pred = probe_of(model, x, y)
     with keras.StatelessScope():
         total = probe.compute_loss(x, y, y_pred, sample_weight, training=False)
         terms = probe.last_terms() or LossTerms()
         rest = total - terms.total
     found = [with_numbers(term) for term in terms.values()]
-    compiled = compiled_losses(container, y, y_pred)
-    how = reductions(container, compiled, found)
     if _origin.overrides(model, "compute_loss"):
         found.append(LossTerm("compute_loss", "added", as_float(rest)))
-    return Breakdown(
-        found,
-        how,
-        moving(container, compiled, penalties),
-        as_float(total),
-    )
+    return Breakdown(found, losses.describe(), as_float(total))
 
 
 def probe_of(model, x, y):
     """A second model over the same layers, to look at the first one's loss.
+
+    It reads the state of the first one's loss, so it runs where nothing is
+    assigned.
 
     Args:
         model: Any `keras.Model`.
@@ -73,57 +67,40 @@ def probe_of(model, x, y):
         y: Labels.
 
     Returns:
-        `(probe, container, y_pred, penalties)`: a model of ours, its container
-        in the state of the model's, and what a forward pass gave.
+        `(probe, losses, y_pred)`: a model of ours, its `BuiltLosses`, and what
+        it predicts.
     """
     if not model.built:
         model(x)
-    probe, container = wrap(model), copy_of_container(model)
+    probe, container = wrap(model), container_like(model)
     # Before the forward pass, which keeps the outputs that extra terms read.
     _keras.install_loss(probe, container)
     with keras.StatelessScope():
         y_pred = probe(x, training=False)
         penalties = probe.penalty_terms()
-    container.build(y, y_pred, penalties, separator="/")
-    bring_state(container, compiled_container(model))
-    return probe, container, y_pred, penalties
+    losses = container.build(y, y_pred, penalties, separator="/")
+    return probe, losses, y_pred
 
 
 def listed_breakdown(model):
     """The terms that are known without a batch, with their weights."""
-    container = copy_of_container(model)
-    bring_state(container, compiled_container(model))
-    output = symbolic_output(model)
+    container, output = container_like(model), symbolic_output(model)
     known = output is not None
-    compiled = compiled_losses(container if known else None, output, output)
-    penalties = [
-        *variable_terms(regularized_variables(model)),
-        *activity_specs(model),
-    ]
-    extra = [
-        LossTerm(name, "added", None, weight=term.weight)
-        for name, term in container.extra_terms.items()
-    ]
-    clock = container.clock.now()
-    found = [
-        dataclasses.replace(
-            term,
-            weight=weights_lib.weight_value(
-                compiled.weights[term.name], *clock
-            ),
-        )
-        for term in compiled.specs()
-    ]
-    for kind, penalty in container.penalties.items():
-        members = [t for t in (*penalties, *extra) if t.kind == kind]
-        found += penalty.apply(members, clock) if penalty else []
-    found = [
-        with_numbers(dataclasses.replace(term, value=None)) for term in found
-    ]
+    losses = BuiltLosses(
+        container,
+        lay_losses(container, output, output, "/") if known else NO_LOSSES,
+        [
+            *variable_terms(regularized_variables(model)),
+            *activity_specs(model),
+        ],
+    )
+    described = losses.describe()
     return Breakdown(
-        found,
-        reductions(container, compiled, found),
-        moving(container, compiled, penalties),
+        [
+            dataclasses.replace(with_numbers(row.term), name=name)
+            for name, row in described.items()
+        ],
+        described,
         hidden=not known and container.losses is not None,
     )
 
@@ -141,35 +118,10 @@ def compiled_container(model):
     return LossesContainer(loss, weights)
 
 
-def copy_of_container(model):
-    """A container like that of `model`, to build and to run."""
+def container_like(model):
+    """A container like that of `model`, in its state."""
     original = compiled_container(model) or LossesContainer()
-    return original.copy(getattr(model, "output_names", None))
-
-
-def bring_state(copy, original):
-    """Set clock and weighting of a copied container to the original's state."""
-    if original is None:
-        return
-    layers = [(copy.clock, original.clock)]
-    if original.weighting is not None and original.weighting.built:
-        layers.append((copy.weighting, original.weighting))
-    for ours, theirs in layers:
-        for variable, source in zip(
-            ours.variables, theirs.variables, strict=True
-        ):
-            variable.assign(source.value)
-
-
-def compiled_losses(container, y, y_pred):
-    """The compiled losses of `container`, laid over `y_pred`; or none."""
-    if container is None:
-        return OutputLosses(None, None, None)
-    compiled = OutputLosses(
-        container.losses, container.loss_weights, container.output_names
-    )
-    compiled.build(y, y_pred, separator="/")
-    return compiled
+    return original.copy_in_state(getattr(model, "output_names", None))
 
 
 def symbolic_output(model):
@@ -194,46 +146,6 @@ def activity_specs(model):
         if layer.activity_regularizer is not None and id(layer) not in inner
         for path in [layer_path(layer)]
     ]
-
-
-def reductions(container, compiled, terms):
-    """`{term name: name of its reduction}`."""
-    found = {
-        term.name: container.penalties[term.kind].reduction
-        for term in terms
-        if term.kind in container.penalties
-        and container.penalties[term.kind] is not None
-    }
-    for entry in compiled.entries:
-        parts = [entry.loss]
-        if is_composite(entry.loss):
-            parts = [getattr(part, "loss", None) for part in entry.loss.parts]
-        for name, loss in zip(entry.names, parts, strict=True):
-            reduction = getattr(loss, "reduction", None)
-            found[name] = getattr(reduction, "__name__", str(reduction))
-    return found
-
-
-def moving(container, compiled, penalties):
-    """Names of the terms whose weight is not the same at every step."""
-    extra = {
-        name: getattr(term, "weight", 1.0)
-        for name, term in container.extra_terms.items()
-    }
-    weights = {**compiled.weights, **extra}
-    names = {n for n, weight in weights.items() if weights_lib.moves(weight)}
-    if container.weighting is not None and not container.weighs_gradients:
-        # Without a batch the terms of a subclassed model are not known.
-        names |= set(container.weighting.members(weights) if weights else ())
-    for kind, penalty in container.penalties.items():
-        members = [term for term in penalties if term.kind == kind]
-        groups = penalty.members(members) if penalty else {}
-        for term in members if penalty else []:
-            group = penalty.groups.get(groups.get(term.name))
-            weight = group[1] if group else penalty.weight
-            if weights_lib.moves(weight) or weights_lib.moves(term.weight):
-                names.add(term.name)
-    return names
 
 
 def as_tensors(data):

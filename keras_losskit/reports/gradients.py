@@ -176,8 +176,8 @@ def gradient_report(
         ([3.0, -2.0], 1.0)
     """
     x, y, sample_weight = map(as_tensors, (x, y, sample_weight))
-    probe, container, _, _ = probe_of(model, x, y)
-    variables = of_model_alone(probe.trainable_variables, container)
+    probe, losses, _ = probe_of(model, x, y)
+    variables = of_model_alone(probe.trainable_variables, losses)
     names: list[str] = []
 
     def contributions(values):
@@ -207,9 +207,9 @@ def gradient_report(
 
     matrix = gramian(jacobian(None if wrt is None else VariableSelection(wrt)))
     weights = np.ones(len(names))
-    if container.weighs_gradients:
-        members = container.weighted_names()
-        found = found_weights(container.weighting, jacobian, names, members)
+    if losses.weighs_gradients:
+        members = losses.weighted_names()
+        found = found_weights(losses.weighting, jacobian, names, members)
         for name, weight in zip(members, found, strict=True):
             if name in names:
                 weights[names.index(name)] = weight
@@ -253,7 +253,9 @@ def found_weights(weighting, jacobian, names, members):
     matrix = np.zeros((len(members), len(members)))
     matrix[np.ix_(present, present)] = of_all[np.ix_(at, at)]
     matrix = ops.convert_to_tensor(matrix, dtype="float32")
-    return as_float64(weighting(matrix))
+    with keras.StatelessScope():  # it may draw random numbers
+        weights = weighting(matrix)
+    return as_float64(weights)
 
 
 def as_float64(tensor):

@@ -103,7 +103,7 @@ def as_table(found):
         cells = cells_of_sum(found.total, found.total)
         table.add_row("loss", *cells, style="bold")
     notes = []
-    if found.moving:
+    if any(row.moves for row in found.described.values()):
         notes.append("* moves during training")
     if found.hidden:
         notes.append("The compiled losses are listed with a batch.")
@@ -113,11 +113,12 @@ def as_table(found):
 
 def cells_of_term(term, source, found):
     """The cells of a term, below its kind."""
+    row = found.described.get(term.name)
     cells = [
         f"  {term.name}",
         source,
-        found.reductions.get(term.name, ""),
-        number(term.weight) + ("*" if term.name in found.moving else ""),
+        row.reduction if row else "",
+        number(term.weight) + ("*" if row and row.moves else ""),
     ]
     if term.value is not None:
         cells += [number(term.value), number(term.contribution)]

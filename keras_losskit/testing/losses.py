@@ -14,6 +14,7 @@ from keras_losskit.losses import evaluate
 from keras_losskit.losses._core.composition import Composable
 from keras_losskit.losses._core.composition import parts_of
 from keras_losskit.losses._core.composition import values_of
+from keras_losskit.losses._core.evaluation import is_composite
 from keras_losskit.losses._core.evaluation import overrides_call
 from keras_losskit.losses._core.evaluation import weighted_total
 from keras_losskit.testing import _common
@@ -113,7 +114,7 @@ class LossSubject:
 def check_value(subject):
     """A finite scalar, from one value for each sample."""
     loss, batch = subject.loss, subject.batch
-    if not hasattr(loss, "part_values") and not overrides_call(loss):
+    if not is_composite(loss) and not overrides_call(loss):
         values = loss.call(
             *keras.tree.map_structure(
                 ops.convert_to_tensor, (subject.y_true, subject.y_pred)
@@ -227,8 +228,7 @@ def check_nothing_of(subject, how, value):
 def check_mask(subject):
     """A masked sample counts as if it were not there."""
     _common.expect(
-        not overrides_call(subject.loss)
-        or hasattr(subject.loss, "part_values"),
+        not overrides_call(subject.loss) or is_composite(subject.loss),
         subject.name,
         "reduction left to `reduction`, so that a mask can be applied",
         "a `__call__` of its own",

@@ -20,8 +20,11 @@ from keras_losskit._types import TensorLike
 from keras_losskit._types import Weight
 from keras_losskit._weights import Reciprocal
 from keras_losskit.losses._core.configs import serialized_loss
+from keras_losskit.losses._core.evaluation import called_as_is
 from keras_losskit.losses._core.evaluation import is_composite
 from keras_losskit.losses._core.evaluation import leaf_value
+from keras_losskit.losses._core.evaluation import overrides_call
+from keras_losskit.losses._core.evaluation import own_value
 from keras_losskit.losses._core.evaluation import own_weight
 from keras_losskit.losses._core.evaluation import weighted_total
 from keras_losskit.losses._core.evaluation import without_lists
@@ -356,6 +359,22 @@ def values_of(
     # A composite of another origin may know nothing of masks.
     masked = {} if mask is None else {"mask": mask}
     return loss.part_values(y_true, y_pred, sample_weight, **masked)
+
+
+def values_function(loss):
+    """`values_of` of one loss as a function, what the loss is settled once.
+
+    Returns:
+        `(y_true, y_pred, sample_weight) -> scalars`, one per part.
+    """
+    if is_composite(loss):
+        return loss.part_values
+    leaf = called_as_is if overrides_call(loss) else own_value
+
+    def values(y_true, y_pred, sample_weight=None):
+        return [leaf(loss, y_true, y_pred, sample_weight)]
+
+    return values
 
 
 def _flattened(loss, weight):

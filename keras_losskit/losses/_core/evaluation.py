@@ -110,7 +110,7 @@ def leaf_value(
         Scalar, float32 or float64.
     """
     if overrides_call(loss):
-        return _called_as_is(loss, y_true, y_pred, sample_weight, mask)
+        return called_as_is(loss, y_true, y_pred, sample_weight, mask)
     return own_value(loss, y_true, y_pred, sample_weight, mask, logits=logits)
 
 
@@ -222,7 +222,8 @@ def _refuse_mask_of_scalar(loss, values):
         )
 
 
-def _called_as_is(loss, y_true, y_pred, sample_weight, mask):
+def called_as_is(loss, y_true, y_pred, sample_weight=None, mask=None):
+    """`leaf_value` of a loss that overrides `__call__`, and so reduces."""
     if mask is not None:
         raise ValueError(
             f"Expected loss '{loss.name}' to leave reduction to its reduction, "

@@ -1,0 +1,297 @@
+"""`BuiltLosses`: what the loss that a user wrote became for one model."""
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+
+from keras_losskit import _weights as weights_lib
+from keras_losskit._support import replicas
+from keras_losskit._types import Structure
+from keras_losskit.container._arguments import weights_beyond_compiled
+from keras_losskit.container._log_entries import log_entries
+from keras_losskit.container._output_losses import OutputLosses
+from keras_losskit.container._refusals import refuse_late_schedules
+from keras_losskit.container._refusals import refuse_names_of_parts
+from keras_losskit.container._tracker import TermTracker
+from keras_losskit.container._weighting_step import shared
+from keras_losskit.container._weighting_step import weighted
+from keras_losskit.extra.context import Context
+from keras_losskit.penalties.collect import PENALTY_KINDS
+from keras_losskit.terms import KINDS
+from keras_losskit.terms import LossTerm
+from keras_losskit.terms import LossTerms
+from keras_losskit.terms import add_up
+from keras_losskit.terms import unique_names
+from keras_losskit.terms import with_unique_names
+
+NO_LOSSES = OutputLosses()
+
+
+@dataclasses.dataclass(frozen=True)
+class DescribedTerm:
+    """What there is to say of a term without a batch.
+
+    Args:
+        term: The `LossTerm`, without value, with the weight of the next step.
+        reduction: How its values become a scalar, in a word.
+        moves: Whether its weight moves during training.
+    """
+
+    term: LossTerm
+    reduction: str
+    moves: bool
+
+
+class BuiltLosses:
+    """The losses of one model: computes their terms, and knows what moves.
+
+    Made once per `compile`, when the outputs are known; before that a container
+    has one over no outputs.
+
+    Args:
+        recipe: The `LossesContainer` whose losses these are.
+        output_losses: `OutputLosses`, the compiled ones.
+        penalties: `LossTerm`s beyond the compiled ones that the model can
+            produce; None where they are not known.
+        kinds: The kinds that it can produce.
+        picked: Ids of the variables that a Gramian is taken over; None for all.
+        logs: Whether the terms are logged, for which all must be known.
+
+    Raises:
+        ValueError: for names that clash, or a penalty group that matches none
+            of the penalties.
+    """
+
+    def __init__(
+        self,
+        recipe: Any,
+        output_losses: OutputLosses = NO_LOSSES,
+        penalties: Iterable[LossTerm] | None = None,
+        *,
+        kinds: Iterable[str] = KINDS,
+        picked: set[int] | None = None,
+        logs: bool = False,
+    ):
+        self.output_losses = output_losses
+        self.parts = output_losses.parts
+        self.penalties = recipe.penalties
+        self.extra_terms = recipe.extra_terms
+        self.weighting = recipe.weighting
+        self.weighs_gradients = recipe.weighs_gradients
+        self.clock = recipe.clock
+        self.picked = picked
+        # Without values, which may be of a step that is only traced.
+        self.known_penalties = [
+            dataclasses.replace(term, value=None) for term in penalties or ()
+        ]
+        refuse_names_of_parts(self.parts, self.extra_terms)
+        #: The weights of what a weighting can weigh, by the name of the term.
+        self.weights = {
+            **{part.name: part.product for part in self.parts},
+            **{name: term.weight for name, term in self.extra_terms.items()},
+        }
+        self._all_weights = [
+            *(part.product for part in self.parts),
+            *weights_beyond_compiled(recipe),
+            *(term.weight for term in self.known_penalties),
+        ]
+        #: Whether anything depends on the step or the epoch.
+        self.counts_steps = self.weighting is not None or any(
+            map(weights_lib.is_schedule, self._all_weights)
+        )
+        self._adopted: tuple[keras.Variable, ...] = ()
+        #: The metric behind all that is logged; None where nothing is.
+        self.tracker: Any = None
+        if logs:
+            groups = self._groups(check=penalties is not None)
+            if self.weighting is not None and not self.weighting.built:
+                self.weighting.build(len(self.weighted_names()))
+            self.tracker = self._new_tracker(kinds, groups, recipe.log)
+
+    def _groups(self, check):
+        """`{logged name: [term names]}` of extra terms and penalty groups."""
+        groups = {name: [name] for name in self.extra_terms}
+        for kind, penalty in self.penalties.items():
+            if penalty is None or not check:
+                continue
+            members = [t for t in self.known_penalties if t.kind == kind]
+            penalty.check_patterns(members)
+            for name, group in penalty.members(members).items():
+                groups.setdefault(group, []).append(name)
+        return groups
+
+    def _new_tracker(self, kinds, groups, log):
+        weighed = self.weighted_names() if self.weighting else []
+        return TermTracker(
+            log_entries(
+                [
+                    *(
+                        LossTerm(
+                            part.name, "compiled", None, output=part.output
+                        )
+                        for part in self.parts
+                    ),
+                    *self.known_penalties,
+                    *self._valued_extra(lambda term: None),
+                ],
+                kinds=kinds,
+                moving=[
+                    name
+                    for name, weight in self.weights.items()
+                    if name in weighed or weights_lib.moves(weight)
+                ],
+                found_later=weighed if self.weighs_gradients else (),
+                log=log,
+                groups=groups,
+            )
+        )
+
+    def describe(self) -> dict[str, DescribedTerm]:
+        """All terms that are known by their names, in the order of a batch's.
+
+        A weighting over gradients moves no weight: it shapes the update.
+        """
+        clock = self.clock.now()
+        moving = {n for n, w in self.weights.items() if weights_lib.moves(w)}
+        # Without a batch the terms of a subclassed model are not known.
+        if self.weighting and self.weights and not self.weighs_gradients:
+            moving.update(self.weighted_names())
+        rows = [
+            DescribedTerm(
+                part.term(None, clock),
+                word_for(getattr(part.loss, "reduction", None)),
+                part.name in moving,
+            )
+            for part in self.parts
+        ]
+        known = self.known_penalties + self._valued_extra(lambda term: None)
+        for kind, penalty in self.penalties.items():
+            terms = [t for t in known if penalty and t.kind == kind]
+            weighted_terms = penalty.apply(terms, clock) if penalty else []
+            for term, with_weight in zip(terms, weighted_terms, strict=True):
+                moves = term.name in moving or any(
+                    map(weights_lib.moves, penalty.weights_of(term))
+                )
+                rows.append(
+                    DescribedTerm(with_weight, penalty.reduction, moves)
+                )
+        names = unique_names(row.term.name for row in rows)
+        return dict(zip(names, rows, strict=True))
+
+    def _valued_extra(self, value_of):
+        """The extra terms as `LossTerm`s, with the value of each."""
+        return [
+            LossTerm(name, "added", value_of(term), weight=term.weight)
+            for name, term in self.extra_terms.items()
+        ]
+
+    # ------------------------------------------------------------------ terms
+
+    def weighted_names(self) -> list[str]:
+        """The terms that a weighting weighs; penalties keep their own."""
+        names = list(self.weights)
+        return self.weighting.members(names) if self.weighting else names
+
+    def terms(
+        self,
+        y_true: Structure,
+        y_pred: Structure,
+        sample_weight: Structure | None,
+        penalties: list[LossTerm],
+        context: Context | None,
+        moves: bool,
+    ) -> LossTerms:
+        """The terms of one batch; the clock is left to the caller.
+
+        Args:
+            y_true: Nest of labels.
+            y_pred: Nest of predictions.
+            sample_weight: Nest of sample weights.
+            penalties: List of `LossTerm` of the kinds beyond the compiled one.
+            context: `Context` for extra terms, or None.
+            moves: Whether the weighting moves on.
+
+        Returns:
+            `LossTerms`.
+        """
+        if moves and not self.counts_steps:
+            refuse_late_schedules(penalties)
+        clock = self.clock.now()
+        share = replicas.batch_share(y_pred)
+        compiled = self.output_losses.terms
+        terms = list(compiled(y_true, y_pred, sample_weight, clock))
+        if context is not None and self.extra_terms:
+
+            def compiled_total(y_pred):
+                terms = compiled(y_true, y_pred, sample_weight, clock)
+                total = add_up(term.contribution for term in terms)
+                # Made a part below, as all that knows of no replicas.
+                return replicas.undo_share(total, share)
+
+            context = dataclasses.replace(context, compiled=compiled_total)
+        extra = self._valued_extra(lambda term: term(context))
+        penalties = [*penalties, *extra]
+        for kind in PENALTY_KINDS:
+            penalty = self.penalties[kind]
+            if penalty is not None:
+                members = [term for term in penalties if term.kind == kind]
+                terms += shared(penalty.apply(members, clock), share)
+        terms = replicas.all_reduced(terms)
+        if self.weighting is not None and not self.weighs_gradients:
+            terms = weighted(
+                terms, self.weighting, self.weighted_names(), clock[0], moves
+            )
+        return LossTerms(with_unique_names(terms)).summed()
+
+    def track(self, terms: LossTerms, batch_size: Any, training: bool) -> None:
+        """Take the terms of a step into the running means, and count it.
+
+        Args:
+            terms: What the step came to.
+            batch_size: Number of samples, a number or an integer scalar.
+            training: Whether it is a training step; no other counts.
+        """
+        self.tracker.track(terms, batch_size, training)
+        if training:
+            self.count_step()
+
+    def count_step(self) -> None:
+        """Count a training step where anything depends on it."""
+        if self.counts_steps:
+            self.clock.tick()
+
+    # ------------------------------------------------------------------ state
+
+    def adopt(self, variables: Iterable[keras.Variable]) -> None:
+        """Take on variables that a loss function of the user's closes over."""
+        self._adopted += tuple(variables)
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """All of the state that moves during training."""
+        return self.trainable_variables + self.non_trainable_variables
+
+    @property
+    def trainable_variables(self) -> list[keras.Variable]:
+        """What the weighting learns."""
+        if self.weighting is None:
+            return []
+        return self.weighting.trainable_variables
+
+    @property
+    def non_trainable_variables(self) -> list[keras.Variable]:
+        """What else moves during training, in a fixed order."""
+        found = list(self.clock.variables) if self.counts_steps else []
+        for weight in self._all_weights:
+            found += weights_lib.weight_variables(weight)
+        if self.weighting is not None:
+            found += self.weighting.non_trainable_variables
+        found += self._adopted
+        return list({id(variable): variable for variable in found}.values())
+
+
+def word_for(reduction):
+    """A reduction in a word: its name, or that of a function or object."""
+    return getattr(reduction, "__name__", str(reduction))

@@ -1,0 +1,83 @@
+"""What a model tells its loss when that is built, before the first step."""
+
+import contextlib
+
+from keras_losskit import _keras
+from keras_losskit import _origin
+from keras_losskit._support.scopes import VariableReads
+from keras_losskit.models import _gradient_weights
+from keras_losskit.penalties._fused import FusedPenalties
+from keras_losskit.penalties._fused import fuses
+from keras_losskit.penalties.collect import regularized_variables
+
+
+def build_losses(model, container, x, y, y_pred, training):
+    """Name what a model turned out to produce, once per compile.
+
+    Args:
+        model: The model, after a forward pass.
+        container: Its `LossesContainer`.
+        x: Inputs of that pass, or None.
+        y: Labels.
+        y_pred: Predictions.
+        training: Whether it was of a training step.
+    """
+    terms = model.penalty_terms()
+    layers = _keras.flatten_layers(model)
+    if x is not None and any(
+        _origin.is_users_own(type(layer).call) for layer in layers
+    ):
+        # Which may add a loss in training only, or with another weight.
+        terms += model.terms_aside(x, not training)
+    container.build(
+        y,
+        y_pred,
+        terms,
+        possible_kinds(model, container),
+        "/",
+        picked=_gradient_weights.picked_variables(model),
+    )
+    penalty = container.penalties["regularization"]
+    if fuses(penalty, container.log):
+        model._losskit_state.fused = FusedPenalties(
+            regularized_variables(model), penalty
+        )
+
+
+def possible_kinds(model, container):
+    """The kinds that a step of a model may turn out to have."""
+    layers = _keras.flatten_layers(model)
+    possible = {
+        "compiled": container.losses is not None,
+        "regularization": any(
+            getattr(v, "regularizer", None) for v in model.trainable_weights
+        ),
+        "activity": any(layer.activity_regularizer for layer in layers),
+        "added": bool(container.extra_terms)
+        or not all(_origin.is_keras_class(type(layer)) for layer in layers),
+        "weighting": container.weighting is not None,
+    }
+    return [kind for kind, may_be in possible.items() if may_be]
+
+
+@contextlib.contextmanager
+def adopting_variables(model, losses):
+    """Find variables that a user's loss function closes over.
+
+    JAX would keep the value they have when the step is compiled, for ever; so
+    the trainer is told of them before that.
+
+    Args:
+        model: The model.
+        losses: Its `BuiltLosses`, which take them on.
+    """
+    if not _keras.in_symbolic_scope():
+        yield
+        return
+    with VariableReads() as reads:
+        yield
+    known = [*model.variables, *model.metrics_variables]
+    known += [*losses.variables, *losses.clock.variables]
+    known += getattr(model.optimizer, "variables", ())
+    known = {id(variable) for variable in known}
+    losses.adopt(v for v in reads.variables if id(v) not in known)
