@@ -114,7 +114,7 @@ def test_sure_logits_cost_nothing_and_not_less():
     assert 0.0 <= value < 1e-6
     assert np.isfinite(gradient).all()
     term = ops.convert_to_tensor(np.array([value, 1.0], "float32"))
-    weights = weighting.GeometricMean().weights(term)
+    weights = weighting.GeometricMean()(term)
     assert np.isfinite(ops.convert_to_numpy(weights)).all()
 
 

@@ -63,3 +63,9 @@ def test_a_config_of_keras_becomes_ours(name):
     config = getattr(keras.losses, name)(**settings).get_config()
     written = getattr(losses, name).from_config(config).get_config()
     assert (settings.items() <= written.items()) == IS_KERAS_3_16
+
+
+def test_a_file_with_an_int_for_delta_loads_on_every_keras():
+    config = {**losses.Huber(delta=3.0).get_config(), "delta": 3}
+    revived = losses.Huber.from_config(config)
+    assert float(revived([[0.0]], [[10.0]])) == 25.5

@@ -1,5 +1,7 @@
 """Keras' regression losses."""
 
+from typing import Self
+
 import keras
 
 from keras_losskit._types import Config
@@ -188,6 +190,11 @@ class Huber(LossMixin, KerasLoss[keras.losses.Huber]):
         return {
             "delta": self.delta,
         }
+
+    @classmethod
+    def from_config(cls, config: Config) -> Self:
+        # Before 3.16 Keras took an int, which a file may hold.
+        return super().from_config({**config, "delta": float(config["delta"])})
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
