@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import keras
@@ -196,6 +197,18 @@ def test_ci_runs_the_command_of_the_readme():
     command = (ROOT / ".ci/run").read_text().splitlines()[-1]
     assert "nox" in command
     assert command in (ROOT / "README.md").read_text().splitlines()
+
+
+def test_ci_runs_every_version_of_python_that_is_claimed_but_those_between():
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        project = tomllib.load(file)["project"]
+    named = " ".join(project["classifiers"])
+    claimed = re.findall(r"Python :: (3\.\d+)", named)
+    workflow = (ROOT / ".github/workflows/ci.yml").read_text()
+    (run,) = re.findall(r"^ +python: \[(.*)\]$", workflow, re.MULTILINE)
+    run = re.findall(r"3\.\d+", run)
+    assert [run[0], run[-1]] == [claimed[0], claimed[-1]]
+    assert project["requires-python"] == f">={claimed[0]}"
 
 
 @pytest.mark.parametrize(
