@@ -93,6 +93,17 @@ def tests(session, backend):
 
 
 @nox.session
+def coverage(session):
+    """Run the tests on PyTorch and report the lines that none of them reach.
+
+    On PyTorch, since what a compiled graph runs is not seen line by line.
+    """
+    select = ("-n", "2", "-m", "not slow")
+    report = ("--cov", "--cov-report=term", "--cov-report=xml")
+    run_pytest(session, "torch", *select, *report, pins=group("coverage"))
+
+
+@nox.session
 @each_backend
 def lowest(session, backend):
     """Run the tests on one backend with the lowest Keras that is allowed."""

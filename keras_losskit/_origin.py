@@ -24,7 +24,7 @@ def is_users_own(function):
 
 
 def overrides(model, method):
-    """Whether the `method` that `model` runs first is the user's own."""
+    """Whether the `method` that `model` runs first is a custom one."""
     return is_users_own(getattr(type(model), method))
 
 

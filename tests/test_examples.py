@@ -217,3 +217,22 @@ def test_the_architecture_lists_every_room():
     private = {"__init__.py"}
     missing = {name for name in names - private if name not in layout}
     assert not missing, "Name them in docs/architecture.md."
+
+
+def test_files_that_the_architecture_names_are_there():
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    package = Path(keras_losskit.__file__).parent
+    named = set(re.findall(r"`((?:\w+/)*\w+\.py|(?:\w+/)+)`", text))
+    # In the list, the files of a package are indented below it.
+    folder = None
+    for line in text[text.index("```text") :].splitlines()[1:-1]:
+        name = line.split()[0]
+        if not line.startswith(" "):
+            folder = name
+        elif re.match(r"    \w", line):
+            named.add(folder + (name if name[-1] == "/" else f"{name}.py"))
+    assert len(named) > 30
+    missing = sorted(
+        n for n in named - {"keras_losskit/"} if not (package / n).exists()
+    )
+    assert not missing

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import keras
@@ -198,6 +199,18 @@ def test_ci_runs_the_command_of_the_readme():
     assert command in (ROOT / "README.md").read_text().splitlines()
 
 
+def test_ci_runs_every_version_of_python_that_is_claimed_but_those_between():
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        project = tomllib.load(file)["project"]
+    named = " ".join(project["classifiers"])
+    claimed = re.findall(r"Python :: (3\.\d+)", named)
+    workflow = (ROOT / ".github/workflows/ci.yml").read_text()
+    (run,) = re.findall(r"^ +python: \[(.*)\]$", workflow, re.MULTILINE)
+    run = re.findall(r"3\.\d+", run)
+    assert [run[0], run[-1]] == [claimed[0], claimed[-1]]
+    assert project["requires-python"] == f">={claimed[0]}"
+
+
 @pytest.mark.parametrize(
     "source",
     [
@@ -233,6 +246,74 @@ def test_private_name_scan_sees(source):
 def test_private_name_scan_leaves_a_class_its_own_attributes():
     source = "class M:\n    def f(self):\n        return self._losses"
     assert not private_names_used(source)
+
+
+#: What a native reader stumbles over, and what to write.
+STUMBLING_BLOCKS = {
+    r"of (one|your|the user|a user)('s)? own\b|\bone's own\b": "custom",
+    r"\b(number|that|which) (is|are) (?-i:none)\b": "is not a number, ...",
+    r"\b(weighting|method|one)s? (over|of) gradients\b": "gradient-based",
+    r"\b(weighting|method|one)s? over (the )?Gramian\b": "gradient-based",
+    r"\b(weighting|method|one)s? over values\b": "loss-based",
+    r"\ball else\b": "everything else",
+    r"\b(its|their) kin\b": "name them",
+    r"\binto your hands\b": "gives you control of",
+    r"\bdeaf to\b": "ignores",
+    r"see `LossLayer`": "a name that is exported",
+}
+#: Packages whose docstrings are not free of it yet.
+STILL_TO_READ = {"container", "models", "penalties", "weighting"}
+
+
+def stumbles(text):
+    """What in `text` a reader stumbles over, with what to write instead."""
+    words = " ".join(text.split())
+    for pattern, instead in STUMBLING_BLOCKS.items():
+        for found in re.finditer(pattern, words, re.IGNORECASE):
+            before = words[max(found.start() - 30, 0) : found.start()]
+            yield f"{before}[{found[0]}]: {instead}"
+
+
+def docstrings(source):
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            yield ast.get_docstring(node) or ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a loop of your\nown",
+        "TypeError: if a number is none.",
+        "All else is so",
+    ],
+)
+def test_the_scan_for_stumbling_blocks_sees(text):
+    assert list(stumbles(text))
+
+
+def test_pages_have_no_stumbling_blocks():
+    pages = [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "examples").glob("*.md"),
+    ]
+    assert len(pages) > 20
+    found = {p.name: list(stumbles(p.read_text("utf-8"))) for p in pages}
+    assert not any(found.values()), {k: v for k, v in found.items() if v}
+
+
+def test_docstrings_have_no_stumbling_blocks():
+    found = {
+        str(path.relative_to(PACKAGE)): [
+            what
+            for text in docstrings(path.read_text("utf-8"))
+            for what in stumbles(text)
+        ]
+        for path in SOURCES
+        if path.relative_to(PACKAGE).parts[0] not in STILL_TO_READ
+    }
+    assert not any(found.values()), {k: v for k, v in found.items() if v}
 
 
 def module_of(path):

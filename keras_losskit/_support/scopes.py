@@ -6,7 +6,7 @@ import keras
 class VariableReads(keras.StatelessScope):
     """Scope that notes which variables are read in it.
 
-    All else it leaves to the scope around it.
+    It leaves everything else to the scope around it.
     """
 
     def __init__(self):

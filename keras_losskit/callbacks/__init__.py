@@ -1,4 +1,4 @@
-"""Callbacks over the terms of a loss: watching them, and setting weights.
+"""Callbacks that watch the terms of a loss, or set their weights.
 
 They work beside Keras' own: `EarlyStopping(monitor="val_compiled_loss",
 mode="min")`, `ModelCheckpoint`, `CSVLogger` and `BackupAndRestore` read the

@@ -1,4 +1,4 @@
-"""What the callbacks share: the model's container, and a batch's own means."""
+"""What the callbacks share: the model's container, and means per batch."""
 
 import numpy as np
 from keras import ops
@@ -19,7 +19,7 @@ def checked_container(model):
 
 
 def steps_taken(model):
-    """The batches the optimizer has seen, which a restored run goes on from.
+    """The batches the optimizer has seen, where a restored run resumes.
 
     To be asked when an epoch begins, not when training does: `BackupAndRestore`
     may restore the number in between.

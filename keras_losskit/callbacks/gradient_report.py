@@ -31,8 +31,9 @@ class RecordedReport(typing.NamedTuple):
 class GradientReport(keras.callbacks.Callback):
     """Record during `fit` what the terms do to each other's gradients.
 
-    Each time on the same batch: the one given, or else the first of the
-    validation data of `fit`, which only a `keras_losskit.Model` hands on.
+    Every report is on the same batch: the one that is given, or else the first
+    one of the validation data of `fit`, which only a `keras_losskit.Model`
+    passes on.
 
     Args:
         x: Inputs of the batch.
@@ -45,7 +46,7 @@ class GradientReport(keras.callbacks.Callback):
         verbose: Whether each report is printed.
 
     Raises:
-        ValueError: for another unit; when training begins, if there is no
+        ValueError: if `unit` is neither; when training begins, if there is no
             batch, or validation data that only a loop may read.
 
     Example:

@@ -22,27 +22,27 @@ from keras_losskit.container._arguments import weight_variables
 class SetLossWeight(keras.callbacks.Callback):
     """Set a weight of the loss at the start of every epoch or step.
 
-    `variable <- schedule(count)`, where the count is that of the epochs of
-    `fit`, or of the batches that the optimizer has seen, which a restored run
-    goes on with; also where it accumulates gradients over several.
+    `variable <- schedule(count)`, where `count` is the number of epochs of
+    `fit`, or of the batches that the optimizer has seen, also under gradient
+    accumulation. A restored run continues that count.
 
     A schedule can also be given to the loss itself, which needs no callback and
-    is saved with the model. This is for what only Python can compute, and for a
-    variable that a loaded model already has. The weight is logged as
+    is saved with the model. The callback is for what only Python can compute,
+    and for a variable that a loaded model already has. The weight is logged as
     `<term>_weight`.
 
     Args:
         variable: The `keras.Variable` that was given as a weight, or its name:
-            a loaded model has a variable of its own.
+            a loaded model has another variable of that name.
         schedule: A function of the count that gives a number, a schedule of
             `keras_losskit.schedules`, or a Keras learning rate schedule.
         by: `"epoch"` or `"step"`: how often the weight is set, and what a
             function or a learning rate schedule is given.
 
     Raises:
-        TypeError: for a variable or schedule that is none, or a function that
+        TypeError: if `variable` or `schedule` is of another type, or a function
             does not give a number.
-        ValueError: for another `by`; or when training begins, if the loss of
+        ValueError: if `by` is neither; or when training begins, if the loss of
             the model does not read the variable.
 
     Example:

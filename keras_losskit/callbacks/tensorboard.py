@@ -36,19 +36,19 @@ class TermTensorBoard(keras.callbacks.Callback):
     Tags are `<kind>/<key>`, so that the time series show one group for each
     kind. `stacked/<kind>_loss` is the sum of the contributions up to that kind,
     so the last is `loss`. The tab "Custom scalars" shows the stack in one
-    chart, the values of a kind in one, and all moving weights in one. A metric
-    of several values is left out.
+    chart, the values of a kind in one, and all weights that change in one. A
+    metric of several values is left out.
 
     Args:
         log_dir: Folder, with one of training and one of validation inside. A
-            run that is resumed goes on in it.
+            resumed run continues in it.
         update_freq: `"epoch"`, or a number of batches after which the values of
             these batches are written as well, with tags that begin with
             `batch/`, against the number of batches that the optimizer had seen.
 
     Raises:
         ImportError: without tensorboardX.
-        ValueError: for another `update_freq`; or when training begins, for a
+        ValueError: if `update_freq` is neither; or when training begins, for a
             model whose terms are not logged.
 
     Example:

@@ -33,8 +33,8 @@ class TermHistory(keras.callbacks.Callback):
     epoch's sum.
 
     In the rows `<kind>_loss` is a contribution, weight times value, and the
-    kinds add up to `loss`; `<term>_loss` is a value, to which the weight,
-    where it moves, is `<term>_weight`. A metric of several values is a list.
+    kinds add up to `loss`; `<term>_loss` is a value, and `<term>_weight` its
+    weight, if that changes. A metric of several values is a list.
 
     Args:
         batches: Whether to keep the batches as well.
@@ -100,7 +100,7 @@ class TermHistory(keras.callbacks.Callback):
     # --------------------------------------------------------------- training
 
     def on_train_begin(self, logs: Logs = None) -> None:
-        """Start anew, or from what the files hold."""
+        """Start empty, or with what the files hold."""
         checked_container(self.model)
         self.epochs, self.batches = [], []
         self._epoch = None
@@ -250,7 +250,7 @@ def write_rows(rows, path):
 
 
 def read_rows(path):
-    """The rows of a file that `write_rows` wrote; none if there is no file."""
+    """The rows of a file that `write_rows` wrote; `[]` if there is no file."""
     if path is None or not path.exists():
         return []
     with path.open(newline="") as file:

@@ -1,4 +1,4 @@
-"""Adversarial terms: the supervised loss where it hurts most nearby."""
+"""Adversarial terms: the supervised loss at the worst inputs nearby."""
 
 import math
 from collections.abc import Callable
@@ -22,8 +22,8 @@ class Adversarial(ExtraTerm):
     """The supervised loss on inputs perturbed along its gradient.
 
     `value = loss(y, model(x + delta))`; the gradient flows into the weights and
-    not into `delta`. What the clean pass left, batch-norm statistics, seeds and
-    penalties, is not touched.
+    not into `delta`. What the pass over the clean inputs left, such as batch
+    norm statistics, seeds and penalties, stays as it is.
 
     Args:
         epsilon: The largest norm of `delta`, in the unit of the inputs.
@@ -32,7 +32,8 @@ class Adversarial(ExtraTerm):
         clip: Optional `(low, high)`, the range of valid inputs.
 
     Raises:
-        ValueError: for a norm, an epsilon or a range that is none.
+        ValueError: if `norm` is unknown, `epsilon` not a positive number, or
+            `clip` not a range.
     """
 
     def __init__(
@@ -188,7 +189,7 @@ class PGD(Adversarial):
 
     Args:
         epsilon: The largest norm of `x' - x`, in the unit of the inputs.
-        steps: Number of steps; each costs a pass forward and back.
+        steps: Number of steps; each costs a forward and a backward pass.
         step_size: Norm of a step. Defaults to `2.5 * epsilon / steps`.
         weight: A number, a `keras.Variable` or a schedule.
         norm: `"linf"` or `"l2"`, taken per sample.

@@ -1,4 +1,4 @@
-"""What a term over the inside of the model may look at."""
+"""What a term that reads the inside of the model can see."""
 
 import dataclasses
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What all terms over the inside of a model share."""
+"""What all terms that read the inside of a model share."""
 
 from typing import Self
 
@@ -58,8 +58,8 @@ class ExtraTerm(_keras.Saveable):
             Scalar, float32 or float64; 0 while shapes are inferred.
 
         Raises:
-            ValueError: if there is no model to look into, or the model has not
-                what the term reads.
+            ValueError: if there is no model to look into, or it lacks what the
+                term reads.
         """
         if context is None or context.model is None:
             raise ValueError(
@@ -80,14 +80,14 @@ class ExtraTerm(_keras.Saveable):
         )
 
     def prepare(self, model: keras.Model) -> None:
-        """Refuse a model that lacks what the term reads; for subclasses."""
+        """Reject a model that lacks what the term reads; for subclasses."""
 
     def kept_layers(self, model: keras.Model) -> list[keras.layers.Layer]:
         """The layers whose outputs the forward pass has to keep."""
         return []
 
     def copy(self) -> Self:
-        """The same term with a state of its own."""
+        """The same term with separate state."""
         # Not `copy.copy`, for which Keras would save and load a teacher.
         made = object.__new__(type(self))
         made.__dict__.update(self.__dict__)
@@ -96,7 +96,7 @@ class ExtraTerm(_keras.Saveable):
     def reduce(
         self, values: TensorLike, mask: TensorLike | None = None
     ) -> Tensor:
-        """Values of a user's function as a scalar."""
+        """The values of a custom function as a scalar."""
         values = ops.convert_to_tensor(values)
         return reduced(values, self.reduction, type(self).__name__, mask)
 

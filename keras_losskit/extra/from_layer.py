@@ -1,4 +1,4 @@
-"""A term over the output of a layer in the middle of the model."""
+"""A term that reads the output of a layer inside the model."""
 
 from collections.abc import Callable
 from typing import Any

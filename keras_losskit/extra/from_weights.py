@@ -1,4 +1,4 @@
-"""Terms over the weights, and functions of a weight for them."""
+"""Terms that read the weights, and functions of a weight for them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -34,9 +34,9 @@ class FromWeights(ExtraTerm):
             of a path to its end: `"encoder/.*kernel"`.
         fn: A function of a weight, in float32 at least, such as a Keras
             regularizer, its name, `orthogonality`, `spectral_norm` or
-            `group_lasso`. Register a function of your own to save the model.
+            `group_lasso`. Register a custom function to save the model.
         weight: A number, a `keras.Variable` or a schedule.
-        reduction: How values that are no scalar become one.
+        reduction: How values that are not a scalar become one.
         from_start: Whether the function gets the distance to `w_0`.
 
     Raises:
@@ -124,7 +124,7 @@ class FromWeights(ExtraTerm):
             store[str(index)] = start
 
     def load_own_variables(self, store: Any) -> None:
-        """Read them; a file that has none leaves them to be taken anew."""
+        """Read them; with a file that lacks them they are taken anew."""
         count = len(store.keys())
         self._start = [np.array(store[str(index)]) for index in range(count)]
 

@@ -1,7 +1,26 @@
 """Drop-in Keras layers: `from keras_losskit import layers`.
 
 A subclass of every Keras layer that takes a regularizer, and `AddLoss`. Every
-other name is that of `keras.layers`.
+other name is that of `keras.layers`. Every layer here takes the arguments of
+the Keras layer, and two more:
+
+- `activity_reduction` is what the value of the activity regularizer is divided
+  by: `"sum_over_batch_size"`, the default, divides by the batch size, as Keras
+  does; `"mean_over_elements"` divides by the number of elements; `"sum"` does
+  not divide. The last two respect the mask of the output: masked elements are 0
+  for the regularizer, and do not count.
+- `regularization_reduction` does the same for the regularizers of weights:
+  `"sum"`, the default, is what Keras does; `"mean_over_parameters"` divides the
+  penalty of each weight by its number of elements, so that its strength does
+  not depend on the width of the layer.
+
+Another value raises a `ValueError`. With the defaults the penalties are those
+of Keras, computed in float32 or wider. After a call, `activity_losses`,
+`regularization_losses` and `added_losses` of a layer list its losses by kind.
+
+Their `add_loss(values, name=..., weight=..., reduction=...)` gives a term a
+name in the logs, a weight (a number, a `keras.Variable` or a schedule), and a
+reduction from per-sample values to a scalar.
 """
 
 import keras

@@ -1,4 +1,4 @@
-"""What all drop-in layers share: how their penalties are reduced and told."""
+"""What all drop-in layers share: how they reduce and report penalties."""
 
 from typing import Any
 from typing import Literal
@@ -108,7 +108,7 @@ class LossLayer(AddsLosses, _keras.LayerHooks):
 
 
 def checked_choice(layer, argument, value, choices):
-    """Refuse a value that is none of the choices."""
+    """Reject a value that is not among the choices."""
     if value not in choices:
         raise ValueError(
             f"Expected `{argument}` of {type(layer).__name__} to be one of "

@@ -1,4 +1,4 @@
-"""Layers that are there for their loss, and bases for layers of one's own."""
+"""Layers that only add a loss, and bases for custom layers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,8 +25,8 @@ class Layer(LossLayer, keras.layers.Layer):
     """`keras.layers.Layer` whose `add_loss` takes a name and a weight.
 
     Takes `activity_reduction` and `regularization_reduction` as well; see
-    `LossLayer`. What is not in `get_config` of a subclass is saved as Keras
-    does.
+    `keras_losskit.layers`. Constructor arguments that `get_config` of a
+    subclass leaves out are saved as Keras saves them.
 
     Example:
         >>> class Shrink(Layer):
@@ -50,7 +50,7 @@ class Wrapper(LossLayer, keras.layers.Wrapper):
     """`keras.layers.Wrapper` whose `add_loss` takes a name and a weight.
 
     Takes `activity_reduction` and `regularization_reduction` as well; see
-    `LossLayer`.
+    `keras_losskit.layers`.
 
     Example:
         >>> class Sparse(Wrapper):
@@ -70,7 +70,7 @@ class ActivityRegularization(LossLayer, keras.layers.ActivityRegularization):
     """`keras.layers.ActivityRegularization` with a reduction.
 
     `loss = (l1 * sum(|x|) + l2 * sum(x ** 2)) / n`, where `n` is what
-    `activity_reduction` says; see `LossLayer`.
+    `activity_reduction` says; see `keras_losskit.layers`.
 
     Example:
         >>> layer = ActivityRegularization(
@@ -86,7 +86,7 @@ class AddLoss(LossLayer, keras.layers.Layer):
     """Adds a function of its inputs to the loss and passes them on.
 
     `total += weight * reduction(fn(inputs))`. What `model.add_loss(symbolic)`
-    was in tf.keras: in a functional model, go on with what it returns, since
+    was in tf.keras: in a functional model, continue with what it returns, as
     Keras leaves out a layer that leads to no output.
 
     Args:

@@ -34,7 +34,7 @@ class MultiHeadAttention(AttentionLosses, keras.layers.MultiHeadAttention):
     """`keras.layers.MultiHeadAttention` with reducible, readable penalties.
 
     Takes `activity_reduction` and `regularization_reduction` as well; see
-    `LossLayer`.
+    `keras_losskit.layers`.
 
     Example:
         >>> layer = MultiHeadAttention(1, 2, kernel_regularizer="l1",
@@ -50,7 +50,7 @@ class GroupQueryAttention(AttentionLosses, keras.layers.GroupQueryAttention):
     """`keras.layers.GroupQueryAttention` with reducible, readable penalties.
 
     Takes `activity_reduction` and `regularization_reduction` as well; see
-    `LossLayer`.
+    `keras_losskit.layers`.
 
     Example:
         >>> layer = GroupQueryAttention(2, 4, 2, kernel_regularizer="l1",

@@ -11,7 +11,7 @@ class Conv1D(LossLayer, keras.layers.Conv1D):
     """`keras.layers.Conv1D` with reducible, readable penalties.
 
     Takes `activity_reduction` and `regularization_reduction` as well; see
-    `LossLayer`.
+    `keras_losskit.layers`.
 
     Example:
         >>> layer = Conv1D(3, 1, kernel_regularizer="l1",
@@ -27,7 +27,7 @@ class Conv2D(LossLayer, keras.layers.Conv2D):
     """`keras.layers.Conv2D` with reducible, readable penalties.
 
     Takes `activity_reduction` and `regularization_reduction` as well; see
-    `LossLayer`.
+    `keras_losskit.layers`.
 
     Example:
         >>> layer = Conv2D(3, 1, kernel_regularizer="l1",
@@ -43,7 +43,7 @@ class Conv3D(LossLayer, keras.layers.Conv3D):
     """`keras.layers.Conv3D` with reducible, readable penalties.
 
     Takes `activity_reduction` and `regularization_reduction` as well; see
-    `LossLayer`.
+    `keras_losskit.layers`.
 
     Example:
         >>> layer = Conv3D(3, 1, kernel_regularizer="l1",
@@ -59,7 +59,7 @@ class Conv1DTranspose(LossLayer, keras.layers.Conv1DTranspose):
     """`keras.layers.Conv1DTranspose` with reducible, readable penalties.
 
     Takes `activity_reduction` and `regularization_reduction` as well; see
-    `LossLayer`.
+    `keras_losskit.layers`.
 
     Example:
         >>> layer = Conv1DTranspose(3, 1, kernel_regularizer="l1",
@@ -75,7 +75,7 @@ class Conv2DTranspose(LossLayer, keras.layers.Conv2DTranspose):
     """`keras.layers.Conv2DTranspose` with reducible, readable penalties.
 
     Takes `activity_reduction` and `regularization_reduction` as well; see
-    `LossLayer`.
+    `keras_losskit.layers`.
 
     Example:
         >>> layer = Conv2DTranspose(3, 1, kernel_regularizer="l1",
@@ -91,7 +91,7 @@ class Conv3DTranspose(LossLayer, keras.layers.Conv3DTranspose):
     """`keras.layers.Conv3DTranspose` with reducible, readable penalties.
 
     Takes `activity_reduction` and `regularization_reduction` as well; see
-    `LossLayer`.
+    `keras_losskit.layers`.
 
     Example:
         >>> layer = Conv3DTranspose(3, 1, kernel_regularizer="l1",
@@ -107,7 +107,7 @@ class DepthwiseConv1D(LossLayer, keras.layers.DepthwiseConv1D):
     """`keras.layers.DepthwiseConv1D` with reducible, readable penalties.
 
     Takes `activity_reduction` and `regularization_reduction` as well; see
-    `LossLayer`.
+    `keras_losskit.layers`.
 
     Example:
         >>> layer = DepthwiseConv1D(1, depthwise_regularizer="l1",
@@ -123,7 +123,7 @@ class DepthwiseConv2D(LossLayer, keras.layers.DepthwiseConv2D):
     """`keras.layers.DepthwiseConv2D` with reducible, readable penalties.
 
     Takes `activity_reduction` and `regularization_reduction` as well; see
-    `LossLayer`.
+    `keras_losskit.layers`.
 
     Example:
         >>> layer = DepthwiseConv2D(1, depthwise_regularizer="l1",
@@ -139,7 +139,7 @@ class SeparableConv1D(LossLayer, keras.layers.SeparableConv1D):
     """`keras.layers.SeparableConv1D` with reducible, readable penalties.
 
     Takes `activity_reduction` and `regularization_reduction` as well; see
-    `LossLayer`.
+    `keras_losskit.layers`.
 
     Example:
         >>> layer = SeparableConv1D(3, 1, depthwise_regularizer="l1",
@@ -155,7 +155,7 @@ class SeparableConv2D(LossLayer, keras.layers.SeparableConv2D):
     """`keras.layers.SeparableConv2D` with reducible, readable penalties.
 
     Takes `activity_reduction` and `regularization_reduction` as well; see
-    `LossLayer`.
+    `keras_losskit.layers`.
 
     Example:
         >>> layer = SeparableConv2D(3, 1, depthwise_regularizer="l1",

@@ -11,7 +11,7 @@ class Dense(LossLayer, keras.layers.Dense):
     """`keras.layers.Dense` with reducible, readable penalties.
 
     Takes `activity_reduction` and `regularization_reduction` as well; see
-    `LossLayer`.
+    `keras_losskit.layers`.
 
     Example:
         >>> layer = Dense(3, kernel_regularizer="l2", kernel_initializer="ones",
@@ -27,7 +27,7 @@ class EinsumDense(LossLayer, keras.layers.EinsumDense):
     """`keras.layers.EinsumDense` with reducible, readable penalties.
 
     Takes `activity_reduction` and `regularization_reduction` as well; see
-    `LossLayer`.
+    `keras_losskit.layers`.
 
     Example:
         >>> layer = EinsumDense("ab,bc->ac", output_shape=3,
@@ -45,7 +45,7 @@ class Embedding(LossLayer, keras.layers.Embedding):
     """`keras.layers.Embedding` with reducible, readable penalties.
 
     Takes `activity_reduction` and `regularization_reduction` as well; see
-    `LossLayer`.
+    `keras_losskit.layers`.
 
     Example:
         >>> layer = Embedding(5, 2, embeddings_regularizer="l2",
@@ -61,7 +61,7 @@ class ReversibleEmbedding(LossLayer, keras.layers.ReversibleEmbedding):
     """`keras.layers.ReversibleEmbedding` with reducible, readable penalties.
 
     Takes `activity_reduction` and `regularization_reduction` as well; see
-    `LossLayer`.
+    `keras_losskit.layers`.
 
     Example:
         >>> layer = ReversibleEmbedding(5, 2, embeddings_regularizer="l2",
@@ -77,7 +77,7 @@ class PReLU(LossLayer, keras.layers.PReLU):
     """`keras.layers.PReLU` with reducible, readable penalties.
 
     Takes `activity_reduction` and `regularization_reduction` as well; see
-    `LossLayer`.
+    `keras_losskit.layers`.
 
     Example:
         >>> layer = PReLU(alpha_regularizer="l1", alpha_initializer="ones")
@@ -94,7 +94,7 @@ if hasattr(keras.layers, "TernaryDense"):  # from Keras 3.16 on
         """`keras.layers.TernaryDense` with reducible, readable penalties.
 
         Takes `activity_reduction` and `regularization_reduction` as well; see
-        `LossLayer`.
+        `keras_losskit.layers`.
 
         Example:
             >>> layer = TernaryDense(3, kernel_regularizer="l2",

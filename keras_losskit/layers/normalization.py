@@ -11,7 +11,7 @@ class BatchNormalization(LossLayer, keras.layers.BatchNormalization):
     """`keras.layers.BatchNormalization` with reducible, readable penalties.
 
     Takes `activity_reduction` and `regularization_reduction` as well; see
-    `LossLayer`.
+    `keras_losskit.layers`.
 
     Example:
         >>> layer = BatchNormalization(gamma_regularizer="l1")
@@ -26,7 +26,7 @@ class GroupNormalization(LossLayer, keras.layers.GroupNormalization):
     """`keras.layers.GroupNormalization` with reducible, readable penalties.
 
     Takes `activity_reduction` and `regularization_reduction` as well; see
-    `LossLayer`.
+    `keras_losskit.layers`.
 
     Example:
         >>> layer = GroupNormalization(groups=2, gamma_regularizer="l1")
@@ -41,7 +41,7 @@ class LayerNormalization(LossLayer, keras.layers.LayerNormalization):
     """`keras.layers.LayerNormalization` with reducible, readable penalties.
 
     Takes `activity_reduction` and `regularization_reduction` as well; see
-    `LossLayer`.
+    `keras_losskit.layers`.
 
     Example:
         >>> layer = LayerNormalization(gamma_regularizer="l1")

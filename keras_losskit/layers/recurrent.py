@@ -12,8 +12,8 @@ class SimpleRNNCell(LossLayer, keras.layers.SimpleRNNCell):
     """`keras.layers.SimpleRNNCell` with reducible, readable penalties.
 
     Takes `activity_reduction` and `regularization_reduction` as well; see
-    `LossLayer`. Put it into a `keras_losskit.layers.RNN`, which carries its
-    losses out of the loop.
+    `keras_losskit.layers`. Put it into a `keras_losskit.layers.RNN`, which
+    carries its losses out of the loop.
 
     Example:
         >>> cell = SimpleRNNCell(2, kernel_regularizer="l1",
@@ -29,8 +29,8 @@ class GRUCell(LossLayer, keras.layers.GRUCell):
     """`keras.layers.GRUCell` with reducible, readable penalties.
 
     Takes `activity_reduction` and `regularization_reduction` as well; see
-    `LossLayer`. Put it into a `keras_losskit.layers.RNN`, which carries its
-    losses out of the loop.
+    `keras_losskit.layers`. Put it into a `keras_losskit.layers.RNN`, which
+    carries its losses out of the loop.
 
     Example:
         >>> cell = GRUCell(2, kernel_regularizer="l1",
@@ -46,8 +46,8 @@ class LSTMCell(LossLayer, keras.layers.LSTMCell):
     """`keras.layers.LSTMCell` with reducible, readable penalties.
 
     Takes `activity_reduction` and `regularization_reduction` as well; see
-    `LossLayer`. Put it into a `keras_losskit.layers.RNN`, which carries its
-    losses out of the loop.
+    `keras_losskit.layers`. Put it into a `keras_losskit.layers.RNN`, which
+    carries its losses out of the loop.
 
     Example:
         >>> cell = LSTMCell(2, kernel_regularizer="l1",
@@ -63,8 +63,8 @@ class RNN(CarriesCellLosses, keras.layers.RNN):
     """`keras.layers.RNN` that counts what its cell adds at every step.
 
     `loss = sum over steps`. Takes `activity_reduction` and
-    `regularization_reduction` as well; see `LossLayer`. As in Keras, a cell's
-    activity regularizer penalizes its output and its state alike.
+    `regularization_reduction` as well; see `keras_losskit.layers`. As in Keras,
+    a cell's activity regularizer penalizes its output and its state alike.
 
     Example:
         >>> class Thrifty(SimpleRNNCell):
@@ -83,7 +83,7 @@ class SimpleRNN(CarriesCellLosses, keras.layers.SimpleRNN):
     """`keras.layers.SimpleRNN` with reducible, readable penalties.
 
     Takes `activity_reduction` and `regularization_reduction` as well; see
-    `LossLayer`.
+    `keras_losskit.layers`.
 
     Example:
         >>> layer = SimpleRNN(2, kernel_regularizer="l1",
@@ -99,7 +99,7 @@ class GRU(CarriesCellLosses, keras.layers.GRU):
     """`keras.layers.GRU` with reducible, readable penalties.
 
     Takes `activity_reduction` and `regularization_reduction` as well; see
-    `LossLayer`.
+    `keras_losskit.layers`.
 
     Example:
         >>> layer = GRU(2, kernel_regularizer="l1",
@@ -115,7 +115,7 @@ class LSTM(CarriesCellLosses, keras.layers.LSTM):
     """`keras.layers.LSTM` with reducible, readable penalties.
 
     Takes `activity_reduction` and `regularization_reduction` as well; see
-    `LossLayer`.
+    `keras_losskit.layers`.
 
     Example:
         >>> layer = LSTM(2, kernel_regularizer="l1",
@@ -131,7 +131,7 @@ class ConvLSTM1D(CarriesCellLosses, keras.layers.ConvLSTM1D):
     """`keras.layers.ConvLSTM1D` with reducible, readable penalties.
 
     Takes `activity_reduction` and `regularization_reduction` as well; see
-    `LossLayer`.
+    `keras_losskit.layers`.
 
     Example:
         >>> layer = ConvLSTM1D(2, 1, kernel_regularizer="l1",
@@ -147,7 +147,7 @@ class ConvLSTM2D(CarriesCellLosses, keras.layers.ConvLSTM2D):
     """`keras.layers.ConvLSTM2D` with reducible, readable penalties.
 
     Takes `activity_reduction` and `regularization_reduction` as well; see
-    `LossLayer`.
+    `keras_losskit.layers`.
 
     Example:
         >>> layer = ConvLSTM2D(2, 1, kernel_regularizer="l1",
@@ -163,7 +163,7 @@ class ConvLSTM3D(CarriesCellLosses, keras.layers.ConvLSTM3D):
     """`keras.layers.ConvLSTM3D` with reducible, readable penalties.
 
     Takes `activity_reduction` and `regularization_reduction` as well; see
-    `LossLayer`.
+    `keras_losskit.layers`.
 
     Example:
         >>> layer = ConvLSTM3D(2, 1, kernel_regularizer="l1",

@@ -1,7 +1,7 @@
 """Losses `loss(y_true, y_pred)` that can be composed, named and weighted.
 
 Every loss of `keras.losses`, under its name, with operators and a full config;
-what makes sums of them; and losses that Keras lacks.
+classes that combine losses; and losses that Keras lacks.
 """
 
 from keras.losses import binary_crossentropy

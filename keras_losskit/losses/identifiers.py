@@ -34,7 +34,7 @@ def get(
     Args:
         identifier: A name (`"mse"`, `"mean_squared_error"`,
             `"MeanSquaredError"`, also `"crossentropy"` and `"ce"`, which are
-            resolved from the shapes), the name that a loss of your own is
+            resolved from the shapes), the name that a custom loss is
             registered under (`"package>MyLoss"`) or has in a
             `keras.saving.custom_object_scope`, a function, a `Loss` object or
             class, the config of one, or `None`.

@@ -133,7 +133,7 @@ def finish(ax, log_scale):
 
 
 def new_axes(height):
-    """Axes in a figure of their own."""
+    """Axes in a new figure."""
     figure, ax = pyplot().subplots(
         figsize=(WIDTH, height), dpi=100, layout="constrained"
     )

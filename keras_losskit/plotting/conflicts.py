@@ -27,7 +27,7 @@ class Conflicts(Protocol):
 def plot_gradient_conflicts(
     report: Conflicts, *, ax: "Axes | None" = None
 ) -> "Axes":
-    """Draw which terms pull the weights apart: cosines of their gradients.
+    """Draw which terms conflict: the cosines of their gradients.
 
     `cosine[i, j] = <g_i, g_j> / (|g_i| |g_j|)`: 1 where two terms want the same
     step, below 0, in red, where a step that lowers the one raises the other.

@@ -28,7 +28,7 @@ def plot_terms(
     stack: Literal["kinds", "terms"] = "kinds",
     log_scale: bool = False,
 ) -> "Figure":
-    """Draw what the loss was made of, over the epochs.
+    """Draw what the loss consists of, over the epochs.
 
     Above, contributions (`weight * value`) as areas whose sum is `loss`, which
     is drawn as a line; negative ones hang below zero. Below, values of the
@@ -114,7 +114,7 @@ def plot_terms(
 def plot_weights(
     history: History, *, ax: "Axes | None" = None, log_scale: bool = False
 ) -> "Axes":
-    """Draw the weights that move, over the epochs.
+    """Draw the weights that change, over the epochs.
 
     Args:
         history: As for `plot_terms`.

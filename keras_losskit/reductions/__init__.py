@@ -1,7 +1,7 @@
 """How per-sample values, sample weights and a mask become one scalar.
 
 A reduction is any callable `(values, sample_weight=None, mask=None) -> scalar`:
-one of Keras' names, an instance of `Reduction`, or a function of your own.
+one of Keras' names, an instance of `Reduction`, or a custom function.
 """
 
 from keras_losskit.reductions.class_weighted import ClassWeighted

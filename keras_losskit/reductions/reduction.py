@@ -97,7 +97,7 @@ def get(identifier: ReductionLike | Config) -> Callable[..., Tensor]:
         A callable `(values, sample_weight=None, mask=None)`.
 
     Raises:
-        ValueError: if `identifier` is none of these.
+        ValueError: if `identifier` is something else.
 
     Example:
         >>> float(get("sum")([1.0, 2.0]))

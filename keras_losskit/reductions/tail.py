@@ -105,8 +105,8 @@ class CVaR(Reduction):
     """Conditional value at risk: the mean of the worst `1 - alpha`.
 
     With `x = w * value` in descending order and `m = (1 - alpha) * n`, `(x[0] +
-    ... + x[floor(m) - 1] + (m - floor(m)) * x[floor(m)]) / m`: where `m` is no
-    whole number, the last value counts in part.
+    ... + x[floor(m) - 1] + (m - floor(m)) * x[floor(m)]) / m`: where `m` is not
+    a whole number, the last value counts in part.
 
     Masked values, and those of weight 0, are left out. Nothing left gives 0.
 
@@ -154,7 +154,7 @@ class Tilted(Reduction):
     Masked values, and those of weight 0, are left out. Nothing left gives 0.
 
     Args:
-        t: The tilt, in units of one over the values'.
+        t: The tilt, in the inverse of the unit of the values.
 
     Reference:
         Li, Beirami, Sanjabi, Smith, "Tilted Empirical Risk Minimization", ICLR

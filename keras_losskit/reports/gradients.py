@@ -40,7 +40,7 @@ class TermGradients:
     Args:
         names: Names of the terms.
         gramian: `G[i, j] = g_i . g_j`, `(K, K)`, NumPy float64, as all below.
-        weights: What a weighting over gradients multiplies each term with in
+        weights: What a gradient-based weighting multiplies each term with in
             the update, `(K,)`; 1 without one.
     """
 
@@ -237,7 +237,7 @@ def rows_of(probe, total):
 
 
 def found_weights(weighting, jacobian, names, members):
-    """The weights that a weighting over gradients gives the terms.
+    """The weights that a gradient-based weighting gives the terms.
 
     Args:
         weighting: The weighting.

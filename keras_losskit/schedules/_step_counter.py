@@ -43,6 +43,6 @@ class StepCounter(keras.layers.Layer):
         self.epoch.assign_add(1)
 
     def load_own_variables(self, store):
-        """Read the counts; a file that has none leaves them as they are."""
+        """Read the counts; a file without counts leaves them as they are."""
         if len(store.keys()):
             super().load_own_variables(store)

@@ -1,4 +1,4 @@
-"""A schedule made of a Keras learning rate schedule."""
+"""A schedule made from a Keras learning rate schedule."""
 
 from typing import Literal
 from typing import Self
@@ -28,8 +28,8 @@ class FromLearningRateSchedule(Schedule):
         Of a call with `step` and `epoch`: a scalar float32 tensor.
 
     Raises:
-        TypeError: if `schedule` is no learning rate schedule.
-        ValueError: if `by` is neither.
+        TypeError: if `schedule` is not a learning rate schedule.
+        ValueError: if `by` is neither `"step"` nor `"epoch"`.
 
     Example:
         >>> halving = keras.optimizers.schedules.ExponentialDecay(1.0, 1, 0.5)

@@ -29,10 +29,10 @@ class Piecewise(Schedule):
         Of a call with `step` and `epoch`: a scalar float32 tensor.
 
     Raises:
-        TypeError: if a number is none.
-        ValueError: if the boundaries do not rise, their number is not one
-            less than that of the values, or not exactly one of `steps` and
-            `epochs` is given.
+        TypeError: if an argument is not a number.
+        ValueError: if the boundaries do not rise, if there are not one fewer
+            of them than values, or if not exactly one of `steps` and `epochs`
+            is given.
 
     Example:
         >>> stages = Piecewise([0.0, 0.5, 1.0], epochs=[2, 4])

@@ -27,7 +27,7 @@ class Ramp(Schedule):
         epochs: `n` in epochs.
 
     Raises:
-        TypeError: if a number is none.
+        TypeError: if an argument is not a number.
         ValueError: if not one of `steps` and `epochs` is given, or an
             argument is out of its range.
     """
@@ -90,7 +90,7 @@ class Linear(Ramp):
         Of a call with `step` and `epoch`: a scalar float32 tensor.
 
     Raises:
-        TypeError: if a number is none.
+        TypeError: if an argument is not a number.
         ValueError: if a number is not finite, a length not positive and
             whole, or not exactly one of `steps` and `epochs` is given.
 
@@ -121,7 +121,7 @@ class Cosine(Ramp):
         Of a call with `step` and `epoch`: a scalar float32 tensor.
 
     Raises:
-        TypeError: if a number is none.
+        TypeError: if an argument is not a number.
         ValueError: if a number is not finite, a length not positive and
             whole, or not exactly one of `steps` and `epochs` is given.
 
@@ -152,7 +152,7 @@ class Exponential(Ramp):
         Of a call with `step` and `epoch`: a scalar float32 tensor.
 
     Raises:
-        TypeError: if a number is none.
+        TypeError: if an argument is not a number.
         ValueError: if `start` and `end` are not of one sign, a length is not
             positive and whole, or not exactly one of `steps` and `epochs` is
             given.
@@ -209,7 +209,7 @@ class Cyclical(Ramp):
         Of a call with `step` and `epoch`: a scalar float32 tensor.
 
     Raises:
-        TypeError: if a number is none.
+        TypeError: if an argument is not a number.
         ValueError: if `ratio` is not inside (0, 1], a count is not positive
             and whole, or not exactly one of `steps` and `epochs` is given.
 

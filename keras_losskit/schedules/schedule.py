@@ -35,8 +35,8 @@ class Schedule:
 
     A subclass defines `__call__` with `keras.ops`, since step and epoch are
     traced tensors inside `fit`, and `get_config`. State belongs in
-    `keras.Variable`s, listed by `variables`: the trainer tracks those, while
-    anything else is frozen under JAX.
+    `keras.Variable`s that `variables` lists: the trainer tracks those, while
+    anything else keeps its first value on JAX.
 
     Args:
         step: Of a call: number of the batch since training began, a scalar.

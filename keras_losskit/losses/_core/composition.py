@@ -147,7 +147,7 @@ def _is_weight(candidate):
 
 
 class Composite(Composable, KerasLoss[keras.losses.Loss]):
-    """Base of the losses that are made of parts, each a term of its own.
+    """Base of the losses that are made of parts, each a separate term.
 
     A subclass offers `parts` and `part_values`.
     """
@@ -226,17 +226,18 @@ class Composite(Composable, KerasLoss[keras.losses.Loss]):
 
 @keras.saving.register_keras_serializable("keras_losskit")
 class WeightedSum(Composite):
-    """A weighted sum of losses, each a term of its own.
+    """A weighted sum of losses, each a separate term.
 
     `loss = sum(weight * loss(y_true, y_pred))`, every loss with its own
     reduction. Sums of sums are flattened, their weights multiplied.
 
     It is a `keras.losses.Loss`, so it also trains a plain `keras.Model`; called
-    by itself, a schedule stands at step 0 and epoch 0, and JAX does not follow
-    a variable that the model does not know. In a `LossesContainer` both move.
+    by itself, a schedule stays at step 0 and epoch 0, and JAX does not see
+    changes of a variable that the model does not track. In a `LossesContainer`
+    both work.
 
     Args:
-        losses: Losses, from here, from Keras or of your own.
+        losses: Losses, of this package, of Keras or custom ones.
         weights: A weight for each: numbers, `keras.Variable`s or schedules.
             Defaults to 1 for all.
         name: Name of the whole.
@@ -244,7 +245,8 @@ class WeightedSum(Composite):
     Raises:
         ValueError: for no losses, weights that do not match them in number or
             are not finite, or two terms of one name.
-        TypeError: for what is no loss, or no weight.
+        TypeError: if one of `losses` is not a loss, or one of `weights` not a
+            weight.
 
     Example:
         >>> from keras_losskit import losses
@@ -342,7 +344,7 @@ class WeightedSum(Composite):
 
 
 def parts_of(loss):
-    """The parts of `loss`; of one that is no composite, itself."""
+    """The parts of `loss`; a loss that is not a composite is its only part."""
     if is_composite(loss):
         return tuple(loss.parts)
     return (Part(loss.name, own_weight(loss), loss),)

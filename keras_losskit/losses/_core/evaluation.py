@@ -43,7 +43,7 @@ def evaluate(
     first step.
 
     Args:
-        loss: A `keras.losses.Loss`, from Keras, from here or of your own.
+        loss: A `keras.losses.Loss`, of Keras, of this package or a custom one.
         y_true: Targets: a tensor, or a structure that the loss takes.
         y_pred: Predictions: likewise.
         sample_weight: Optional weights, `(batch, ...)`; not written to.
@@ -54,7 +54,7 @@ def evaluate(
 
     Raises:
         ValueError: if the loss returns what cannot be reduced: values that are
-            no floats, or whose leading dimension is not the batch.
+            not floats, or whose leading dimension is not the batch.
 
     Example:
         >>> loss = keras.losses.MeanSquaredError()
@@ -181,7 +181,8 @@ def reduced(loss, values, y_true, y_pred, sample_weight=None, masks=()):
         Scalar, float32 or float64; not reduced where the reduction is `None`.
 
     Raises:
-        ValueError: for values or a reduction that cannot be.
+        ValueError: if the values do not fit the batch, or the reduction does
+            not return a scalar.
     """
     masks = (*masks, _keras.get_keras_mask(values))
     values = _checked_values(loss, values, y_true, y_pred)
@@ -205,7 +206,7 @@ def reduced(loss, values, y_true, y_pred, sample_weight=None, masks=()):
 
 
 def overrides_call(loss):
-    """Whether `loss` comes with a `__call__` of its own, and so reduces."""
+    """Whether `loss` defines its own `__call__`, and so reduces itself."""
     call = type(loss).__call__
     return call is not keras.losses.Loss.__call__ and not getattr(
         call, "is_evaluation", False
@@ -241,7 +242,8 @@ def called_as_is(loss, y_true, y_pred, sample_weight=None, mask=None):
 def converted(loss, y_true, y_pred):
     """Tensors of the loss' dtype, as Keras makes them.
 
-    A loss that sets `keeps_integers` gets what is no float as it came.
+    A loss that sets `keeps_integers` gets integers, booleans and strings as
+    they came.
     """
     keep = getattr(loss, "keeps_integers", False)
     dtype = compute_dtype(loss)

@@ -1,4 +1,4 @@
-"""`FunctionLoss`: a user's own function as a loss."""
+"""`FunctionLoss`: a custom function as a loss."""
 
 from collections.abc import Callable
 from collections.abc import Mapping

@@ -27,8 +27,8 @@ from keras_losskit.reductions.reduction import without_version
 class LossMixin(Composable):
     """Makes a Keras loss composable; stands before it among the bases.
 
-    Adds the operators, reductions that Keras does not know, a weight of the
-    loss' own, and a config that holds every argument. A subclass names its
+    Adds the operators, reductions that Keras does not know, a `weight`, and a
+    config that holds every argument. A subclass names its
     further arguments in `settings`.
     """
 
@@ -100,10 +100,10 @@ class LossMixin(Composable):
 
 
 class Loss(LossMixin, KerasLoss[keras.losses.Loss]):
-    """Base of the losses that Keras does not have, and of your own.
+    """Base of the losses that Keras does not have, and of custom ones.
 
     `loss = weight * reduction(call(y_true, y_pred))`. A subclass implements
-    `call`, and `settings` where it has arguments of its own.
+    `call`, and `settings` if it has further arguments.
 
     Args:
         reduction: One of Keras' names, a `Reduction`, or a function. Defaults

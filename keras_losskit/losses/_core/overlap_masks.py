@@ -1,4 +1,4 @@
-"""Losses of overlap, which sum over the places of a sample themselves."""
+"""Overlap losses, which sum over the places of a sample themselves."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,7 @@ class OverlapLoss:
     """Mixin of a loss that has no value per place which a mask could leave out.
 
     A place where targets and probabilities are 0 adds nothing to the sums; a
-    sample of which nothing is kept is left out where it has values of its own.
+    sample of which nothing is kept is left out if samples have separate values.
     """
 
     @property
@@ -47,7 +47,7 @@ class OverlapLoss:
 
         Returns:
             `(values, mask)`: the mask is of the samples that have a place, None
-            for values of the whole batch, which are 0 if it has none.
+            for values of the whole batch, which are 0 if nothing is kept.
         """
         p = prediction.probabilities()
         weight = ops.cast(kept, p.dtype)

@@ -35,12 +35,12 @@ class CategoricalCrossentropy(
             evenly over the classes.
         axis: Axis of the classes.
         normalize: Whether to divide probabilities by their sum first, as
-            Keras does. `False` gives the textbook's value and gradient. Of
+            Keras does. `False` gives the textbook's value and gradient. Has
             no effect with logits.
         reduction, name, dtype, weight: See `Loss`.
 
     Raises:
-        ValueError: in a call, if the labels have not the predictions' shape.
+        ValueError: in a call, if labels and predictions differ in shape.
 
     Example:
         >>> p = [[0.2, 0.3, 0.1]]
@@ -143,7 +143,7 @@ class CategoricalCrossentropy(
 class CategoricalFocalCrossentropy(
     LossMixin, KerasLoss[keras.losses.CategoricalFocalCrossentropy]
 ):
-    """Categorical crossentropy that makes little of easy examples.
+    """Categorical crossentropy that plays down easy examples.
 
     `loss = -sum(alpha * (1 - p) ** gamma * y_true * log(p), axis)`. From
     logits, `log(p)` is a log-softmax: unlike Keras', it keeps its gradient
@@ -160,7 +160,7 @@ class CategoricalFocalCrossentropy(
         reduction, name, dtype, weight: See `Loss`.
 
     Raises:
-        ValueError: in a call, if the labels have not the predictions' shape.
+        ValueError: in a call, if labels and predictions differ in shape.
 
     Reference:
         Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017.

@@ -1,4 +1,4 @@
-"""Keras' losses between distributions, but for the categorical ones."""
+"""Keras' losses between distributions, except the categorical ones."""
 
 import keras
 from keras import ops
@@ -140,7 +140,7 @@ class BinaryCrossentropy(LossMixin, KerasLoss[keras.losses.BinaryCrossentropy]):
 class BinaryFocalCrossentropy(
     LossMixin, KerasLoss[keras.losses.BinaryFocalCrossentropy]
 ):
-    """Binary crossentropy that makes little of easy examples.
+    """Binary crossentropy that plays down easy examples.
 
     `loss = mean((1 - pt) ** gamma * crossentropy, axis)`, `pt` being the
     probability of the true class.

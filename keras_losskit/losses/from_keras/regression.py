@@ -194,7 +194,8 @@ class Huber(LossMixin, KerasLoss[keras.losses.Huber]):
     @classmethod
     def from_config(cls, config: Config) -> Self:
         # Before 3.16 Keras took an int, which a file may hold.
-        return super().from_config({**config, "delta": float(config["delta"])})
+        delta = float(config.get("delta", 1.0))
+        return super().from_config({**config, "delta": delta})
 
 
 @keras.saving.register_keras_serializable("keras_losskit")

@@ -1,4 +1,4 @@
-"""Keras' losses of overlap."""
+"""Keras' overlap losses."""
 
 import keras
 

@@ -226,7 +226,7 @@ def sparse_categorical_focal_crossentropy(
     ignore_class: int | None = None,
     axis: int = -1,
 ) -> Tensor:
-    """Focal crossentropy of integer labels, for a Keras that has none.
+    """Focal crossentropy of integer labels, for a Keras that lacks it.
 
     `loss = -alpha[y_true] * (1 - p) ** gamma * log(p)`.
 

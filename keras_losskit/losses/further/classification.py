@@ -1,4 +1,4 @@
-"""Losses of classification that Keras lacks."""
+"""Classification losses that Keras lacks."""
 
 import keras
 from keras import ops
@@ -77,7 +77,7 @@ def asymmetric_loss(
     margin: float = 0.05,
     from_logits: bool = False,
 ) -> Tensor:
-    """Asymmetric loss for many labels, of which few hold.
+    """Asymmetric loss for many labels, few of which apply.
 
     `loss = -mean(y_true * (1 - p) ** gamma_positive * log(p) + (1 - y_true) *
     pm ** gamma_negative * log(1 - pm), axis=-1)` with `pm = max(p - margin,
@@ -86,9 +86,9 @@ def asymmetric_loss(
     Args:
         y_true: Labels of 0 and 1, `(batch, d0, ..., dN)`.
         y_pred: Probabilities, same shape.
-        gamma_positive: Focusing exponent of the labels that hold.
+        gamma_positive: Focusing exponent of the labels that apply.
         gamma_negative: Focusing exponent of those that do not.
-        margin: Probability up to which a label that does not hold is ignored.
+        margin: Probability up to which a label that does not apply is ignored.
         from_logits: Whether `y_pred` holds logits.
 
     Returns:
@@ -179,15 +179,15 @@ class Poly1(ClassLoss):
 
 @keras.saving.register_keras_serializable("keras_losskit")
 class AsymmetricLoss(Loss):
-    """Asymmetric loss for many labels, of which few hold.
+    """Asymmetric loss for many labels, few of which apply.
 
     `loss = reduction(asymmetric_loss(y_true, y_pred))`.
 
     Args:
         reduction, name, dtype, weight: See `Loss`.
-        gamma_positive: Focusing exponent of the labels that hold.
+        gamma_positive: Focusing exponent of the labels that apply.
         gamma_negative: Focusing exponent of those that do not.
-        margin: Probability up to which a label that does not hold is ignored.
+        margin: Probability up to which a label that does not apply is ignored.
         from_logits: Whether `y_pred` holds logits rather than probabilities.
 
     Raises:

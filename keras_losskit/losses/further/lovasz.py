@@ -37,8 +37,8 @@ def lovasz_softmax(
         y_true: One-hot labels, `(batch, d0, ..., dN, classes)`, or integers,
             `(batch, d0, ..., dN)`.
         y_pred: Probabilities, `(batch, d0, ..., dN, classes)`.
-        per_image: Whether every sample has an index of its own; else the batch
-            is one large image.
+        per_image: Whether every sample has a separate index; else the batch is
+            one large image.
         from_logits: Whether `y_pred` holds logits.
 
     Returns:
@@ -95,8 +95,8 @@ class LovaszSoftmax(OverlapLoss, ClassLoss):
 
     Args:
         reduction, name, dtype, weight: See `Loss`.
-        per_image: Whether every sample has an index of its own; else the batch
-            is one large image, and sample weights act by their mean only.
+        per_image: Whether every sample has a separate index; else the batch is
+            one large image, and only the mean of the sample weights counts.
         from_logits: Whether `y_pred` holds logits rather than probabilities.
 
     Reference:

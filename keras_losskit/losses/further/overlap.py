@@ -1,4 +1,4 @@
-"""Losses of overlap that Keras lacks."""
+"""Overlap losses that Keras lacks."""
 
 import keras
 import numpy as np
@@ -82,7 +82,7 @@ def focal_tversky(
     gamma: float = 4.0 / 3.0,
     from_logits: bool = False,
 ) -> Tensor:
-    """Tversky loss that makes much of the classes that overlap badly.
+    """Tversky loss that stresses the classes that overlap badly.
 
     `loss = mean((1 - ti) ** (1 / gamma))` over the classes, with `ti = tp / (tp
     + alpha * fn + beta * fp)`, each a sum over the places.
@@ -186,7 +186,7 @@ class GeneralizedDice(OverlapLoss, ClassLoss):
 
 @keras.saving.register_keras_serializable("keras_losskit")
 class FocalTversky(OverlapLoss, ClassLoss):
-    """Tversky loss that makes much of the classes that overlap badly.
+    """Tversky loss that stresses the classes that overlap badly.
 
     `loss = reduction(focal_tversky(y_true, y_pred))`. `alpha` weighs false
     negatives, as in the reference; in `Tversky` it weighs false positives from

@@ -1,4 +1,4 @@
-"""Losses of regression that Keras lacks."""
+"""Regression losses that Keras lacks."""
 
 import keras
 from keras import ops

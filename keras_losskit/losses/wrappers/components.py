@@ -27,7 +27,7 @@ from keras_losskit.reductions.reduction import without_version
 
 @keras.saving.register_keras_serializable("keras_losskit")
 class Components(Composite):
-    """A loss that returns a dict, each key a term of its own.
+    """A loss that returns a dict, each key a separate term.
 
     `loss = sum(weights[name] * reduction(values[name]))` with `values =
     loss(y_true, y_pred)`, computed in one call.
@@ -43,7 +43,7 @@ class Components(Composite):
         name: Name of the whole. Defaults to that of `loss`.
 
     Raises:
-        ValueError: for weights of unknown keys; in a call, for other keys than
+        ValueError: for weights of unknown keys; in a call, if the keys are not
             `names`.
 
     Example:
@@ -157,8 +157,8 @@ class Components(Composite):
 def with_components(loss, y_true, y_pred):
     """`loss`, as `Components` where its `call` returns a dict.
 
-    Looks at the loss' result for symbolic inputs; only losses of a user's own
-    can return one.
+    Looks at the loss' result for symbolic inputs; only custom losses can return
+    a dict.
 
     Args:
         loss: A `keras.losses.Loss`.

@@ -81,19 +81,19 @@ class DeepSupervision(Composite):
     `loss = sum(weights[i] * loss(nearest(y_true), y_pred[i]))`, from the full
     resolution, level 0, down.
 
-    By itself it takes a list of predictions. In `compile`, where every output
-    has a loss of its own, `per_output` gives these.
+    By itself it takes a list of predictions. For `compile`, where every output
+    has a separate loss, `per_output` returns these losses.
 
     Args:
         loss: A `keras.losses.Loss`, or a composite.
         weights: `"same"`: 1 for every level; `"exp"`: `0.5 ** level`; or a list
             with a weight for each.
         levels: Number of levels, needed for the names of the terms where
-            `weights` is no list.
+            `weights` is not a list.
         name: Name of the whole. Defaults to that of `loss`.
 
     Raises:
-        ValueError: for other weights, or predictions of another number.
+        ValueError: for other weights, or another number of predictions.
 
     Reference:
         Lee et al., "Deeply-Supervised Nets", AISTATS 2015.

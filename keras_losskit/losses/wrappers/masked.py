@@ -26,15 +26,16 @@ from keras_losskit.reductions.reduction import without_version
 class Masked(Composite):
     """A loss that leaves out the targets that have one value.
 
-    The loss sees 0 there, and its reduction a mask: a mean is one over the
-    targets that are left. Nothing left gives 0. A loss of overlap (`Dice`,
-    `Tversky`, `GeneralizedDice`, `FocalTversky`, `LovaszSoftmax`) sums over the
-    places that are left, and `CTC` spells the labels that are.
+    The loss sees 0 there, and its reduction a mask, so that a mean is taken
+    over the remaining targets. If none remain, the loss is 0. An overlap loss
+    (`Dice`, `Tversky`, `GeneralizedDice`, `FocalTversky`, `LovaszSoftmax`) sums
+    over the remaining places, and `CTC` spells the remaining labels.
 
-    Where targets have the features or classes of the predictions, a sample, or
-    step, or pixel, is left out if all of them are `ignore_value`. With
-    `elementwise=True` each is by itself: the loss then sees every feature as a
-    sample of one feature, which is right for losses that average over them.
+    If targets have as many features or classes as the predictions, a sample (or
+    step, or pixel) is left out if all of its features are `ignore_value`. With
+    `elementwise=True` features are left out one by one: the loss then sees
+    every feature as a sample of one feature, which is right for losses that
+    average over features.
 
     Args:
         loss: A `keras.losses.Loss`, or a composite.
@@ -45,7 +46,7 @@ class Masked(Composite):
 
     Raises:
         ValueError: in a call, for a loss that returns one scalar for a batch
-            and knows nothing of masks.
+            and does not use masks.
 
     Example:
         >>> from keras_losskit import losses
