@@ -55,20 +55,19 @@ def run_pytest(session, backend, *args, pins=(), env=None, **kwargs):
     session.install(
         f".[{backend}]", *REFERENCES[backend], *group("test"), *pins
     )
-    session.run(
-        "pytest",
-        *args,
-        *session.posargs,
-        env={
-            "KERAS_BACKEND": backend,
-            "LOSSKIT_TEST_BACKEND": backend,
-            # The workers share the cores; threads on top only get in the way.
-            "OMP_NUM_THREADS": "1",
-            "TF_CPP_MIN_LOG_LEVEL": "2",
-            **(env or {}),
-        },
-        **kwargs,
-    )
+    env = environment(backend) | (env or {})
+    session.run("pytest", *args, *session.posargs, env=env, **kwargs)
+
+
+def environment(backend):
+    """Variables of a process that runs tests on one backend."""
+    return {
+        "KERAS_BACKEND": backend,
+        "LOSSKIT_TEST_BACKEND": backend,
+        # The workers share the cores; threads on top only get in the way.
+        "OMP_NUM_THREADS": "1",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+    }
 
 
 def recorded(name):
@@ -111,6 +110,29 @@ def lowest(session, backend):
     run_pytest(session, backend, *select, pins=[LOWEST], env=recorded("lowest"))
 
 
+@nox.session(name="next")
+@each_backend
+def newest(session, backend):
+    """Run the tests on one backend with the newest pre-release of Keras.
+
+    Then Keras' own tests, which its pre-releases do not ship, from the release
+    that the package asks for.
+    """
+    released = session.create_tmp()
+    session.install(f".[{backend}]", *REFERENCES[backend], *group("test"))
+    session.install("--target", released, "--no-deps", "keras", silent=True)
+    # Both are the package `keras`; the pre-release has to be the one left.
+    session.run("pip", "uninstall", "--yes", "--quiet", "keras")
+    session.install("--pre", "--no-deps", "--force-reinstall", "keras-nightly")
+    env = environment(backend) | recorded("next")
+    session.run(
+        "pytest", "-n", "2", "-m", "not slow", *session.posargs, env=env
+    )
+    tests = pathlib.Path(released) / "keras" / "src"
+    env["LOSSKIT_KERAS_TESTS"] = str(tests.resolve())
+    session.run("python", "-m", "benchmarks.keras_tests", env=env)
+
+
 @nox.session
 @each_backend
 def slow(session, backend):
@@ -122,9 +144,9 @@ def slow(session, backend):
 @nox.session(venv_backend="none")
 @each_backend
 def nightly(session, backend):
-    """Run what takes too long for every change: `slow`, then `lowest`."""
-    session.notify(f"slow({backend})")
-    session.notify(f"lowest({backend})")
+    """Run what takes too long for every change."""
+    for name in ("slow", "lowest", "next"):
+        session.notify(f"{name}({backend})")
 
 
 @nox.session

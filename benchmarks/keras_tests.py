@@ -6,6 +6,7 @@ results. Where the installed Keras ships no tests, `LOSSKIT_KERAS_TESTS` names
 the folder `keras/src` of a version that does.
 """
 
+import importlib.util
 import sys
 import unittest
 import warnings
@@ -48,6 +49,12 @@ FILES = {
 
 REASONS = {test: reason for test, (_, reason) in own.LEFT_OUT.items()}
 REASONS |= losses_suite.LEFT_OUT
+#: Parts of names of tests whose packages are not installed.
+MISSING = [
+    part
+    for part, needed in own.NEEDS.items()
+    if importlib.util.find_spec(needed) is None
+]
 
 
 def outcomes(module):
@@ -55,13 +62,17 @@ def outcomes(module):
     found = {}
     for suite in unittest.defaultTestLoader.loadTestsFromModule(module):
         for test in suite:
-            if not test._testMethodName.startswith("test"):
+            name = test._testMethodName
+            if not name.startswith("test"):
+                continue
+            key = f"{type(test).__name__}.{name}"
+            if any(part in name for part in MISSING):
+                found[key] = "skipped"
                 continue
             result = unittest.TestResult()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 test.run(result)
-            key = f"{type(test).__name__}.{test._testMethodName}"
             problems = result.errors + result.failures
             if problems:
                 found[key] = problems[0][1].strip().splitlines()[-1]

@@ -6,6 +6,8 @@ When a new Keras breaks one, the name of the test says which.
 import ast
 import importlib
 import inspect
+import re
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -87,6 +89,20 @@ def test_every_private_attribute_has_a_test_here():
 def test_every_name_of_keras_src_has_a_test_here():
     _, imports = names_used()
     assert imports == set(ATTRIBUTES)
+
+
+def test_the_page_lists_every_private_name():
+    private, imports = names_used()
+    page = Path(__file__).parents[1] / "docs" / "keras_versions.md"
+    rows = page.read_text(encoding="utf-8").partition("## Private names")[2]
+    cells = [row.split("|")[1] for row in rows.splitlines() if "| `" in row]
+    listed = {
+        name.rpartition(".")[2]
+        for cell in cells
+        for name in re.findall(r"`([\w.]+)`", cell)
+    }
+    used = private | {name for _, name in imports}
+    assert listed == used - {"_getframe"}  # which is Python's
 
 
 @pytest.mark.parametrize(("module", "name"), ATTRIBUTES)
