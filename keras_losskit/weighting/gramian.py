@@ -82,7 +82,7 @@ class GradientWeighting(Weighting):
         weights = super().__call__(statistic, training, **more)
         if training and self.found is not None:
             finite = all_finite(in_float(statistic), *more.values())
-            self.found.assign(ops.where(finite, weights, self.found))
+            self.found.assign(ops.where(finite, weights, self.found.value))
         return weights
 
     def get_config(self) -> Config:
