@@ -7,6 +7,7 @@
 import dataclasses
 import functools
 from typing import Any
+from typing import NamedTuple
 
 import keras
 from keras import ops
@@ -18,8 +19,8 @@ from keras_losskit.terms import add_up
 from keras_losskit.terms import multiply
 
 
-@dataclasses.dataclass(frozen=True)
-class SplitTotal:
+# A tuple: JAX looks into what leaves the function that it differentiates.
+class SplitTotal(NamedTuple):
     """What a total consists of, to a weighting.
 
     Args:
