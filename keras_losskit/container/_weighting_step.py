@@ -27,7 +27,7 @@ def weighted(terms, weighting, members, step, training):
 
     Args:
         terms: List of `LossTerm`.
-        weighting: A `Weighting` over values or the step.
+        weighting: A loss-based `Weighting`, or one by the step.
         members: Names of the terms that take part, in the order of its
             weights; one that the batch does not have counts as 0.
         step: Number of the training step.

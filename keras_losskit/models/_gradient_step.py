@@ -24,7 +24,7 @@ def train_step(model, *args):
     """The step of the backend's trainer: `(data)`, or `(state, data)` on JAX.
 
     Args:
-        model: A model whose loss has a weighting over the Gramian.
+        model: A model whose loss has a gradient-based weighting.
         *args: What the trainer hands to `train_step`.
     """
     stateless = keras.config.backend() == "jax"
@@ -58,7 +58,7 @@ def refuse_other_steps(model):
         f"`super().train_step(...)`: {model.compiled_loss.weighting!r} weighs "
         "the terms' gradients, one by one, in a step of its own. Received: a "
         "`compute_loss` in training, whose total has the weights of the user "
-        "only. Or take a weighting over values, such as Uncertainty()."
+        "only. Or take a loss-based weighting, such as Uncertainty()."
     )
 
 
@@ -78,7 +78,7 @@ def refuse_hidden_step(model, mixin):
             f"{model.compiled_loss.weighting!r} weighs the terms' gradients in "
             f"a step of its own. Received: {own.__name__}.train_step. Derive "
             "the class from keras_losskit.Model and call "
-            "`super().train_step(...)` there, or take a weighting over values."
+            "`super().train_step(...)` there, or take a loss-based weighting."
         )
 
 
@@ -182,7 +182,7 @@ def split(model, total):
     if terms is None:
         raise ValueError(
             f"Expected `compute_loss` of {type(model).__name__} to call "
-            "`super().compute_loss(...)`: a weighting over gradients, "
+            "`super().compute_loss(...)`: a gradient-based weighting, "
             f"{model.compiled_loss.weighting!r}, needs the single terms. "
             "Received: a total only. Return what that gives, with your own "
             "part added."

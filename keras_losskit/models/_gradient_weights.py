@@ -19,9 +19,10 @@ from keras_losskit.terms import add_up
 from keras_losskit.terms import multiply
 
 
-# A tuple: JAX looks into what leaves the function that it differentiates.
 class SplitTotal(NamedTuple):
     """What a total consists of, to a weighting.
+
+    JAX looks into it for tracers, as it does not into a dataclass.
 
     Args:
         members: A scalar for each term that gets a weight, 0 for one that the
@@ -196,7 +197,7 @@ def positions(picked, variables):
 
 
 def padded(weights, scalars):
-    """The weights in float32, with a 1 for what is not weighed."""
+    """The weights in float32, with a 1 for the rest of the total."""
     weights = ops.cast(weights, "float32")
     rest = scalars - weights.shape[0]
     if not rest:

@@ -244,7 +244,7 @@ def found_weights(weighting, jacobian, names, members):
         jacobian: `VariableSelection or None -> blocks` of the gradients of all
             terms.
         names: Names of all terms.
-        members: Names of the terms that are weighed; one that the batch does
+        members: Names of the terms that get weights; one that the batch does
             not have has a gradient of zero, as in training.
     """
     of_all = as_float64(gramian(jacobian(weighting.wrt)))
