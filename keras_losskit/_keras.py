@@ -71,12 +71,13 @@ check_methods(
     "_flatten_metrics_in_order",
     "_get_own_losses",
     "_post_build",
+    "_symbolic_build",
     "_unpickle_model",
 )
 if keras.config.backend() == "jax":
     check_methods(keras.Model, "_get_jax_state", "jax_state_sync")
 if keras.config.backend() == "tensorflow":
-    check_methods(keras.Model, "_maybe_symbolic_build", "_symbolic_build")
+    check_methods(keras.Model, "_maybe_symbolic_build")
 
 
 def register_tree_node_class(cls):
@@ -141,8 +142,9 @@ def unpickle_model(buffer):
 class TrainerHooks:
     """Private methods of Keras' trainer that hand over to public ones here.
 
-    `Trainer._compute_loss` and `_flatten_metrics_in_order`; on JAX
-    `_get_jax_state` and `_jax_state`, on TensorFlow `_maybe_symbolic_build`.
+    `Trainer._compute_loss`, `_flatten_metrics_in_order` and `_symbolic_build`;
+    on JAX `_get_jax_state` and `_jax_state`, on TensorFlow
+    `_maybe_symbolic_build`.
     """
 
     if keras.config.backend() == "jax":
@@ -161,26 +163,29 @@ class TrainerHooks:
     def _compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
     ):
-        with self.total_tracked_by_trainer():
+        with self._losskit_total_tracked_by_trainer():
             total = super()._compute_loss(
                 x, y, y_pred, sample_weight=sample_weight, training=training
             )
         if overrides(self, "compute_loss"):
             batch = y_pred if x is None else x
-            self.account_for(total, batch, training)
+            self._losskit_account_for(total, batch, training)
         return total
 
     def _flatten_metrics_in_order(self, logs):
-        names = []
-        for metric in self.metrics:
-            if isinstance(metric, CompileMetrics):
-                names += [part.name for part in metric.metrics]
-            else:
-                names += self.names_in_list(metric)
-        own = self.names_after_list()
-        rest = sorted(set(logs) - set(names) - set(own))
-        results = [logs[name] for name in [*names, *rest, *own] if name in logs]
+        names = self._losskit_names_in_list()
+        rest = sorted(set(logs) - set(names) - self._losskit_term_names())
+        results = [logs[name] for name in [*names, *rest] if name in logs]
         return results[0] if len(results) == 1 else results
+
+    def _symbolic_build(self, iterator=None, data_batch=None):
+        # Keras draws a batch where it has layers, metrics or a loss to build.
+        compiled = [m for m in self.metrics if isinstance(m, CompileMetrics)]
+        draws = not all(
+            part.built for part in [*flatten_layers(self), *compiled]
+        )
+        with self._losskit_building(draws):
+            super()._symbolic_build(iterator, data_batch)
 
     if keras.config.backend() == "tensorflow":
 
@@ -218,7 +223,7 @@ class TrainerHooks:
         )
         if purge_model_variables:
             self._jax_state = None
-            self.kept_of_pass().purged = [
+            self._losskit_kept_of_pass().purged = [
                 pair
                 for owned, values in zip(variables, state, strict=True)
                 for pair in zip(owned, values, strict=True)
@@ -277,12 +282,12 @@ def variables_kept(model):
     except BaseException:
         if hasattr(model, "jax_state_sync"):
             model.jax_state_sync()
-        for variable, value in model.kept_of_pass().purged:
+        for variable, value in model._losskit_kept_of_pass().purged:
             if variable._value is None and not value.is_deleted():
                 variable._value = value
         raise
     finally:
-        model.kept_of_pass().purged = []
+        model._losskit_kept_of_pass().purged = []
 
 
 class CompileLossSlot:
@@ -446,4 +451,4 @@ class LayerHooks:
 
     def _post_build(self):
         super()._post_build()
-        self.after_build()
+        self._losskit_after_build()

@@ -203,7 +203,7 @@ def with_all_kinds(cls=losskit.Model, **kwargs):
 class LooksInside(losskit.Model):
     def compute_loss(self, *args, **kwargs):
         self.__dict__["seen"] = [
-            (term.kind, term.path) for term in self.penalty_terms()
+            (term.kind, term.path) for term in self._losskit_penalty_terms()
         ]
         total = super().compute_loss(*args, **kwargs)
         return total + 10 * sum(self.activity_losses)

@@ -43,19 +43,6 @@ LEFT_OUT = {
         ("test_metric_tracking", "test_symbolic_build"),
         (ANY, "counts metrics: one of ours stands for one of Keras' per loss"),
     ),
-    **dict.fromkeys(
-        (
-            "test_functional_deeply_nested_outputs_struct_losses",
-            "test_functional_struct_outputs_dict_struct_losses_not_weighted",
-            "test_functional_struct_outputs_dict_struct_losses_weighted",
-            "test_functional_struct_outputs_namedtuple_struct_losses",
-            "test_functional_struct_outputs_struct_losses0",
-            "test_functional_struct_outputs_struct_losses1",
-            "test_functional_struct_outputs_struct_losses6",
-            "test_functional_struct_outputs_struct_losses7",
-        ),
-        (ANY, "a loss compares one output; Keras passes it a nest of them"),
-    ),
 }
 
 #: `{test: (backends, reason)}`: run nightly.

@@ -38,8 +38,13 @@ LAYER = [
     "_seed_generators",
     "_post_build",
 ]
-TRAINER = ["_compute_loss", "_flatten_metrics_in_order", "_unpickle_model"]
-TF_TRAINER = ["_maybe_symbolic_build", "_symbolic_build", "distribute_strategy"]
+TRAINER = [
+    "_compute_loss",
+    "_flatten_metrics_in_order",
+    "_symbolic_build",
+    "_unpickle_model",
+]
+TF_TRAINER = ["_maybe_symbolic_build", "distribute_strategy"]
 JAX_TRAINER = ["_get_jax_state", "jax_state_sync"]
 #: Names that a test of their own below looks at.
 BY_THEMSELVES = [

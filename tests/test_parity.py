@@ -1,5 +1,7 @@
 """`losskit.Model` in the place of `keras.Model`, with nothing else changed."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -329,32 +331,211 @@ def test_one_kind_and_one_term_logs_what_keras_logs():
     assert histories[0] == histories[1]
 
 
-def test_lists_from_evaluate_begin_as_those_of_keras():
-    names, values = [], []
-    for base in (losskit.Model, keras.Model):
+def first_logit(y_true, y_pred):
+    """A metric."""
+    return y_pred[:, 0]
+
+
+def results_of(base, model_of, loss, y, **compiling):
+    """All that comes out of the methods that return results."""
+    keras.utils.set_random_seed(0)
+    model = model_of(base)
+    model.compile("sgd", loss, **compiling)
+    names = [model.metrics_names]
+    results = [
+        model.evaluate(X, y, batch_size=10, verbose=0),
+        model.train_on_batch(X, y),
+        model.test_on_batch(X, y),
+    ]
+    names.append(model.metrics_names)
+    return names, results
+
+
+@pytest.mark.parametrize(
+    ("outputs", "compiling"),
+    [
+        (1, {}),
+        (1, {"metrics": ["accuracy"]}),
+        (1, {"weighted_metrics": ["accuracy"], "metrics": [first_logit]}),
+        (2, {}),
+        (2, {"metrics": {"a": "mae", "b": "accuracy"}}),
+    ],
+)
+def test_results_as_lists_are_those_of_keras(outputs, compiling):
+    model_of, loss, y = one_output, LOSSES["b"], Y["b"]
+    if outputs == 2:
+        model_of = functools.partial(two_outputs, activity=True)
+        loss, y = LOSSES, Y
+    names, results = results_of(losskit.Model, model_of, loss, y, **compiling)
+    wanted = results_of(keras.Model, model_of, loss, y, **compiling)
+    assert names == wanted[0]
+    for received, expected in zip(results, wanted[1], strict=True):
+        assert type(received) is type(expected)
+        assert np.shape(received) == np.shape(expected)
+        np.testing.assert_allclose(received, expected, rtol=1e-5)
+
+
+def test_metrics_are_those_of_keras_and_that_of_the_terms_second():
+    def metrics(base):
         model = two_outputs(base, activity=False)
-        model.compile("sgd", LOSSES, metrics={"a": "mae", "b": "accuracy"})
-        values.append(model.evaluate(X, Y, batch_size=10, verbose=0))
-        names.append(
-            model.evaluate(X, Y, batch_size=10, verbose=0, return_dict=True)
+        model.compile("sgd", LOSSES, metrics={"a": "mae"})
+        return [metric.name for metric in model.metrics]
+
+    assert metrics(keras.Model) == ["loss", "compile_metrics"]
+    assert metrics(losskit.Model) == ["loss", "compile_metrics"]
+    model = two_outputs(losskit.Model, activity=False)
+    model.compile("sgd", LOSSES, metrics={"a": "mae"})
+    model.evaluate(X, Y, verbose=0)
+    names = [metric.name for metric in model.metrics]
+    assert names == ["loss", "loss_terms", "compile_metrics"]
+
+
+def total_distance(y_true, y_pred):
+    """A loss over a nest: the distance of the sums of all its members."""
+    sums = [sum(keras.tree.flatten(nest)) for nest in (y_true, y_pred)]
+    return ops.mean(ops.abs(sums[0] - sums[1]), axis=-1)
+
+
+class TotalDistance(keras.losses.Loss):
+    """The same as a class."""
+
+    def call(self, y_true, y_pred):
+        return total_distance(y_true, y_pred)
+
+
+NEST_LOSSES = {
+    "function": {"o": total_distance, "p": "mse"},
+    "class": {"o": TotalDistance(), "p": "mse"},
+    "in part": {"o": total_distance},
+    "beside others": {"o": [total_distance, {"a": "mse"}], "p": "mae"},
+    "of all": [total_distance, {"o": {"b": "mae"}, "p": "mse"}],
+}
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("loss", NEST_LOSSES.values(), ids=list(NEST_LOSSES))
+def test_a_loss_over_a_nest_of_outputs_is_that_of_keras(loss, weighted):
+    targets = {"o": {"a": Y["a"], "b": 2 * Y["a"]}, "p": -Y["a"]}
+    compiling = {}
+    if weighted:
+        weights = iter([0.5, 2.0, 3.0])
+        compiling["loss_weights"] = keras.tree.map_structure(
+            lambda _: next(weights), loss
         )
-    ours, plain = values
-    np.testing.assert_allclose(ours[: len(plain)], plain, rtol=1e-6)
-    assert len(ours) == len(names[0])
-    assert set(names[1]) <= set(names[0])
+    histories = []
+    for base in (losskit.Model, keras.Model):
+        keras.utils.set_random_seed(1)
+        inputs = keras.Input((6,))
+        a, b, p = (keras.layers.Dense(2, name=name)(inputs) for name in "abp")
+        model = base(inputs, {"o": {"a": a, "b": b}, "p": p})
+        history, _ = trained(
+            model,
+            targets,
+            loss,
+            compiling=compiling,
+            fitting={"batch_size": 10},
+        )
+        histories.append(history)
+    ours, plain = histories
+    assert set(ours) == set(plain)
+    for key, values in plain.items():
+        np.testing.assert_allclose(ours[key], values, rtol=1e-5, err_msg=key)
 
 
-def test_evaluate_of_one_term_is_a_number():
+def test_what_compares_one_output_is_for_each_output_of_a_nest():
     inputs = keras.Input((6,))
-    model = losskit.Model(inputs, keras.layers.Dense(2)(inputs))
-    model.compile("sgd", "mse")
-    assert isinstance(model.evaluate(X, Y["a"], verbose=0), float)
-    # With a second kind Keras' number is still the first.
-    model = one_output(losskit.Model)
-    model.compile("sgd", LOSSES["b"])
-    result = model.evaluate(X, Y["b"], verbose=0, return_dict=True)
-    as_list = model.evaluate(X, Y["b"], verbose=0)
-    assert as_list[0] == pytest.approx(result["loss"])
+    a, b = ones_dense(2, name="a")(inputs), ones_dense(2, name="b")(inputs)
+    model = losskit.Model(inputs, {"o": {"a": a, "b": b}})
+    model.compile("sgd", {"o": "mse"})
+    targets = {"o": {"a": Y["a"], "b": 2 * Y["a"]}}
+    logs = model.evaluate(X, targets, verbose=0, return_dict=True)
+    outputs = X.sum(1, keepdims=True)
+    mse = [np.mean((outputs - k * Y["a"]) ** 2) for k in (1, 2)]
+    assert logs["o/a_loss"] == pytest.approx(mse[0], rel=1e-5)
+    assert logs["loss"] == pytest.approx(sum(mse), rel=1e-5)
+
+
+@pytest.mark.parametrize("single", [True, False])
+def test_sample_weights_of_a_nest_are_the_mean_of_those_of_its_outputs(single):
+    inputs = keras.Input((6,))
+    a, b = ones_dense(2, name="a")(inputs), ones_dense(2, name="b")(inputs)
+    model = losskit.Model(inputs, {"o": {"a": a, "b": b}})
+    model.compile("sgd", {"o": total_distance})
+    targets = {"o": {"a": Y["a"], "b": Y["a"]}}
+    weight, mean = WEIGHTS["a"], WEIGHTS["a"]
+    if not single:
+        weight = {"o": {"a": WEIGHTS["a"], "b": WEIGHTS["b"]}}
+        mean = (WEIGHTS["a"] + WEIGHTS["b"]) / 2
+    received = model.evaluate(X, targets, sample_weight=weight, verbose=0)
+    distances = np.abs(2 * Y["a"] - 2 * X.sum(1, keepdims=True)).mean(1)
+    assert received == pytest.approx(np.mean(mean * distances), rel=1e-5)
+
+
+class AddsMean(keras.layers.Layer):
+    """Adds the mean of its inputs."""
+
+    def call(self, inputs):
+        self.add_loss(ops.mean(inputs))
+        return inputs
+
+
+class Batches(keras.utils.PyDataset):
+    """The inputs alone, in batches."""
+
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, index):
+        return (X[4 * index : 4 * index + 4],)
+
+
+@pytest.mark.parametrize("kind", ["arrays", "dataset", "generator"])
+def test_a_seed_draws_the_batches_that_it_draws_for_keras(kind):
+    def losses(base):
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((6,))
+        outputs = AddsMean()(keras.layers.Dense(2)(inputs))
+        model = base(inputs, outputs)
+        model.compile("sgd")
+        given = {
+            "arrays": {"x": X, "batch_size": 4},
+            "dataset": {"x": Batches()},
+            "generator": {"x": iter(Batches()), "steps_per_epoch": 2},
+        }[kind]
+        history = LossOfBatches()
+        model.fit(**given, epochs=2, verbose=0, callbacks=[history])
+        return history.losses
+
+    np.testing.assert_allclose(
+        losses(losskit.Model), losses(keras.Model), rtol=1e-5
+    )
+
+
+class LossOfBatches(keras.callbacks.Callback):
+    """Keeps the loss of every batch."""
+
+    def on_train_begin(self, logs=None):
+        self.losses = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.losses.append(logs["loss"])
+
+
+def test_a_functional_model_is_named_as_in_keras():
+    def name(base):
+        keras.backend.clear_session()
+        inputs = keras.Input((6,))
+        return base(inputs, keras.layers.Dense(1)(inputs)).name
+
+    class Named(losskit.Model):
+        pass
+
+    class NamedInKeras(keras.Model):
+        pass
+
+    assert name(losskit.Model) == name(keras.Model) == "functional"
+    assert name(Named) == "named"
+    assert name(NamedInKeras) == "named_in_keras"
 
 
 def test_compile_takes_its_arguments_in_the_order_of_keras():

@@ -75,7 +75,7 @@ class Models:
         """What a thread sees of its own batch: names and values."""
         x = np.full((thread + 1, 1), thread + 1.0, "float32")
         seen = {"output": float(keras.ops.mean(self.common(x)))}
-        for term in self.common.penalty_terms():
+        for term in self.common._losskit_penalty_terms():
             seen[term.name] = float(term.value)
         if number % 10 == 0:
             predicted = self.common.predict_on_batch(x)
@@ -204,7 +204,7 @@ def test_training_logs_its_own_activity_while_another_thread_predicts():
             y = model.predict_on_batch(10 * x[:1])
             assert y == pytest.approx(20.0)
             model(30 * x)
-            (term,) = model.penalty_terms()
+            (term,) = model._losskit_penalty_terms()
             assert float(term.value) == pytest.approx(3600.0)
 
     in_threads(train, predict)
@@ -232,4 +232,4 @@ def test_a_thread_that_a_layer_starts_records_nothing_of_its_pass():
 
     model = Owner()
     model(np.ones((2, 1), "float32"))
-    assert [term.kind for term in model.recorded_terms()] == ["added"]
+    assert [term.kind for term in model._losskit_recorded_terms()] == ["added"]

@@ -1,6 +1,24 @@
-"""Scopes that watch or hold back what happens to variables in them."""
+"""Scopes that watch or hold back what happens in them."""
+
+import contextlib
+import random
 
 import keras
+import numpy as np
+
+from keras_losskit import _backend
+
+
+@contextlib.contextmanager
+def random_state_kept():
+    """Leave the random numbers that Keras shuffles with as they were."""
+    of_python, of_numpy = random.getstate(), np.random.get_state()
+    try:
+        with _backend.random_state_kept():
+            yield
+    finally:
+        random.setstate(of_python)
+        np.random.set_state(of_numpy)
 
 
 class VariableReads(keras.StatelessScope):

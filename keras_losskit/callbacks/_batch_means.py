@@ -10,7 +10,7 @@ def checked_container(model):
     Raises:
         ValueError: for a model whose terms are not logged.
     """
-    if getattr(model, "penalty_terms", None) is None:
+    if getattr(model, "_losskit_penalty_terms", None) is None:
         raise ValueError(
             "Expected a model that logs its terms: a keras_losskit.Model, "
             f"or keras_losskit.wrap(model). Received: {model!r}"

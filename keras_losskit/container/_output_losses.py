@@ -13,6 +13,7 @@ from keras_losskit._support.output_structure import StructureError
 from keras_losskit._support.output_structure import is_nest
 from keras_losskit._support.output_structure import spread
 from keras_losskit._support.output_structure import spread_data
+from keras_losskit.container._nest_losses import take_nest_losses
 from keras_losskit.losses._core.composition import parts_of
 from keras_losskit.losses._core.composition import values_function
 from keras_losskit.losses._core.evaluation import is_composite
@@ -61,18 +62,24 @@ class LossPart:
 
 @dataclasses.dataclass(frozen=True)
 class OutputLoss:
-    """One loss of one output: what gives the values of its parts.
+    """One loss of an output, or of a nest: what gives the values of its parts.
 
     Args:
-        index: Index of its output.
+        place: Index of its output; of a loss over a nest of outputs, the nest
+            with the index of each.
         parts: Its `LossPart`s: itself, or those of a composite.
         values: `(y_true, y_pred, sample_weight) -> scalars`, one per part,
             reduced and unweighted.
     """
 
-    index: int
+    place: Any
     parts: tuple[LossPart, ...]
     values: Callable
+
+    @property
+    def indices(self):
+        """Indices of the outputs that it compares."""
+        return keras.tree.flatten(self.place)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,21 +121,43 @@ class OutputLosses:
                 f"Received: {count} tensors"
             )
         predictions = spread_data(y_pred, outputs, argument="y_pred")
-        wanted = sorted({loss.index for loss in self.losses})
+        wanted = sorted({i for loss in self.losses for i in loss.indices})
         labels = spread_labels(y_true, outputs, wanted)
         sample_weights = spread_data(
             sample_weight, outputs, argument="sample_weight"
         )
         terms = []
         for loss in self.losses:
-            i = loss.index
-            if labels[i] is None:
+            if any(labels[i] is None for i in loss.indices):
                 continue
-            values = loss.values(labels[i], predictions[i], sample_weights[i])
+            values = loss.values(
+                picked(labels, loss.place),
+                picked(predictions, loss.place),
+                weight_at(sample_weights, loss.place),
+            )
             for part, value in zip(loss.parts, values, strict=True):
                 check_scalar(part.name, value)
                 terms.append(part.term(value, clock))
         return terms
+
+
+def picked(tensors, place):
+    """The tensor of an output, or the nest of those of several."""
+    if isinstance(place, int):
+        return tensors[place]
+    return keras.tree.map_structure(lambda index: tensors[index], place)
+
+
+def weight_at(sample_weights, place):
+    """The sample weights of an output; of several, the mean of theirs."""
+    if isinstance(place, int):
+        return sample_weights[place]
+    weights = [sample_weights[index] for index in keras.tree.flatten(place)]
+    if all(weight is None for weight in weights):
+        return None
+    # One weight for all comes from Keras as one for each output.
+    weights = [1.0 if weight is None else weight for weight in weights]
+    return sum(weights) / len(weights)
 
 
 def lay_losses(container, y_true, y_pred, separator="_"):
@@ -150,13 +179,24 @@ def lay_losses(container, y_true, y_pred, separator="_"):
         ValueError: for labels missing altogether, or two terms of one name.
     """
     outputs = Outputs.of(y_pred, container.output_names, separator)
-    per_output = spread(container.losses, outputs, argument="loss")
+    losses, loss_weights, nest_losses = take_nest_losses(
+        container.losses, container.loss_weights, outputs, separator
+    )
+    per_output = spread(losses, outputs, argument="loss")
     per_output = [as_list(entry) for entry in per_output]
-    weights = spread_weights(container.loss_weights, outputs, per_output)
+    weights = spread_weights(loss_weights, outputs, per_output)
     wanted = [i for i, entry in enumerate(per_output) if any_loss(entry)]
-    labels = spread_labels(y_true, outputs, wanted)
+    nested = [i for n in nest_losses for i in keras.tree.flatten(n.place)]
+    labels = spread_labels(y_true, outputs, sorted({*wanted, *nested}))
     predictions = keras.tree.flatten(y_pred)
     laid = []
+    for nest in nest_losses:
+        tensors = picked(labels, nest.place), picked(predictions, nest.place)
+        loss = resolve(nest.loss, *tensors, nest.name)
+        weight = 1.0 if nest.weight is None else nest.weight
+        laid += losses_of_output(
+            nest.place, nest.name, [(loss, weight)], several_outputs=True
+        )
     for index in wanted:
         output = outputs.names[index]
         weighted_losses = [
@@ -167,16 +207,19 @@ def lay_losses(container, y_true, y_pred, separator="_"):
             if loss is not None
         ]
         laid += losses_of_output(
-            index, output, weighted_losses, several_outputs=len(wanted) > 1
+            index,
+            output,
+            weighted_losses,
+            several_outputs=len(wanted) > 1 or bool(nest_losses),
         )
     return OutputLosses(outputs, with_names_of_their_own(laid))
 
 
-def losses_of_output(index, output, weighted_losses, several_outputs):
+def losses_of_output(place, output, weighted_losses, several_outputs):
     """The `OutputLoss`es of one output.
 
     Args:
-        index: Index of the output.
+        place: Index of the output, or a nest of indices.
         output: Its name.
         weighted_losses: List of `(loss, weight)`.
         several_outputs: Whether others have losses too.
@@ -195,7 +238,7 @@ def losses_of_output(index, output, weighted_losses, several_outputs):
         weight = weights_lib.check_weight(weight, name=own[0])
         laid.append(
             OutputLoss(
-                index,
+                place,
                 tuple(
                     LossPart(name, output, part.loss, weight, part.weight)
                     for name, part in zip(own, loss_parts, strict=True)

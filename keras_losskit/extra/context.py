@@ -41,7 +41,7 @@ class Context:
         Raises:
             ValueError: if the model does not keep outputs.
         """
-        kept = getattr(self.model, "kept_outputs", None)
+        kept = getattr(self.model, "_losskit_kept_outputs", None)
         if kept is None:
             raise ValueError(
                 "Expected a keras_losskit.Model, which keeps the output of "
@@ -73,4 +73,4 @@ class Context:
                 "Give it yourself: Context(model, x, compiled=lambda y_pred: "
                 "loss(y_true, y_pred))."
             )
-        return self.compiled(self.model.call_aside(x, self.training))
+        return self.compiled(self.model._losskit_call_aside(x, self.training))

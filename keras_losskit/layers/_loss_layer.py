@@ -67,7 +67,7 @@ class LossLayer(AddsLosses, _keras.LayerHooks):
         self.activity_reduction = activity_reduction
         self.regularization_reduction = regularization_reduction
         if self.built:  # by the constructor, before this was known
-            self.after_build()
+            self._losskit_after_build()
 
     def get_config(self) -> Config:
         return {
@@ -83,15 +83,15 @@ class LossLayer(AddsLosses, _keras.LayerHooks):
     ) -> keras.Variable:
         """As Keras; the regularizer reduced as the layer says."""
         variable = super().add_weight(*args, regularizer=regularizer, **kwargs)
-        self._reduce_regularizer(variable)
+        self._losskit_reduce_regularizer(variable)
         return variable
 
-    def after_build(self) -> None:
+    def _losskit_after_build(self) -> None:
         """Reduce the regularizers of weights that sublayers made."""
         for variable in self.weights:
-            self._reduce_regularizer(variable)
+            self._losskit_reduce_regularizer(variable)
 
-    def _reduce_regularizer(self, variable):
+    def _losskit_reduce_regularizer(self, variable):
         regularizer = getattr(variable, "regularizer", None)
         if (
             regularizer is not None

@@ -70,7 +70,9 @@ class CarriesCellLosses(LossLayer):
         """As Keras, with the losses carried along where there are some."""
         found, recorder = [], Recorder.current()
         if isinstance(recorder, LoopRecorder) and recorder.model is self.cell:
-            found = self._losses_of_one_step(sequences, initial_state, training)
+            found = self._losskit_losses_of_one_step(
+                sequences, initial_state, training
+            )
         if not found:
             return super().inner_loop(
                 sequences, initial_state, mask, training=training
@@ -81,7 +83,9 @@ class CarriesCellLosses(LossLayer):
             if self.stateful:
                 # PyTorch writes into the state it was given.
                 states = keras.tree.map_structure(ops.copy, states)
-            output, new_states, losses = self._step(inputs, states, training)
+            output, new_states, losses = self._losskit_step(
+                inputs, states, training
+            )
             check_same_losses(self, found, losses)
             sums = [
                 total + share(loss.value, inputs)
@@ -106,14 +110,16 @@ class CarriesCellLosses(LossLayer):
         recorder.carried += zip(found, totals, strict=True)
         return last_output, outputs, states
 
-    def _losses_of_one_step(self, sequences, initial_state, training):
+    def _losskit_losses_of_one_step(self, sequences, initial_state, training):
         """The losses a step adds: the loop has to know them beforehand."""
         # Nothing that the cell assigns, seeds included, outlives the scope.
         with Aside():
-            _, _, losses = self._step(sequences[:, 0], initial_state, training)
+            _, _, losses = self._losskit_step(
+                sequences[:, 0], initial_state, training
+            )
         return losses
 
-    def _step(self, inputs, states, training):
+    def _losskit_step(self, inputs, states, training):
         kwargs = {}
         if "training" in self.cell.call_signature_parameters:
             kwargs["training"] = training

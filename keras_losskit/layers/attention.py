@@ -16,7 +16,7 @@ class AttentionLosses(LossLayer):
     key, value and output.
     """
 
-    def after_build(self) -> None:
+    def _losskit_after_build(self) -> None:
         """Make drop-in layers of the projections, once they are there."""
         for layer in _keras.flatten_layers(self):
             if type(layer) is keras.layers.EinsumDense:
@@ -26,7 +26,7 @@ class AttentionLosses(LossLayer):
             if isinstance(layer, EinsumDense):
                 layer.activity_reduction = self.activity_reduction
                 layer.regularization_reduction = self.regularization_reduction
-        super().after_build()
+        super()._losskit_after_build()
 
 
 @registered

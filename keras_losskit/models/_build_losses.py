@@ -22,13 +22,13 @@ def build_losses(model, container, x, y, y_pred, training):
         y_pred: Predictions.
         training: Whether it was of a training step.
     """
-    terms = model.penalty_terms()
+    terms = model._losskit_penalty_terms()
     layers = _keras.flatten_layers(model)
     if x is not None and any(
         _origin.is_users_own(type(layer).call) for layer in layers
     ):
         # Which may add a loss in training only, or with another weight.
-        terms += model.terms_aside(x, not training)
+        terms += model._losskit_terms_aside(x, not training)
     container.build(
         y,
         y_pred,

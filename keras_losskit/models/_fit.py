@@ -35,14 +35,14 @@ class FitArguments(MixesIntoModel):
         """As Keras; sample weights may be given by name, or in part."""
         given = named_arguments(FIT_ARGUMENTS, args, kwargs)
         given["callbacks"] = with_epoch_end(given.get("callbacks"), self)
-        given["sample_weight"] = self._like_labels(
+        given["sample_weight"] = self._losskit_like_labels(
             given.get("sample_weight"), y
         )
         validation_data = given.get("validation_data")
         several = isinstance(validation_data, (tuple, list))
         if several and len(validation_data) == 3:
             val_x, val_y, weight = validation_data
-            weight = self._like_labels(weight, val_y)
+            weight = self._losskit_like_labels(weight, val_y)
             given["validation_data"] = (val_x, val_y, weight)
         offer_validation_data(given)
         with _keras.variables_kept(self):
@@ -57,7 +57,7 @@ class FitArguments(MixesIntoModel):
     ) -> Any:
         """As Keras; sample weights may be given by name, or in part."""
         given = named_arguments(EVALUATE_ARGUMENTS, args, kwargs)
-        given["sample_weight"] = self._like_labels(
+        given["sample_weight"] = self._losskit_like_labels(
             given.get("sample_weight"), y
         )
         with _keras.variables_kept(self):
@@ -69,31 +69,58 @@ class FitArguments(MixesIntoModel):
             return super().predict(*args, **kwargs)
 
     @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """As Keras, and the metric of all terms, second.
+
+        Not last: a `train_step` in the style of Keras' guides returns what the
+        last one has to say.
+        """
+        metrics = super().metrics
+        # A model that a user's property leaves out is logged as it says.
+        terms = [m for m in metrics if isinstance(m, TermTracker)]
+        rest = [m for m in metrics if not isinstance(m, TermTracker)]
+        return rest[:1] + terms + rest[1:]
+
+    @property
     def metrics_names(self) -> list[str]:
-        """As Keras; the metric of all terms stands for the names it logs."""
-        names = []
+        """As Keras: the names of its metrics, which are not the terms."""
+        return [name for names in self._losskit_names() for name in names[:1]]
+
+    def _losskit_names_in_list(self) -> list[str]:
+        """The names of Keras' list of results, in its order.
+
+        The terms are not there: `loss, mae = model.evaluate(x, y)` goes on
+        working.
+        """
+        return [name for names in self._losskit_names() for name in names[1:]]
+
+    def _losskit_names(self):
+        """Of each metric that Keras has its name, then those of its results."""
+        names, of_outputs, place = [], [], 1
         for metric in self.metrics:
-            names += self.names_in_list(metric)
-        return names + self.names_after_list()
+            if isinstance(metric, TermTracker):
+                plain = {e.key for e in metric.entries if e.plain}
+                keys = [key for key in metric.result_keys() if key in plain]
+                of_outputs = [(key, key) for key in keys]
+            elif isinstance(metric, _keras.CompileMetrics):
+                results = [part.name for part in metric.metrics]
+                names.append((metric.name, *results))
+                place = len(names)
+            else:
+                names.append((metric.name, metric.name))
+        # The losses of several outputs come after the compiled metrics.
+        return names[:place] + of_outputs + names[place:]
 
-    def names_in_list(self, metric: keras.metrics.Metric) -> list[str]:
-        """The names a metric has in `evaluate()`'s list, as in Keras."""
-        if isinstance(metric, TermTracker):
-            plain = {e.key for e in metric.entries if e.plain}
-            return [key for key in metric.result_keys() if key in plain]
-        return [metric.name]
-
-    def names_after_list(self) -> list[str]:
-        """The names that follow all those that Keras has."""
-        return [
+    def _losskit_term_names(self) -> set[str]:
+        """The names of all that is logged of the terms."""
+        return {
             key
             for metric in self.metrics
             if isinstance(metric, TermTracker)
             for key in metric.result_keys()
-            if key not in self.names_in_list(metric)
-        ]
+        }
 
-    def _like_labels(self, sample_weight, y):
+    def _losskit_like_labels(self, sample_weight, y):
         names = getattr(self, "output_names", None)
         return like_labels(sample_weight, y, names)
 

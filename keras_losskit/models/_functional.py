@@ -10,6 +10,7 @@ import functools
 import keras
 
 from keras_losskit import _keras
+from keras_losskit import _origin
 
 
 def is_functional_call(model, args, kwargs):
@@ -40,7 +41,9 @@ def become_functional(model):
 @functools.cache
 def functional_twin(cls):
     """`cls` with Keras' functional model as a further base."""
-    return twin(cls, (cls, _keras.Functional))
+    # `keras.Model(inputs, outputs)` is a `Functional`, and named after it.
+    name = None if _origin.is_users_own(cls) else "Functional"
+    return twin(cls, (cls, _keras.Functional), name)
 
 
 def twin(origin, bases, name=None):

@@ -29,7 +29,7 @@ def train_step(model, *args):
     """
     stateless = keras.config.backend() == "jax"
     step = _stateless_step if stateless else _stateful_step
-    kept = model.kept_of_pass()
+    kept = model._losskit_kept_of_pass()
     kept.weighs_gradients = True
     try:
         return step(model, *args)
@@ -39,7 +39,7 @@ def train_step(model, *args):
 
 def is_running(model):
     """Whether the training step of this module runs, or is traced."""
-    return getattr(model.kept_of_pass(), "weighs_gradients", False)
+    return getattr(model._losskit_kept_of_pass(), "weighs_gradients", False)
 
 
 def refuse_other_steps(model):
@@ -84,7 +84,7 @@ def refuse_hidden_step(model, mixin):
 
 def _stateful_step(model, data):
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    training = model.training_argument(True)
+    training = model._losskit_training_argument(True)
     scale = loss_scale(model.optimizer)
 
     def forward(_):
@@ -178,7 +178,7 @@ def split(model, total):
         ValueError: for a `compute_loss` of the user's own that does not call
             the one it overrides.
     """
-    terms = model.last_terms()
+    terms = model._losskit_last_terms()
     if terms is None:
         raise ValueError(
             f"Expected `compute_loss` of {type(model).__name__} to call "

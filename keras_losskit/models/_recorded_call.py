@@ -32,7 +32,7 @@ _updating = Scoped("keras_losskit.updating")
 class RecordsLosses(AddsLosses):
     """Mixin for a Keras model: losses that know their kind and owner."""
 
-    state_class = ModelState
+    _losskit_state_class = ModelState
 
     def add_loss(
         self,
@@ -58,7 +58,7 @@ class RecordsLosses(AddsLosses):
 
     def __call__(self, *args, **kwargs) -> Structure:
         """Call the model, recording which layer adds which loss."""
-        this = self._last_pass()
+        this = self._losskit_last_pass()
         this.penalties = None
         if Recorder.current() is not None or any(
             isinstance(x, keras.KerasTensor)
@@ -66,31 +66,33 @@ class RecordsLosses(AddsLosses):
         ):
             this.recorder = None
             return super().__call__(*args, **kwargs)
-        recorder = Recorder(self, outputs_of=self.layers_to_keep())
+        recorder = Recorder(self, outputs_of=self._losskit_layers_to_keep())
         outputs = recorder.run(super().__call__, *args, **kwargs)
         this.recorder = recorder
         return outputs
 
-    def kept_of_pass(self) -> StepState:
+    def _losskit_kept_of_pass(self) -> StepState:
         """What is noted during a step, of each thread its own."""
         return self._losskit_state.step
 
-    def _last_pass(self) -> Pass:
+    def _losskit_last_pass(self) -> Pass:
         traced = _updating.get()
         if traced is not None and traced.model is self:
             return traced
-        return self.kept_of_pass().last
+        return self._losskit_kept_of_pass().last
 
-    def layers_to_keep(self) -> list[keras.layers.Layer]:
+    def _losskit_layers_to_keep(self) -> list[keras.layers.Layer]:
         """The layers whose outputs are kept during a pass; for subclasses."""
         return []
 
-    def kept_outputs(self, layer: keras.layers.Layer) -> list[Structure]:
+    def _losskit_kept_outputs(
+        self, layer: keras.layers.Layer
+    ) -> list[Structure]:
         """The outputs of `layer` in the last pass, one per call."""
-        recorder = self._last_pass().recorder
+        recorder = self._losskit_last_pass().recorder
         return recorder.outputs[layer] if recorder is not None else []
 
-    def call_aside(self, x: Structure, training: bool) -> Structure:
+    def _losskit_call_aside(self, x: Structure, training: bool) -> Structure:
         """Call the model once more, leaving no trace.
 
         What the pass before it recorded stays, and neither assignments nor
@@ -103,10 +105,12 @@ class RecordsLosses(AddsLosses):
         Returns:
             The outputs.
         """
-        argument = self.training_argument(training)
-        return self._aside(lambda recorder: self(x, **argument))
+        argument = self._losskit_training_argument(training)
+        return self._losskit_aside(lambda recorder: self(x, **argument))
 
-    def terms_aside(self, x: Structure, training: bool) -> list[LossTerm]:
+    def _losskit_terms_aside(
+        self, x: Structure, training: bool
+    ) -> list[LossTerm]:
         """The terms that layers add in a call that leaves no trace.
 
         Args:
@@ -116,7 +120,7 @@ class RecordsLosses(AddsLosses):
         Returns:
             A list of `LossTerm`; empty where the model is deaf to `training`.
         """
-        argument = self.training_argument(training)
+        argument = self._losskit_training_argument(training)
         if not argument:
             return []
 
@@ -124,9 +128,9 @@ class RecordsLosses(AddsLosses):
             self(x, **argument)
             return layer_terms(self, recorder)
 
-        return self._aside(terms)
+        return self._losskit_aside(terms)
 
-    def training_argument(self, training: bool) -> dict[str, bool]:
+    def _losskit_training_argument(self, training: bool) -> dict[str, bool]:
         """`{"training": training}`, or nothing where `call` takes none.
 
         Args:
@@ -135,9 +139,9 @@ class RecordsLosses(AddsLosses):
         takes = "training" in self.call_signature_parameters
         return {"training": training} if takes else {}
 
-    def _aside(self, function: Callable[[Recorder], Any]) -> Any:
+    def _losskit_aside(self, function: Callable[[Recorder], Any]) -> Any:
         """`function(recorder)`, which may call the model, without a trace."""
-        last = self._last_pass()
+        last = self._losskit_last_pass()
         kept = last.recorder, last.penalties
         recorder = Recorder(self, forward=False)
         try:
@@ -179,9 +183,9 @@ class RecordsLosses(AddsLosses):
         )
         with keras.StatelessScope(mapping, collect_losses=True) as scope:
             outputs = self(*args, **kwargs)
-            losses = PenaltyList(self.penalty_terms())
-        last = self._last_pass()
-        if last is self.kept_of_pass().last:
+            losses = PenaltyList(self._losskit_penalty_terms())
+        last = self._losskit_last_pass()
+        if last is self._losskit_kept_of_pass().last:
             last.recorder = None
         else:
             last.penalties = losses.terms  # the loss is computed next
@@ -195,7 +199,7 @@ class RecordsLosses(AddsLosses):
 
         An exception leaves no dead tracers behind: the model stays usable.
         """
-        self.kept_of_pass().last = Pass()
+        self._losskit_kept_of_pass().last = Pass()
         try:
             return _updating.run(
                 Pass(model=self),
@@ -208,47 +212,49 @@ class RecordsLosses(AddsLosses):
 
     # ----------------------------------------------------------------- losses
 
-    def penalty_terms(self) -> list[LossTerm]:
+    def _losskit_penalty_terms(self) -> list[LossTerm]:
         """The terms beyond the compiled ones after a forward pass.
 
         Returns:
             A list of `LossTerm` in the order of `losses`.
         """
-        known = self._last_pass().penalties
+        known = self._losskit_last_pass().penalties
         if known is not None:
             return list(known)
-        return self.recorded_terms() + variable_terms(
+        return self._losskit_recorded_terms() + variable_terms(
             regularized_variables(self)
         )
 
-    def recorded_terms(self) -> list[LossTerm]:
+    def _losskit_recorded_terms(self) -> list[LossTerm]:
         """The terms that layers added in the last forward pass."""
-        return layer_terms(self, self._last_pass().recorder)
+        return layer_terms(self, self._losskit_last_pass().recorder)
 
     @property
     def losses(self) -> list[Tensor]:
         """As Keras: scalars from `add_loss`, regularizers and sublayers."""
-        if self._last_pass().recorder is None:
+        if self._losskit_last_pass().recorder is None:
             return super().losses
-        return PenaltyList(self.penalty_terms())
+        return PenaltyList(self._losskit_penalty_terms())
 
     @property
     def regularization_losses(self) -> list[Tensor]:
         """The penalties of the weight regularizers."""
-        return self._of_kind("regularization")
+        return self._losskit_of_kind("regularization")
 
     @property
     def activity_losses(self) -> list[Tensor]:
         """The penalties of the activity regularizers in the last pass."""
-        return self._of_kind("activity")
+        return self._losskit_of_kind("activity")
 
     @property
     def added_losses(self) -> list[Tensor]:
         """What `add_loss` added in the last pass."""
-        return self._of_kind("added")
+        return self._losskit_of_kind("added")
 
-    def _of_kind(self, kind):
-        return PenaltyList(t for t in self.penalty_terms() if t.kind == kind)
+    def _losskit_of_kind(self, kind):
+        return PenaltyList(
+            t for t in self._losskit_penalty_terms() if t.kind == kind
+        )
 
 
 def paired(argument, references, values):

@@ -11,6 +11,7 @@ from keras_losskit import _keras
 from keras_losskit import _origin
 from keras_losskit._support import replicas
 from keras_losskit._support.jax_tracing import is_bare_trace
+from keras_losskit._support.scopes import random_state_kept
 from keras_losskit._types import Config
 from keras_losskit._types import Losses
 from keras_losskit._types import LossWeights
@@ -84,14 +85,14 @@ class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
         Raises:
             ValueError: for `loss_weights` beside a container.
         """
-        container = self._container(loss, loss_weights)
+        container = self._losskit_container_of(loss, loss_weights)
         # By name: a class in between may take fewer by position.
         given = named_arguments(COMPILE_ARGUMENTS, args, kwargs)
         super().compile(optimizer=optimizer, loss=None, **given)
         _keras.install_loss(self, container)
         self._losskit_state.fused = None
 
-    def _container(self, loss, loss_weights):
+    def _losskit_container_of(self, loss, loss_weights):
         if not isinstance(loss, LossesContainer):
             loss = LossesContainer(loss, loss_weights)
         elif loss_weights is not None:
@@ -102,7 +103,7 @@ class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
             )
         return loss.copy(getattr(self, "output_names", None))
 
-    def layers_to_keep(self) -> list[keras.layers.Layer]:
+    def _losskit_layers_to_keep(self) -> list[keras.layers.Layer]:
         """The layers whose outputs an extra term reads."""
         container = self.compiled_loss
         terms = container.extra_terms.values() if container else ()
@@ -188,15 +189,15 @@ class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
         apart = trainer_tracks_total(container) and _origin.overrides(
             self, "compute_loss"
         )
-        earlier = self.last_terms() if apart else None
-        penalties = self._penalties_of_step()
+        earlier = self._losskit_last_terms() if apart else None
+        penalties = self._losskit_penalties_of_step()
         context = Context(self, x, y, y_pred, sample_weight, training)
         moves = training and not bare and earlier is None
         with adopting_variables(self, losses):
             terms = losses.terms(
                 y, y_pred, sample_weight, penalties, context, moves
             )
-        if not terms and not self._has_own_step():
+        if not terms and not self._losskit_has_own_step():
             raise ValueError(
                 "No loss to compute. Expected a `loss` in `compile()`, a "
                 "regularizer or an `add_loss`. Received: none of them."
@@ -207,34 +208,34 @@ class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
         if not apart:
             batch_size = batch_size_of(y_pred if x is None else x)
             losses.track(terms, batch_size, training)
-        self.kept_of_pass().computed = (
+        self._losskit_kept_of_pass().computed = (
             terms if earlier is None else earlier + terms
         )
         return terms.total
 
-    def _penalties_of_step(self):
+    def _losskit_penalties_of_step(self):
         """The terms beyond the compiled ones, fused where that is faster."""
         fused = self._losskit_state.fused
         if fused is None:
-            return self.penalty_terms()
+            return self._losskit_penalty_terms()
         fused = fused.of(regularized_variables(self))
         self._losskit_state.fused = fused
-        return self.recorded_terms() + fused.terms()
+        return self._losskit_recorded_terms() + fused.terms()
 
     @contextlib.contextmanager
-    def total_tracked_by_trainer(self) -> Iterator[None]:
+    def _losskit_total_tracked_by_trainer(self) -> Iterator[None]:
         """Around a `compute_loss` whose result Keras' trainer logs itself."""
         container = self.compiled_loss
         if container is None:
             yield
             return
-        self.last_terms()  # of an earlier step
+        self._losskit_last_terms()  # of an earlier step
         with total_tracked_by_trainer(container):
             yield
 
-    def last_terms(self) -> LossTerms | None:
+    def _losskit_last_terms(self) -> LossTerms | None:
         """The `LossTerms` of the `compute_loss` that just ran, once."""
-        step = self.kept_of_pass()
+        step = self._losskit_kept_of_pass()
         terms, step.computed = step.computed, None
         return terms
 
@@ -244,7 +245,7 @@ class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
         with replicas.of_trainer(_keras.process_group(self)) as processes:
             if processes:
                 # The trainer calls `zero_grad` of the model's wrapper.
-                self._forget_learned_gradients()
+                self._losskit_forget_learned_gradients()
             if container is None or not container.weighs_gradients:
                 return super().train_step(*args, **kwargs)
             _gradient_step.refuse_hidden_step(self, LossTermsMixin)
@@ -255,7 +256,7 @@ class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
         with replicas.of_trainer(_keras.process_group(self)):
             return super().test_step(*args, **kwargs)
 
-    def account_for(
+    def _losskit_account_for(
         self, total: Tensor, batch: Structure, training: bool
     ) -> None:
         """Book the terms of a `compute_loss` of the user's own.
@@ -268,9 +269,9 @@ class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
             batch: The tensors whose leading size counts the samples.
             training: Whether it was of a training step.
         """
-        terms = self.last_terms()
+        terms = self._losskit_last_terms()
         if _gradient_step.is_running(self):
-            self.kept_of_pass().computed = terms  # it takes them apart
+            self._losskit_kept_of_pass().computed = terms  # it takes them apart
         container = self.compiled_loss
         if container is None or not container.built or terms is None:
             return
@@ -281,7 +282,21 @@ class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
                 {tracker.key_of("added"): total - terms.total}, batch_size
             )
 
-    def _has_own_step(self):
+    def _losskit_building(self, draws):
+        """Around a pass that builds what is not built.
+
+        Where only terms are to be named, the batch that is drawn for it must
+        not change what is drawn next.
+
+        Args:
+            draws: Whether plain Keras would draw it but for the loss.
+        """
+        container = self.compiled_loss
+        if draws or (container is not None and container.losses is not None):
+            return contextlib.nullcontext()
+        return random_state_kept()
+
+    def _losskit_has_own_step(self):
         # Then a total of 0 here is no sign that nothing is minimised.
         return _keras.in_symbolic_scope() and (
             _origin.overrides(self, "train_step")
@@ -293,19 +308,19 @@ class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
     @property
     def trainable_variables(self) -> list[keras.Variable]:
         """As Keras, and what a weighting learns."""
-        return self._with_those_of_loss("trainable_variables")
+        return self._losskit_with_those_of_loss("trainable_variables")
 
     @property
     def trainable_weights(self) -> list[keras.Variable]:
         """As Keras, and what a weighting learns."""
-        return self._with_those_of_loss("trainable_weights")
+        return self._losskit_with_those_of_loss("trainable_weights")
 
     @property
     def non_trainable_variables(self) -> list[keras.Variable]:
         """As Keras, and what moves in the loss, so that JAX carries it on."""
-        return self._with_those_of_loss("non_trainable_variables")
+        return self._losskit_with_those_of_loss("non_trainable_variables")
 
-    def _with_those_of_loss(self, name):
+    def _losskit_with_those_of_loss(self, name):
         own = getattr(super(), name)
         container = self.compiled_loss
         if container is None:
@@ -327,9 +342,9 @@ class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
         call it.
         """
         super().zero_grad(*args, **kwargs)
-        self._forget_learned_gradients()
+        self._losskit_forget_learned_gradients()
 
-    def _forget_learned_gradients(self):
+    def _losskit_forget_learned_gradients(self):
         container = self.compiled_loss
         for variable in container.trainable_variables if container else ():
             variable.value.grad = None

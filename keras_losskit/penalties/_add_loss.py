@@ -73,19 +73,19 @@ class AddsLosses(TellsLosses, MixesIntoLayer):
     @property
     def regularization_losses(self) -> list[Tensor]:
         """Penalties of the weight regularizers here and below."""
-        return self._losses_of_kind("regularization")
+        return self._losskit_losses_of_kind("regularization")
 
     @property
     def activity_losses(self) -> list[Tensor]:
         """Penalties of the activity regularizers in the last pass."""
-        return self._losses_of_kind("activity")
+        return self._losskit_losses_of_kind("activity")
 
     @property
     def added_losses(self) -> list[Tensor]:
         """What `add_loss` added in the last pass, weights applied."""
-        return self._losses_of_kind("added")
+        return self._losskit_losses_of_kind("added")
 
-    def _losses_of_kind(self, kind):
+    def _losskit_losses_of_kind(self, kind):
         terms = collect_losses(self)
         return list(PenaltyList(term for term in terms if term.kind == kind))
 

@@ -62,7 +62,7 @@ class TellsLosses:
     """
 
     #: The class of their state.
-    state_class: Any = LayerState
+    _losskit_state_class: Any = LayerState
     #: What the value of the activity regularizer is divided by.
     activity_reduction = "sum_over_batch_size"
 
@@ -75,7 +75,7 @@ class TellsLosses:
 
 def make_state(layer):
     """Give a `TellsLosses` a state in which nothing is noted yet."""
-    _keras.set_untracked(layer, "_losskit_state", layer.state_class())
+    _keras.set_untracked(layer, "_losskit_state", layer._losskit_state_class())
 
 
 class Calls(_keras_hooks.Watcher):

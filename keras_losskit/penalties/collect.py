@@ -103,7 +103,7 @@ def collect_losses(model: keras.layers.Layer) -> list[LossTerm]:
         ...  for term in collect_losses(model)]
         [('net/dense/kernel', 0.02)]
     """
-    terms = getattr(model, "penalty_terms", None)
+    terms = getattr(model, "_losskit_penalty_terms", None)
     if terms is not None:
         return terms()
     return layer_terms(model, recorded=None) + variable_terms(

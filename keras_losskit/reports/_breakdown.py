@@ -47,7 +47,7 @@ def batch_breakdown(model, x, y, sample_weight):
     probe, losses, y_pred = probe_of(model, x, y)
     with keras.StatelessScope():
         total = probe.compute_loss(x, y, y_pred, sample_weight, training=False)
-        terms = probe.last_terms() or LossTerms()
+        terms = probe._losskit_last_terms() or LossTerms()
         rest = total - terms.total
     found = [with_numbers(term) for term in terms.values()]
     if _origin.overrides(model, "compute_loss"):
@@ -77,7 +77,7 @@ def probe_of(model, x, y):
     _keras.install_loss(probe, container)
     with keras.StatelessScope():
         y_pred = probe(x, training=False)
-        penalties = probe.penalty_terms()
+        penalties = probe._losskit_penalty_terms()
     losses = container.build(y, y_pred, penalties, separator="/")
     return probe, losses, y_pred
 

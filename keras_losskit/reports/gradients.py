@@ -223,7 +223,7 @@ def rows_of(probe, total):
         probe: The model, after its `compute_loss`.
         total: What that returned.
     """
-    terms = probe.last_terms() or LossTerms()
+    terms = probe._losskit_last_terms() or LossTerms()
     rows = [
         (term.name, term.contribution)
         for term in terms.values()

@@ -45,7 +45,7 @@ VALUES = [2.0, 2.0, 4.0, 0.5, 0.125]
 def step(model):
     """The terms of a step, which on JAX enters by another door."""
     model(X)
-    values = [float(term.value) for term in model.penalty_terms()]
+    values = [float(term.value) for term in model._losskit_penalty_terms()]
     if JAX:
         _, (total, *_) = model.compute_loss_and_updates(
             [v.value for v in model.trainable_variables],
@@ -228,7 +228,9 @@ def test_a_call_after_one_that_was_interrupted_anywhere_is_as_any():
         plain(X)
         assert [float(loss) for loss in plain.losses] == [2.0, 2.0], place
         model(X)
-        terms = [(t.kind, float(t.value)) for t in model.penalty_terms()]
+        terms = [
+            (t.kind, float(t.value)) for t in model._losskit_penalty_terms()
+        ]
         assert terms == [("activity", 2.0), ("activity", 2.0)], place
     assert len(places) > 50
 
@@ -325,7 +327,7 @@ def test_a_step_computes_each_weight_penalty_once():
     if JAX:
         calls.clear()
         step(model)
-        calls.pop(0)  # of `penalty_terms`, before the step
+        calls.pop(0)  # of `_losskit_penalty_terms`, before the step
     else:
         model(X)
         calls.clear()
@@ -345,5 +347,5 @@ def test_the_layers_are_walked_once_for_all_losses(monkeypatch):
         lambda model: walks.append(model) or flatten(model),
     )
     model(X)
-    assert len(model.recorded_terms()) == 30
+    assert len(model._losskit_recorded_terms()) == 30
     assert len(walks) == 1
