@@ -238,8 +238,8 @@ def batch_spec(epoch_iterator):
     batch is drawn: a generator has no way to take it back.
     """
     adapter = epoch_iterator.data_adapter
-    size = adapter.batch_size
-    if adapter.num_batches == 1 and adapter.has_partial_batch:
+    size = adapter.batch_size  # None where batches come as they are
+    if size and adapter.num_batches == 1 and adapter.has_partial_batch:
         size = adapter.partial_batch_size
 
     def sized(spec):

@@ -471,6 +471,95 @@ def test_sample_weights_of_a_nest_are_the_mean_of_those_of_its_outputs(single):
     assert received == pytest.approx(np.mean(mean * distances), rel=1e-5)
 
 
+class TwoOutputs(losskit.Model):
+    """A subclassed model, whose outputs have no names but their keys."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.first, self.second = ones_dense(2), ones_dense(2)
+        self.kind = kind
+
+    def call(self, inputs):
+        outputs = [self.first(inputs), self.second(inputs)]
+        return outputs if self.kind == "list" else named(outputs)
+
+
+def functional_of_two(kind):
+    inputs = keras.Input((6,))
+    outputs = [ones_dense(2, name=f"output_{i}")(inputs) for i in (1, 2)]
+    return losskit.Model(inputs, outputs if kind == "list" else named(outputs))
+
+
+def named(pair):
+    return dict(zip(("output_1", "output_2"), pair, strict=True))
+
+
+class OneBatch(keras.utils.PyDataset):
+    """One batch of inputs, labels and sample weights."""
+
+    def __init__(self, *batch):
+        super().__init__()
+        self.batch = batch
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return self.batch
+
+
+def logs_of_way(way, model, x, y, sample_weight):
+    """Logs of one batch of everything, by one of the ways to hand it in."""
+    given = {"sample_weight": sample_weight}
+    if way == "fit":
+        logs = model.fit(x, y, batch_size=len(x), verbose=0, **given).history
+        return {key: value for key, (value,) in logs.items()}
+    if way == "evaluate":
+        return model.evaluate(x, y, verbose=0, return_dict=True, **given)
+    if way in ("train_on_batch", "test_on_batch"):
+        return getattr(model, way)(x, y, return_dict=True, **given)
+    data = OneBatch(x, y, sample_weight)
+    if way == "generator":
+        data = (batch for batch in [data[0]])
+    return model.evaluate(data, verbose=0, return_dict=True)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "labels"),
+    [("list", "tuple"), ("list", "dict"), ("dict", "dict")],
+)
+@pytest.mark.parametrize("model_of", [TwoOutputs, functional_of_two])
+def test_sample_weights_by_name_count_by_every_way_in(
+    model_of, outputs, labels
+):
+    prediction = X.sum(1, keepdims=True)
+    weight, targets = WEIGHTS["a"], (Y["a"], -Y["a"])
+    errors = [np.mean((prediction - y) ** 2, axis=1) for y in targets]
+    loss = np.mean(errors[0]) + np.mean(weight * errors[1])
+    metrics = [np.mean(errors[0]), np.average(errors[1], weights=weight)]
+    if labels == "dict":
+        targets = named(targets)
+    names = [["mse"], ["mse"]]
+    compiling = {"weighted_metrics": names if outputs == "list" else None}
+    if outputs == "dict":
+        compiling["weighted_metrics"] = named(names)
+    model = model_of(outputs)
+    model.compile(still(), "mse", **compiling)
+    for way in (
+        *("fit", "evaluate", "train_on_batch", "test_on_batch"),
+        *("generator", "dataset"),
+    ):
+        for given in (
+            {"output_2": weight},
+            {"output_1": np.ones_like(weight), "output_2": weight},
+        ):
+            logs = logs_of_way(way, model, X, targets, given)
+            received = [v for key, v in sorted(logs.items()) if "mse" in key]
+            np.testing.assert_allclose(received, metrics, rtol=1e-5)
+            np.testing.assert_allclose(logs["loss"], loss, rtol=1e-5)
+            model.reset_metrics()
+
+
 class AddsMean(keras.layers.Layer):
     """Adds the mean of its inputs."""
 

@@ -224,6 +224,19 @@ def _different(data, outputs, argument, why):
     )
 
 
+def like_outputs(sample_weight, y_pred, names):
+    """Sample weights by name in the nest of the outputs, for Keras' metrics.
+
+    Args:
+        sample_weight: A dict of sample weights; may be partial.
+        y_pred: Nest of predictions.
+        names: Flat names of the outputs, or None.
+    """
+    outputs = Outputs.of(y_pred, names, "/")
+    flat = spread_data(sample_weight, outputs, argument="sample_weight")
+    return keras.tree.pack_sequence_as(y_pred, flat)
+
+
 def like_labels(sample_weight, labels, names):
     """Sample weights by name, or for some outputs, in the nest of the labels.
 
@@ -239,11 +252,12 @@ def like_labels(sample_weight, labels, names):
         return sample_weight
     if isinstance(labels, dict):
         keys = list(labels)
-    elif isinstance(labels, (list, tuple)) and len(labels) == len(names or ()):
-        keys = list(names)
+    elif isinstance(labels, (list, tuple)):
+        # A subclassed model has no names; its outputs are counted.
+        keys = names or [pseudo_name((i,), "/") for i in range(len(labels))]
     else:
         return sample_weight
-    if not set(sample_weight) <= set(keys):
+    if len(keys) != len(labels) or not set(sample_weight) <= set(keys):
         return sample_weight
     weights = [sample_weight.get(key) for key in keys]
     if isinstance(labels, dict):

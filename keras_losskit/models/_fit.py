@@ -7,8 +7,10 @@ import keras
 
 from keras_losskit import _keras
 from keras_losskit._support.output_structure import like_labels
+from keras_losskit._support.output_structure import like_outputs
 from keras_losskit._types import MixesIntoModel
 from keras_losskit._types import Structure
+from keras_losskit._types import Tensor
 from keras_losskit.container._tracker import TermTracker
 
 #: Names of the arguments after those that ours name, in Keras' order.
@@ -67,6 +69,29 @@ class FitArguments(MixesIntoModel):
         """As Keras; the model stays usable after an exception."""
         with _keras.variables_kept(self):
             return super().predict(*args, **kwargs)
+
+    def compute_metrics(
+        self,
+        x: Structure | None,
+        y: Structure | None,
+        y_pred: Structure,
+        sample_weight: Structure | None = None,
+    ) -> dict[str, Tensor]:
+        """As Keras; sample weights may be given by name, or in part.
+
+        Args:
+            x: Inputs of the batch.
+            y: Labels.
+            y_pred: Predictions.
+            sample_weight: Sample weights.
+
+        Returns:
+            `{name: result}` of all metrics.
+        """
+        if isinstance(sample_weight, dict):
+            names = getattr(self, "output_names", None)
+            sample_weight = like_outputs(sample_weight, y_pred, names)
+        return super().compute_metrics(x, y, y_pred, sample_weight)
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
