@@ -1,0 +1,78 @@
+"""Programs written for Keras run the same with the classes of this package."""
+
+import os
+
+import hypothesis
+import keras
+import numpy as np
+import pytest
+from support.programs import Classes
+from support.programs import observe
+from support.programs import programs
+from support.results import record
+
+import keras_losskit as losskit
+
+BACKEND = keras.config.backend()
+KERAS = Classes(keras.Model, keras.Sequential, keras.layers.Dense)
+OURS = Classes(losskit.Model, losskit.Sequential, losskit.layers.Dense)
+EXAMPLES = int(os.environ.get("PROGRAMS", "2000"))
+#: Compiling takes longer than the rest; the nightly run compiles.
+EAGER = None if BACKEND == "torch" else True
+
+
+def assert_same(ours, keras_own, where):
+    """The same value, type, length and order; dicts may have more keys."""
+    if isinstance(keras_own, dict):
+        assert set(keras_own) <= set(ours), where
+        for key, value in keras_own.items():
+            assert_same(ours[key], value, f"{where}, {key}")
+    elif isinstance(keras_own, (list, tuple)):
+        assert type(ours) is type(keras_own), where
+        assert len(ours) == len(keras_own), where
+        for one, other in zip(ours, keras_own, strict=True):
+            assert_same(one, other, where)
+    elif isinstance(keras_own, (str, bool, type(None))):
+        assert ours == keras_own, where
+    else:
+        assert type(ours) is type(keras_own), where
+        np.testing.assert_allclose(
+            ours, keras_own, rtol=1e-4, atol=1e-6, err_msg=where
+        )
+
+
+def check(program):
+    """Run a program with both; return what Keras made of it."""
+    expected = observe(program, KERAS)
+    received = observe(program, OURS)
+    for (operation, result), (own_operation, own_result) in zip(
+        expected, received, strict=False
+    ):
+        where = f"{operation} of {program}"
+        if isinstance(result, Exception):
+            return "raised"  # ours may take more than Keras does
+        if isinstance(own_result, Exception):
+            raise AssertionError(where) from own_result
+        assert operation == own_operation
+        assert_same(own_result, result, where)
+    return "ran"
+
+
+@hypothesis.settings(max_examples=15)
+@hypothesis.given(program=programs(eager=EAGER))
+def test_a_program_does_with_ours_what_it_does_with_keras(program):
+    hypothesis.event(check(program))
+
+
+@pytest.mark.slow
+def test_many_programs_do_with_ours_what_they_do_with_keras():
+    counts = {"ran": 0, "raised": 0}
+
+    @hypothesis.settings(max_examples=EXAMPLES, derandomize=True, deadline=None)
+    @hypothesis.given(program=programs())
+    def run(program):
+        counts[check(program)] += 1
+
+    run()
+    assert counts["ran"] >= counts["raised"]
+    record("programs", "Programs with Keras' classes and ours", counts)
