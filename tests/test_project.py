@@ -261,8 +261,6 @@ STUMBLING_BLOCKS = {
     r"\bdeaf to\b": "ignores",
     r"see `LossLayer`": "a name that is exported",
 }
-#: Packages whose docstrings are not free of it yet.
-STILL_TO_READ = {"container", "models", "penalties", "weighting"}
 
 
 def stumbles(text):
@@ -311,7 +309,6 @@ def test_docstrings_have_no_stumbling_blocks():
             for what in stumbles(text)
         ]
         for path in SOURCES
-        if path.relative_to(PACKAGE).parts[0] not in STILL_TO_READ
     }
     assert not any(found.values()), {k: v for k, v in found.items() if v}
 

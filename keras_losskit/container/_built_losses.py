@@ -151,7 +151,7 @@ class BuiltLosses:
     def describe(self) -> dict[str, DescribedTerm]:
         """All terms that are known by their names, in the order of a batch's.
 
-        A weighting over gradients moves no weight: it shapes the update.
+        A gradient-based weighting moves no weight: it shapes the update.
         """
         clock = self.clock.now()
         moving = {n for n, w in self.weights.items() if weights_lib.moves(w)}

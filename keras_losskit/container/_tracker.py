@@ -40,7 +40,7 @@ class TermTracker(keras.metrics.Metric):
     def update_state(self, *args, **kwargs):
         """Nothing: the terms are counted where they are computed.
 
-        A `train_step` of the user's own may update each of `model.metrics` with
+        A custom `train_step` may update each of `model.metrics` with
         labels and predictions.
         """
 
@@ -207,7 +207,7 @@ class Untracked:
 
 
 def in_float32(scalar):
-    """A number or scalar as a float32 tensor, without a cast that is none."""
+    """A number or scalar as a float32 tensor, cast where it is not one."""
     if ops.is_tensor(scalar):
         dtype = keras.backend.standardize_dtype(scalar.dtype)
         if dtype == "float32":

@@ -67,7 +67,8 @@ class LossesContainer(KerasLoss[keras.losses.Loss]):
         name: Name of the container.
 
     Raises:
-        ValueError: for an unknown `log`, or a penalty that is none.
+        ValueError: for an unknown `log`, or a penalty that is not a
+                `Penalty`.
 
     Example:
         >>> container = LossesContainer({"a": "mse", "b": "mae"},
@@ -354,8 +355,8 @@ class LossesContainer(KerasLoss[keras.losses.Loss]):
         Raises:
             RuntimeError: inside a bare `jax.jit` or `jax.grad`, which would
                 leave a dead tracer in the metrics: use `compute` there.
-            ValueError: in training with a weighting over gradients, which a
-                total does not give; in `fit` of a plain `keras.Model`, if a
+            ValueError: in training with a gradient-based weighting, which needs
+                more than a total; in `fit` of a plain `keras.Model`, if a
                 weight moves.
         """
         penalties = terms_by_kind(

@@ -43,7 +43,7 @@ def is_running(model):
 
 
 def refuse_other_steps(model):
-    """Refuse a `train_step` of the user's own that does not come by here.
+    """Refuse a custom `train_step` that does not come by here.
 
     Raises:
         ValueError: if it is one, and not the pass that builds the model.
@@ -63,7 +63,7 @@ def refuse_other_steps(model):
 
 
 def refuse_hidden_step(model, mixin):
-    """Refuse a `train_step` of the user's own that stands behind `mixin`.
+    """Refuse a custom `train_step` that stands behind `mixin`.
 
     That is one of a wrapped class, or of a class after the mixin: the step of
     this module would take its place.
@@ -175,7 +175,7 @@ def split(model, total):
         `SplitTotal`.
 
     Raises:
-        ValueError: for a `compute_loss` of the user's own that does not call
+        ValueError: for a custom `compute_loss` that does not call
             the one it overrides.
     """
     terms = model._losskit_last_terms()

@@ -118,7 +118,7 @@ class RecordsLosses(AddsLosses):
             training: Whether layers behave as in training.
 
         Returns:
-            A list of `LossTerm`; empty where the model is deaf to `training`.
+            A list of `LossTerm`; empty where the model ignores `training`.
         """
         argument = self._losskit_training_argument(training)
         if not argument:

@@ -34,7 +34,7 @@ class StepState(LayerState):
         reported: See `LayerState`.
         last: The last forward pass outside of a step on JAX.
         computed: The terms of the last `compute_loss`, until somebody asks.
-        weighs_gradients: Whether a step with a weighting of gradients runs.
+        weighs_gradients: Whether a step with a gradient-based weighting runs.
         purged: Pairs of a variable that Keras emptied for `fit`, and its value.
     """
 

@@ -185,7 +185,7 @@ class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
         bare = is_bare_trace(y_pred)
         if bare and (losses.variables or regularized_variables(self)):
             raise RuntimeError(f"{BARE_TRACE} Received: none.")
-        # A `compute_loss` of the user's own may call this one more than once.
+        # A custom `compute_loss` may call this one more than once.
         apart = trainer_tracks_total(container) and _origin.overrides(
             self, "compute_loss"
         )
@@ -240,7 +240,7 @@ class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
         return terms
 
     def train_step(self, *args, **kwargs) -> Any:
-        """As Keras; with a weighting of gradients a step of its own."""
+        """As Keras; a step of its own for a gradient-based weighting."""
         container = self.compiled_loss
         with replicas.of_trainer(_keras.process_group(self)) as processes:
             if processes:
@@ -259,7 +259,7 @@ class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
     def _losskit_account_for(
         self, total: Tensor, batch: Structure, training: bool
     ) -> None:
-        """Book the terms of a `compute_loss` of the user's own.
+        """Book the terms of a custom `compute_loss`.
 
         What it adds to them is of the kind `added`, so that the kinds still sum
         to `loss`.

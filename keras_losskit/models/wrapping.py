@@ -89,7 +89,7 @@ def unwrap(model: keras.Model) -> keras.Model:
 
 @keras.saving.register_keras_serializable("keras_losskit")
 class Wrapped(LossTermsMixin):
-    """What a wrapped model of the user's own class is saved as."""
+    """What a wrapped model of a custom class is saved as."""
 
     #: The user's class; set on the class that `wrapped_class` makes.
     plain_class = None

@@ -81,8 +81,8 @@ def make_state(layer):
 class Calls(_keras_hooks.Watcher):
     """Watches layers that tell their losses, where no model records them.
 
-    Their activity penalties are computed once their masks are known; to all
-    else Keras sees.
+    Their activity penalties are computed once their masks are known; Keras
+    sees to everything else.
     """
 
     #: Whether Keras gets the losses too.

@@ -1,4 +1,4 @@
-"""What the constructor of a user's own weighting was given, for its config."""
+"""What the constructor of a custom weighting was given, for its config."""
 
 import inspect
 
