@@ -230,7 +230,11 @@ class BuiltLosses:
                 # Made a part below, as all that knows of no replicas.
                 return replicas.undo_share(total, share)
 
-            context = dataclasses.replace(context, compiled=compiled_total)
+            context = dataclasses.replace(
+                context,
+                compiled=compiled_total,
+                moves=moves or context.moves,
+            )
         extra = self._valued_extra(lambda term: term(context))
         penalties = [*penalties, *extra]
         for kind in PENALTY_KINDS:
@@ -286,6 +290,8 @@ class BuiltLosses:
         found = list(self.clock.variables) if self.counts_steps else []
         for weight in self._all_weights:
             found += weights_lib.weight_variables(weight)
+        for term in self.extra_terms.values():
+            found += term.variables
         if self.weighting is not None:
             found += self.weighting.non_trainable_variables
         found += self._adopted

@@ -92,7 +92,12 @@ class RecordsLosses(AddsLosses):
         recorder = self._losskit_last_pass().recorder
         return recorder.outputs[layer] if recorder is not None else []
 
-    def _losskit_call_aside(self, x: Structure, training: bool) -> Structure:
+    def _losskit_call_aside(
+        self,
+        x: Structure,
+        training: bool,
+        values: Sequence[tuple[keras.Variable, Tensor]] = (),
+    ) -> Structure:
         """Call the model once more, leaving no trace.
 
         What the pass before it recorded stays, and neither assignments nor
@@ -101,12 +106,13 @@ class RecordsLosses(AddsLosses):
         Args:
             x: Inputs.
             training: Whether layers behave as in training.
+            values: Pairs of a variable and the value that it has in the call.
 
         Returns:
             The outputs.
         """
         argument = self._losskit_training_argument(training)
-        return self._losskit_aside(lambda recorder: self(x, **argument))
+        return self._losskit_aside(lambda recorder: self(x, **argument), values)
 
     def _losskit_terms_aside(
         self, x: Structure, training: bool
@@ -139,13 +145,17 @@ class RecordsLosses(AddsLosses):
         takes = "training" in self.call_signature_parameters
         return {"training": training} if takes else {}
 
-    def _losskit_aside(self, function: Callable[[Recorder], Any]) -> Any:
+    def _losskit_aside(
+        self,
+        function: Callable[[Recorder], Any],
+        values: Sequence[tuple[keras.Variable, Tensor]] = (),
+    ) -> Any:
         """`function(recorder)`, which may call the model, without a trace."""
         last = self._losskit_last_pass()
         kept = last.recorder, last.penalties
         recorder = Recorder(self, forward=False)
         try:
-            with Aside(), _backend.random_state_kept():
+            with Aside(values), _backend.random_state_kept():
                 return recorder.run(function, recorder)
         finally:
             last.recorder, last.penalties = kept
