@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -58,6 +59,7 @@ class BuiltLosses:
         kinds: The kinds that it can produce.
         picked: Ids of the variables that a Gramian is taken over; None for all.
         logs: Whether the terms are logged, for which all must be known.
+        logged: Names under which layers log values.
 
     Raises:
         ValueError: for names that clash, or a penalty group that matches none
@@ -73,6 +75,7 @@ class BuiltLosses:
         kinds: Iterable[str] = KINDS,
         picked: set[int] | None = None,
         logs: bool = False,
+        logged: Iterable[str] = (),
     ):
         self.output_losses = output_losses
         self.parts = output_losses.parts
@@ -108,7 +111,7 @@ class BuiltLosses:
             groups = self._groups(check=penalties is not None)
             if self.weighting is not None and not self.weighting.built:
                 self.weighting.build(len(self.weighted_names()))
-            self.tracker = self._new_tracker(kinds, groups, recipe.log)
+            self.tracker = self._new_tracker(kinds, groups, recipe.log, logged)
 
     def _groups(self, check):
         """`{logged name: [term names]}` of extra terms and penalty groups."""
@@ -122,7 +125,7 @@ class BuiltLosses:
                 groups.setdefault(group, []).append(name)
         return groups
 
-    def _new_tracker(self, kinds, groups, log):
+    def _new_tracker(self, kinds, groups, log, logged):
         weighed = self.weighted_names() if self.weighting else []
         return TermTracker(
             log_entries(
@@ -145,6 +148,7 @@ class BuiltLosses:
                 found_later=weighed if self.weighs_gradients else (),
                 log=log,
                 groups=groups,
+                logged=logged,
             )
         )
 
@@ -249,15 +253,22 @@ class BuiltLosses:
             )
         return LossTerms(with_unique_names(terms)).summed()
 
-    def track(self, terms: LossTerms, batch_size: Any, training: bool) -> None:
+    def track(
+        self,
+        terms: LossTerms,
+        batch_size: Any,
+        training: bool,
+        logged: Mapping[str, Any] | None = None,
+    ) -> None:
         """Take the terms of a step into the running means, and count it.
 
         Args:
             terms: What the step came to.
             batch_size: Number of samples, a number or an integer scalar.
             training: Whether it is a training step; no other counts.
+            logged: `{name: scalar}` of what layers logged.
         """
-        self.tracker.track(terms, batch_size, training)
+        self.tracker.track(terms, batch_size, training, logged)
         if training:
             self.count_step()
 

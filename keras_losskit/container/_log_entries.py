@@ -26,6 +26,7 @@ class LogEntry:
         member_of: The kind of the terms that it tells of, where it is one.
         terms: Names of the terms that it tells of, unless it tells of a kind.
         contribution: Whether it is the contribution of a single term.
+        logged: Whether it is a value that a layer logs, and of no term.
     """
 
     key: str
@@ -37,9 +38,10 @@ class LogEntry:
     member_of: str | None = None
     terms: tuple = ()
     contribution: bool = False
+    logged: bool = False
 
 
-def log_entries(terms, *, kinds, moving, found_later, log, groups):
+def log_entries(terms, *, kinds, moving, found_later, log, groups, logged=()):
     """What a model logs, in order.
 
     Args:
@@ -52,12 +54,14 @@ def log_entries(terms, *, kinds, moving, found_later, log, groups):
         log: `"kinds"`, `"terms"` or `"all"`.
         groups: `{group name: [term names]}` of the penalty groups and extra
             terms.
+        logged: Names under which layers log values.
 
     Returns:
         A list of `LogEntry` with unique keys.
 
     Raises:
-        ValueError: if two names that the user wrote clash.
+        ValueError: if two names that the user wrote clash, or a logged value
+            has a key of a term.
     """
     entries = [LogEntry("loss", lambda terms: terms.total)]
     compiled = [term for term in terms if term.kind == "compiled"]
@@ -105,7 +109,27 @@ def log_entries(terms, *, kinds, moving, found_later, log, groups):
         if key in keys:
             key = f"total_{kind}_loss"
         entries.append(LogEntry(key, _kind_of(kind), kind=kind))
-    return entries + detail
+    entries += detail
+    refuse_logged_keys(logged, [entry.key for entry in entries])
+    return entries + [
+        LogEntry(name, None, scaled=False, logged=True) for name in logged
+    ]
+
+
+def refuse_logged_keys(logged, keys):
+    """Refuse to log a value under a key that something else has.
+
+    Args:
+        logged: Names under which layers log values.
+        keys: Keys that are taken.
+    """
+    clash = sorted(set(logged) & set(keys))
+    if clash:
+        raise ValueError(
+            "Expected the values that layers log to have names of their own. "
+            f"Received: {clash}, under which terms or metrics are logged. "
+            "Rename them in `log(name, value)`."
+        )
 
 
 def _label_entries(terms):

@@ -44,15 +44,26 @@ class TermTracker(keras.metrics.Metric):
         labels and predictions.
         """
 
-    def track(self, terms, batch_size, training=True):
-        """Add the terms of a batch.
+    def track(self, terms, batch_size, training=True, logged=None):
+        """Add the terms of a batch, and what layers logged.
 
         Args:
             terms: `LossTerms`.
             batch_size: Number of samples, a number or an integer scalar.
             training: Whether they are of a training step.
+            logged: `{name: scalar}`, or None.
+
+        Raises:
+            ValueError: for a name that was not logged when this was made.
         """
-        values = [entry.read and entry.read(terms) for entry in self.entries]
+        logged = logged or {}
+        refuse_new_names(logged, {e.key for e in self.entries if e.logged})
+        values = [
+            logged.get(entry.key)
+            if entry.logged
+            else entry.read and entry.read(terms)
+            for entry in self.entries
+        ]
         self._note(values, training)
         # A kind that a batch does not have contributes 0 to it, so that the
         # kinds sum to `loss`; any other value is a mean where there is one.
@@ -204,6 +215,18 @@ class Untracked:
     """What Keras is not to look into."""
 
     tracker: TermTracker
+
+
+def refuse_new_names(logged, known):
+    """Refuse a logged value that there is no place for."""
+    new = sorted(set(logged) - known)
+    if new:
+        raise ValueError(
+            "Expected layers to log the names that they logged when the model "
+            f"was first compiled and run, {sorted(known)}. Received: {new} as "
+            "well. Log in every batch; in a `compute_loss` of your own, log "
+            "before `super().compute_loss(...)`."
+        )
 
 
 def in_float32(scalar):

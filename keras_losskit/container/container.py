@@ -189,6 +189,7 @@ class LossesContainer(KerasLoss[keras.losses.Loss]):
         separator: str = "_",
         *,
         picked: set[int] | None = None,
+        logged: Sequence[str] = (),
     ) -> BuiltLosses:
         """Resolve losses against outputs and make the metrics.
 
@@ -201,6 +202,7 @@ class LossesContainer(KerasLoss[keras.losses.Loss]):
             separator: What joins the keys of a nested output's name.
             picked: Ids of the variables that a Gramian is taken over; None for
                 all.
+            logged: Names under which layers log values.
 
         Returns:
             What the container became.
@@ -214,6 +216,7 @@ class LossesContainer(KerasLoss[keras.losses.Loss]):
             kinds=kinds,
             picked=picked,
             logs=True,
+            logged=logged,
         )
         return self.built_losses
 
