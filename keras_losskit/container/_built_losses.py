@@ -16,6 +16,7 @@ from keras_losskit.container._output_losses import OutputLosses
 from keras_losskit.container._refusals import refuse_late_schedules
 from keras_losskit.container._refusals import refuse_names_of_parts
 from keras_losskit.container._tracker import TermTracker
+from keras_losskit.container._weighting_step import member_name
 from keras_losskit.container._weighting_step import shared
 from keras_losskit.container._weighting_step import weighted
 from keras_losskit.extra.context import Context
@@ -95,6 +96,12 @@ class BuiltLosses:
             **{part.name: part.product for part in self.parts},
             **{name: term.weight for name, term in self.extra_terms.items()},
         }
+        #: The names of `add_loss` that a weighting weighs if it names them.
+        self.labels = [
+            label
+            for label in dict.fromkeys(t.label for t in self.known_penalties)
+            if label and label not in self.weights and self.penalties["added"]
+        ]
         self._all_weights = [
             *(part.product for part in self.parts),
             *weights_beyond_compiled(recipe),
@@ -141,9 +148,12 @@ class BuiltLosses:
                 ],
                 kinds=kinds,
                 moving=[
-                    name
-                    for name, weight in self.weights.items()
-                    if name in weighed or weights_lib.moves(weight)
+                    *(
+                        name
+                        for name, weight in self.weights.items()
+                        if name in weighed or weights_lib.moves(weight)
+                    ),
+                    *(label for label in self.labels if label in weighed),
                 ],
                 found_later=weighed if self.weighs_gradients else (),
                 log=log,
@@ -175,7 +185,7 @@ class BuiltLosses:
             terms = [t for t in known if penalty and t.kind == kind]
             weighted_terms = penalty.apply(terms, clock) if penalty else []
             for term, with_weight in zip(terms, weighted_terms, strict=True):
-                moves = term.name in moving or any(
+                moves = member_name(term, moving) is not None or any(
                     map(weights_lib.moves, penalty.weights_of(term))
                 )
                 rows.append(
@@ -194,9 +204,15 @@ class BuiltLosses:
     # ------------------------------------------------------------------ terms
 
     def weighted_names(self) -> list[str]:
-        """The terms that a weighting weighs; penalties keep their own."""
+        """What a weighting weighs: compiled losses and extra terms.
+
+        Or what it names of these and of the names of `add_loss`; penalties keep
+        their own weights.
+        """
         names = list(self.weights)
-        return self.weighting.members(names) if self.weighting else names
+        if self.weighting is None or self.weighting.terms is None:
+            return names
+        return self.weighting.members([*names, *self.labels])
 
     def terms(
         self,

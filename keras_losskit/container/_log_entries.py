@@ -48,9 +48,10 @@ def log_entries(terms, *, kinds, moving, found_later, log, groups, logged=()):
         terms: Every term the model can produce, a list of `LossTerm`; one of
             training and of evaluation comes twice.
         kinds: The kinds the model may produce.
-        moving: Names of the terms whose weight moves.
-        found_later: Names of the terms whose weights are found after the terms
-            are counted.
+        moving: Names of the terms, or of what was given to `add_loss`, whose
+            weight moves.
+        found_later: Those of them whose weights are found after the terms are
+            counted.
         log: `"kinds"`, `"terms"` or `"all"`.
         groups: `{group name: [term names]}` of the penalty groups and extra
             terms.
@@ -87,8 +88,9 @@ def log_entries(terms, *, kinds, moving, found_later, log, groups, logged=()):
                 terms=(name,),
             )
             for name in moving
+            if name in kinds_by_name
         ]
-        detail += _label_entries(terms)
+        detail += _label_entries(terms, moving, found_later)
         if log == "all":
             detail += [
                 LogEntry(
@@ -132,7 +134,7 @@ def refuse_logged_keys(logged, keys):
         )
 
 
-def _label_entries(terms):
+def _label_entries(terms, moving, found_later):
     """What is logged of the losses that a user named in `add_loss`."""
     entries = []
     for label in dict.fromkeys(term.label for term in terms if term.label):
@@ -147,11 +149,11 @@ def _label_entries(terms):
                 terms=names,
             )
         )
-        if any(moves(term.weight) for term in members):
+        if label in moving or any(moves(term.weight) for term in members):
             entries.append(
                 LogEntry(
                     f"{label}_weight",
-                    _weight_of_label(label),
+                    None if label in found_later else _weight_of_label(label),
                     scaled=False,
                     member_of="added",
                     terms=names,
