@@ -9,13 +9,14 @@ import numpy as np
 from keras import ops
 
 from keras_losskit import _backend
+from keras_losskit import _keras
 from keras_losskit._support import replicas
 
 # Of the thread: replicas take turns wherever they exchange values.
 _tracked_by_trainer = contextvars.ContextVar("tracked_by_trainer", default=None)
 
 
-class TermTracker(keras.metrics.Metric):
+class TermTracker(_keras.MonitoredMetrics):
     """Running means of all logged values: one metric with a vector state.
 
     `mean = sum(batch_size * value) / sum(batch_size)` over the batches that
@@ -175,12 +176,22 @@ class TermTracker(keras.metrics.Metric):
 
     def views(self):
         """One metric per logged key, `loss` first, all reading this state."""
-        # Made once each: Keras tells what it saves apart by `id`.
+        keys = set(self.keys())
+        return [self.view(entry) for entry in self.entries if entry.key in keys]
+
+    @property
+    def metrics(self):
+        """One metric per value that is to fall, for callbacks of Keras."""
+        return [self.view(e) for e in self.entries if is_to_fall(e)]
+
+    def view(self, entry):
+        """The metric that reads a single entry, always the same."""
+        # Keras tells what it saves apart by `id`.
         views = self.__dict__.setdefault("_views_by_key", {})
-        for key in self.keys():
-            if key not in views:
-                views[key] = TermView(self, key)
-        return [views[key] for key in self.keys()]
+        if entry.key not in views:
+            kind = FallingView if is_to_fall(entry) else TermView
+            views[entry.key] = kind(self, entry.key)
+        return views[entry.key]
 
     def save_own_variables(self, store):
         """Nothing: running means start anew in every epoch."""
@@ -208,6 +219,15 @@ class TermView(keras.metrics.Metric):
     def result(self):
         """The running mean of this key."""
         return self._held.tracker.means()[self.name]
+
+
+class FallingView(_keras.Falling, TermView):
+    """The view of a term or a kind, which is to fall."""
+
+
+def is_to_fall(entry):
+    """Whether a `LogEntry` is of a loss: no weight, no value of the user's."""
+    return entry.scaled and not entry.logged
 
 
 @dataclasses.dataclass(frozen=True)
