@@ -48,6 +48,8 @@ def check_methods(cls, *names):
             raise unsupported(f"{cls.__name__}.{name}")
 
 
+#: Runs a function of tensors on specs of them, to infer shapes.
+compute_output_spec = private("backend", "compute_output_spec")
 get_global_attribute = private(
     "backend.common.global_state", "get_global_attribute"
 )

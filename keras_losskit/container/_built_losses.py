@@ -188,11 +188,18 @@ class BuiltLosses:
                 moves = member_name(term, moving) is not None or any(
                     map(weights_lib.moves, penalty.weights_of(term))
                 )
-                rows.append(
-                    DescribedTerm(with_weight, penalty.reduction, moves)
-                )
+                word = self._reduction_of(term, penalty)
+                rows.append(DescribedTerm(with_weight, word, moves))
         names = unique_names(row.term.name for row in rows)
         return dict(zip(names, rows, strict=True))
+
+    def _reduction_of(self, term, penalty):
+        """How the values of a term beyond the compiled ones become a scalar."""
+        if term.kind != "added":
+            return penalty.reduction
+        extra = self.extra_terms.get(term.name)
+        # Of what a layer adds, only the scalar is known.
+        return "" if extra is None else word_for(extra.reduction)
 
     def _valued_extra(self, value_of):
         """The extra terms as `LossTerm`s, with the value of each."""
