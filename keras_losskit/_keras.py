@@ -48,6 +48,8 @@ def check_methods(cls, *names):
             raise unsupported(f"{cls.__name__}.{name}")
 
 
+#: Runs a function of tensors on specs of them, to infer shapes.
+compute_output_spec = private("backend", "compute_output_spec")
 get_global_attribute = private(
     "backend.common.global_state", "get_global_attribute"
 )
@@ -62,6 +64,7 @@ in_symbolic_scope = private(
 Functional = private("models.functional", "Functional")
 KerasSaveable: Any = private("saving.keras_saveable", "KerasSaveable")
 CompileMetrics = private("trainers.compile_utils", "CompileMetrics")
+MetricsList: Any = private("trainers.compile_utils", "MetricsList")
 default = private("utils.python_utils", "default")
 
 check_methods(
@@ -358,6 +361,27 @@ def seed_generators(model):
     return [
         g for layer in flatten_layers(model) for g in layer._seed_generators
     ]
+
+
+class MonitoredMetrics(MetricsList):
+    """A metric among whose `metrics` callbacks look for the one they monitor.
+
+    `compile_utils.MetricsList`, from which `MonitorCallback` reads, without
+    `mode`, whether a value is to rise or to fall.
+    """
+
+    def __init__(self, name, dtype):
+        keras.metrics.Metric.__init__(self, name=name, dtype=dtype)
+
+    def reset_state(self):
+        """Its own state; it is no list of others."""
+        keras.metrics.Metric.reset_state(self)
+
+
+class Falling:
+    """Mixin for a metric that is better the lower it is. `_direction`."""
+
+    _direction = "down"
 
 
 def function_arguments(loss):

@@ -708,10 +708,10 @@ def test_sample_weights_are_never_written_to(shape):
 
 
 # 28. `EarlyStopping` on a term. Keras reads its direction off the compiled
-# metrics only, so that `mode` has to be given.
+# metrics only.
 
 
-def test_early_stopping_follows_a_term_with_its_mode_given():
+def test_early_stopping_follows_a_term():
     model = passing(outputs=("a", "b"))
     model.compile(still(), {"a": "mse", "b": "mse"})
     data = column(3), {"a": column(0), "b": column(0)}
@@ -720,9 +720,7 @@ def test_early_stopping_follows_a_term_with_its_mode_given():
         validation_data=data,
         epochs=5,
         verbose=0,
-        callbacks=[
-            keras.callbacks.EarlyStopping("val_a_loss", mode="min", patience=1)
-        ],
+        callbacks=[keras.callbacks.EarlyStopping("val_a_loss", patience=1)],
     )
     # nothing moves: the second epoch is no better, and stops
     assert history.history["val_a_loss"] == [9.0, 9.0]

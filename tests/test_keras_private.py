@@ -26,6 +26,8 @@ ATTRIBUTES = [
     ("keras.src.models.functional", "Functional"),
     ("keras.src.saving.keras_saveable", "KerasSaveable"),
     ("keras.src.trainers.compile_utils", "CompileMetrics"),
+    ("keras.src.trainers.compile_utils", "MetricsList"),
+    ("keras.src.backend", "compute_output_spec"),
     ("keras.src.tree", "register_tree_node_class"),
     ("keras.src.utils.python_utils", "default"),
 ]

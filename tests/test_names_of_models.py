@@ -10,13 +10,13 @@ import keras_losskit as losskit
 PUBLIC = {
     losskit.Model: {
         *("activity_losses", "added_losses", "regularization_losses"),
-        *("activity_reduction", "compiled_loss"),
+        *("activity_reduction", "compiled_loss", "log"),
         "seed_state",  # files name it
         "compute_loss_and_updates",  # of Keras' trainer for JAX
     },
     losskit.layers.Dense: {
         *("activity_losses", "added_losses", "regularization_losses"),
-        *("activity_reduction", "regularization_reduction"),
+        *("activity_reduction", "regularization_reduction", "log"),
     },
 }
 PUBLIC[losskit.layers.LSTM] = PUBLIC[losskit.layers.Dense]

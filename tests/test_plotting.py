@@ -247,15 +247,89 @@ def test_one_term_and_one_epoch_can_be_seen():
     assert line.get_marker() == "o"
 
 
-def test_values_that_are_not_finite_leave_a_gap():
-    history = {
-        "loss": [2.0, np.nan],
-        "compiled_loss": [1.0, np.nan],
-        "activity_loss": [1.0, 1.0],
+def marks(ax):
+    """`{label: epochs}` of what marks values that are not finite."""
+    return {
+        line.get_label(): list(line.get_xdata())
+        for line in ax.lines
+        if line.get_gid() == _drawing.NOT_FINITE
     }
-    (ax,) = axes_of(losskit.plot_terms(history)).values()
-    assert list(areas(ax)["compiled"]) == [1.0, 0.0]
-    assert list(areas(ax)["activity"]) == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("log_scale", [False, True])
+def test_values_that_are_not_finite_leave_a_gap_and_a_mark(value, log_scale):
+    history = {
+        "loss": [2.0, 2.0, value, 2.0],
+        "compiled_loss": [1.0, 1.0, value, 1.0],
+        "activity_loss": [1.0, 1.0, 1.0, 1.0],
+        "a_loss": [1.0, 1.0, value, 1.0],
+        "b_loss": [1.0, 2.0, 3.0, 4.0],
+    }
+    figure = losskit.plot_terms(history, log_scale=log_scale)
+    above, below = axes_of(figure).values()
+    if not log_scale:
+        (area,) = [x for x in above.collections if x.get_label() == "compiled"]
+        drawn = np.unique(
+            np.concatenate([p.vertices[:, 0] for p in area.get_paths()])
+        )
+        assert 2.0 not in drawn
+        assert list(areas(above)["activity"]) == [1.0] * 4
+        # as high as what is left
+        assert 2.0 <= above.get_ylim()[1] < 2.5
+    assert marks(above) == {"compiled not finite": [2]}
+    assert marks(below) == {"a not finite": [2]}
+    colour = {line.get_label(): line.get_color() for line in below.lines}
+    assert colour["a not finite"] == colour["a"] != colour["b"]
+    assert "compiled not finite" in legend(above)
+
+
+def test_a_term_has_one_colour_in_both_panels():
+    history = {
+        "loss": [6.0, 3.0],
+        "b_loss": [1.0, 1.0],
+        "a_loss": [2.0, 2.0],
+        "c_contribution": [1.0, 1.0],
+        "a_contribution": [2.0, 1.0],
+        "b_contribution": [3.0, 1.0],
+    }
+    figure = losskit.plot_terms(history, stack="terms")
+    above, below = axes_of(figure).values()
+    areas_of = {x.get_label(): x.get_facecolor()[0] for x in above.collections}
+    lines_of = {x.get_label(): x.get_color() for x in below.lines}
+    for name in ("a", "b"):
+        area = mpl.colors.to_hex(areas_of[name])
+        assert area == lines_of[name].lower()
+    assert len({mpl.colors.to_hex(x) for x in areas_of.values()}) == 3
+
+
+def test_lines_that_coincide_are_seen_beside_one_another():
+    history = {
+        "loss": [3.0, 2.0, 1.0],
+        "a_loss": [3.0, 2.0, 1.0],
+        "b_loss": [3.0, 2.0, 1.0001],
+        "c_loss": [3.0, 2.0, 4.0],
+        "val_loss": [3.0, 2.0, 1.0],
+        "val_a_loss": [3.0, 2.0, 1.0],
+        "val_b_loss": [1.0, 1.0, 1.0],
+        "val_c_loss": [1.0, 1.0, 1.0],
+    }
+    ax = axes_of(losskit.plot_terms(history))[
+        "Values of the terms, validation dashed"
+    ]
+    widths = {line.get_label(): line.get_linewidth() for line in ax.lines}
+    # "a" lies under "b" and under its own validation
+    assert widths["a"] > widths["b"] == widths["c"] == widths["_a"]
+    assert widths["a"] == _drawing.LINE + 2 * _drawing.BAND
+    assert widths["_b"] > widths["_c"]
+
+
+@pytest.mark.parametrize("log_scale", [False, True])
+def test_a_single_series_is_named_once(log_scale):
+    history = {"loss": [2.0, 1.0]}
+    figure = losskit.plot_terms(history, log_scale=log_scale)
+    (ax,) = axes_of(figure).values()
+    assert legend(ax) == ["loss"]
 
 
 def test_weights(trained):

@@ -145,8 +145,16 @@ def trace_state():
     return get_opaque_trace_state()
 
 
-def input_gradients(function, inputs):
-    """Gradients of the scalar `function(inputs)` by a list of inputs."""
+def input_gradients(function, inputs, differentiable=False):
+    """Gradients of the scalar `function(inputs)` by a list of inputs.
+
+    Args:
+        function: Of a list of tensors, gives a scalar.
+        inputs: List of tensors of floating point.
+        differentiable: Whether they have a gradient in their turn; frameworks
+            in which all have one need not be told.
+    """
+    del differentiable
     return jax.grad(function)(inputs)
 
 

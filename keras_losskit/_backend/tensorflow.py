@@ -127,8 +127,9 @@ def trace_state():
     return None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
 
 
-def input_gradients(function, inputs):
-    """See `_backend.jax`."""
+def input_gradients(function, inputs, differentiable=False):
+    """See `_backend.jax`: a tape around this one sees what it does."""
+    del differentiable
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(inputs)
         value = function(inputs)

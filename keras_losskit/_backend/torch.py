@@ -174,12 +174,26 @@ def trace_state():
     return None
 
 
-def input_gradients(function, inputs):
+def input_gradients(function, inputs, differentiable=False):
     """See `_backend.jax`; also where gradients are switched off."""
+    again = differentiable and torch.is_grad_enabled()
     with torch.enable_grad():
-        inputs = [x.detach().requires_grad_() for x in inputs]
+        # An alias, as `function` may have the inputs from elsewhere too.
+        inputs = [
+            x.view_as(x)
+            if again and x.requires_grad
+            else x.detach().requires_grad_()
+            for x in inputs
+        ]
+        value = function(inputs)
+        if not value.requires_grad:
+            return [torch.zeros_like(x) for x in inputs]
         return torch.autograd.grad(
-            function(inputs), inputs, allow_unused=True, materialize_grads=True
+            value,
+            inputs,
+            create_graph=again,
+            allow_unused=True,
+            materialize_grads=True,
         )
 
 

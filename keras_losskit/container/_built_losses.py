@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -15,6 +16,7 @@ from keras_losskit.container._output_losses import OutputLosses
 from keras_losskit.container._refusals import refuse_late_schedules
 from keras_losskit.container._refusals import refuse_names_of_parts
 from keras_losskit.container._tracker import TermTracker
+from keras_losskit.container._weighting_step import member_name
 from keras_losskit.container._weighting_step import shared
 from keras_losskit.container._weighting_step import weighted
 from keras_losskit.extra.context import Context
@@ -58,6 +60,7 @@ class BuiltLosses:
         kinds: The kinds that it can produce.
         picked: Ids of the variables that a Gramian is taken over; None for all.
         logs: Whether the terms are logged, for which all must be known.
+        logged: Names under which layers log values.
 
     Raises:
         ValueError: for names that clash, or a penalty group that matches none
@@ -73,6 +76,7 @@ class BuiltLosses:
         kinds: Iterable[str] = KINDS,
         picked: set[int] | None = None,
         logs: bool = False,
+        logged: Iterable[str] = (),
     ):
         self.output_losses = output_losses
         self.parts = output_losses.parts
@@ -92,6 +96,12 @@ class BuiltLosses:
             **{part.name: part.product for part in self.parts},
             **{name: term.weight for name, term in self.extra_terms.items()},
         }
+        #: The names of `add_loss` that a weighting weighs if it names them.
+        self.labels = [
+            label
+            for label in dict.fromkeys(t.label for t in self.known_penalties)
+            if label and label not in self.weights and self.penalties["added"]
+        ]
         self._all_weights = [
             *(part.product for part in self.parts),
             *weights_beyond_compiled(recipe),
@@ -108,7 +118,7 @@ class BuiltLosses:
             groups = self._groups(check=penalties is not None)
             if self.weighting is not None and not self.weighting.built:
                 self.weighting.build(len(self.weighted_names()))
-            self.tracker = self._new_tracker(kinds, groups, recipe.log)
+            self.tracker = self._new_tracker(kinds, groups, recipe.log, logged)
 
     def _groups(self, check):
         """`{logged name: [term names]}` of extra terms and penalty groups."""
@@ -122,7 +132,7 @@ class BuiltLosses:
                 groups.setdefault(group, []).append(name)
         return groups
 
-    def _new_tracker(self, kinds, groups, log):
+    def _new_tracker(self, kinds, groups, log, logged):
         weighed = self.weighted_names() if self.weighting else []
         return TermTracker(
             log_entries(
@@ -138,13 +148,17 @@ class BuiltLosses:
                 ],
                 kinds=kinds,
                 moving=[
-                    name
-                    for name, weight in self.weights.items()
-                    if name in weighed or weights_lib.moves(weight)
+                    *(
+                        name
+                        for name, weight in self.weights.items()
+                        if name in weighed or weights_lib.moves(weight)
+                    ),
+                    *(label for label in self.labels if label in weighed),
                 ],
                 found_later=weighed if self.weighs_gradients else (),
                 log=log,
                 groups=groups,
+                logged=logged,
             )
         )
 
@@ -171,14 +185,21 @@ class BuiltLosses:
             terms = [t for t in known if penalty and t.kind == kind]
             weighted_terms = penalty.apply(terms, clock) if penalty else []
             for term, with_weight in zip(terms, weighted_terms, strict=True):
-                moves = term.name in moving or any(
+                moves = member_name(term, moving) is not None or any(
                     map(weights_lib.moves, penalty.weights_of(term))
                 )
-                rows.append(
-                    DescribedTerm(with_weight, penalty.reduction, moves)
-                )
+                word = self._reduction_of(term, penalty)
+                rows.append(DescribedTerm(with_weight, word, moves))
         names = unique_names(row.term.name for row in rows)
         return dict(zip(names, rows, strict=True))
+
+    def _reduction_of(self, term, penalty):
+        """How the values of a term beyond the compiled ones become a scalar."""
+        if term.kind != "added":
+            return penalty.reduction
+        extra = self.extra_terms.get(term.name)
+        # Of what a layer adds, only the scalar is known.
+        return "" if extra is None else word_for(extra.reduction)
 
     def _valued_extra(self, value_of):
         """The extra terms as `LossTerm`s, with the value of each."""
@@ -190,9 +211,15 @@ class BuiltLosses:
     # ------------------------------------------------------------------ terms
 
     def weighted_names(self) -> list[str]:
-        """The terms that a weighting weighs; penalties keep their own."""
+        """What a weighting weighs: compiled losses and extra terms.
+
+        Or what it names of these and of the names of `add_loss`; penalties keep
+        their own weights.
+        """
         names = list(self.weights)
-        return self.weighting.members(names) if self.weighting else names
+        if self.weighting is None or self.weighting.terms is None:
+            return names
+        return self.weighting.members([*names, *self.labels])
 
     def terms(
         self,
@@ -230,7 +257,11 @@ class BuiltLosses:
                 # Made a part below, as all that knows of no replicas.
                 return replicas.undo_share(total, share)
 
-            context = dataclasses.replace(context, compiled=compiled_total)
+            context = dataclasses.replace(
+                context,
+                compiled=compiled_total,
+                moves=moves or context.moves,
+            )
         extra = self._valued_extra(lambda term: term(context))
         penalties = [*penalties, *extra]
         for kind in PENALTY_KINDS:
@@ -245,15 +276,22 @@ class BuiltLosses:
             )
         return LossTerms(with_unique_names(terms)).summed()
 
-    def track(self, terms: LossTerms, batch_size: Any, training: bool) -> None:
+    def track(
+        self,
+        terms: LossTerms,
+        batch_size: Any,
+        training: bool,
+        logged: Mapping[str, Any] | None = None,
+    ) -> None:
         """Take the terms of a step into the running means, and count it.
 
         Args:
             terms: What the step came to.
             batch_size: Number of samples, a number or an integer scalar.
             training: Whether it is a training step; no other counts.
+            logged: `{name: scalar}` of what layers logged.
         """
-        self.tracker.track(terms, batch_size, training)
+        self.tracker.track(terms, batch_size, training, logged)
         if training:
             self.count_step()
 
@@ -286,6 +324,8 @@ class BuiltLosses:
         found = list(self.clock.variables) if self.counts_steps else []
         for weight in self._all_weights:
             found += weights_lib.weight_variables(weight)
+        for term in self.extra_terms.values():
+            found += term.variables
         if self.weighting is not None:
             found += self.weighting.non_trainable_variables
         found += self._adopted

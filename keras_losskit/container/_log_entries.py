@@ -26,6 +26,7 @@ class LogEntry:
         member_of: The kind of the terms that it tells of, where it is one.
         terms: Names of the terms that it tells of, unless it tells of a kind.
         contribution: Whether it is the contribution of a single term.
+        logged: Whether it is a value that a layer logs, and of no term.
     """
 
     key: str
@@ -37,27 +38,31 @@ class LogEntry:
     member_of: str | None = None
     terms: tuple = ()
     contribution: bool = False
+    logged: bool = False
 
 
-def log_entries(terms, *, kinds, moving, found_later, log, groups):
+def log_entries(terms, *, kinds, moving, found_later, log, groups, logged=()):
     """What a model logs, in order.
 
     Args:
         terms: Every term the model can produce, a list of `LossTerm`; one of
             training and of evaluation comes twice.
         kinds: The kinds the model may produce.
-        moving: Names of the terms whose weight moves.
-        found_later: Names of the terms whose weights are found after the terms
-            are counted.
+        moving: Names of the terms, or of what was given to `add_loss`, whose
+            weight moves.
+        found_later: Those of them whose weights are found after the terms are
+            counted.
         log: `"kinds"`, `"terms"` or `"all"`.
         groups: `{group name: [term names]}` of the penalty groups and extra
             terms.
+        logged: Names under which layers log values.
 
     Returns:
         A list of `LogEntry` with unique keys.
 
     Raises:
-        ValueError: if two names that the user wrote clash.
+        ValueError: if two names that the user wrote clash, or a logged value
+            has a key of a term.
     """
     entries = [LogEntry("loss", lambda terms: terms.total)]
     compiled = [term for term in terms if term.kind == "compiled"]
@@ -83,8 +88,9 @@ def log_entries(terms, *, kinds, moving, found_later, log, groups):
                 terms=(name,),
             )
             for name in moving
+            if name in kinds_by_name
         ]
-        detail += _label_entries(terms)
+        detail += _label_entries(terms, moving, found_later)
         if log == "all":
             detail += [
                 LogEntry(
@@ -105,10 +111,30 @@ def log_entries(terms, *, kinds, moving, found_later, log, groups):
         if key in keys:
             key = f"total_{kind}_loss"
         entries.append(LogEntry(key, _kind_of(kind), kind=kind))
-    return entries + detail
+    entries += detail
+    refuse_logged_keys(logged, [entry.key for entry in entries])
+    return entries + [
+        LogEntry(name, None, scaled=False, logged=True) for name in logged
+    ]
 
 
-def _label_entries(terms):
+def refuse_logged_keys(logged, keys):
+    """Refuse to log a value under a key that something else has.
+
+    Args:
+        logged: Names under which layers log values.
+        keys: Keys that are taken.
+    """
+    clash = sorted(set(logged) & set(keys))
+    if clash:
+        raise ValueError(
+            "Expected the values that layers log to have names of their own. "
+            f"Received: {clash}, under which terms or metrics are logged. "
+            "Rename them in `log(name, value)`."
+        )
+
+
+def _label_entries(terms, moving, found_later):
     """What is logged of the losses that a user named in `add_loss`."""
     entries = []
     for label in dict.fromkeys(term.label for term in terms if term.label):
@@ -123,11 +149,11 @@ def _label_entries(terms):
                 terms=names,
             )
         )
-        if any(moves(term.weight) for term in members):
+        if label in moving or any(moves(term.weight) for term in members):
             entries.append(
                 LogEntry(
                     f"{label}_weight",
-                    _weight_of_label(label),
+                    None if label in found_later else _weight_of_label(label),
                     scaled=False,
                     member_of="added",
                     terms=names,

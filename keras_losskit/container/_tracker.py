@@ -9,13 +9,14 @@ import numpy as np
 from keras import ops
 
 from keras_losskit import _backend
+from keras_losskit import _keras
 from keras_losskit._support import replicas
 
 # Of the thread: replicas take turns wherever they exchange values.
 _tracked_by_trainer = contextvars.ContextVar("tracked_by_trainer", default=None)
 
 
-class TermTracker(keras.metrics.Metric):
+class TermTracker(_keras.MonitoredMetrics):
     """Running means of all logged values: one metric with a vector state.
 
     `mean = sum(batch_size * value) / sum(batch_size)` over the batches that
@@ -44,15 +45,26 @@ class TermTracker(keras.metrics.Metric):
         labels and predictions.
         """
 
-    def track(self, terms, batch_size, training=True):
-        """Add the terms of a batch.
+    def track(self, terms, batch_size, training=True, logged=None):
+        """Add the terms of a batch, and what layers logged.
 
         Args:
             terms: `LossTerms`.
             batch_size: Number of samples, a number or an integer scalar.
             training: Whether they are of a training step.
+            logged: `{name: scalar}`, or None.
+
+        Raises:
+            ValueError: for a name that was not logged when this was made.
         """
-        values = [entry.read and entry.read(terms) for entry in self.entries]
+        logged = logged or {}
+        refuse_new_names(logged, {e.key for e in self.entries if e.logged})
+        values = [
+            logged.get(entry.key)
+            if entry.logged
+            else entry.read and entry.read(terms)
+            for entry in self.entries
+        ]
         self._note(values, training)
         # A kind that a batch does not have contributes 0 to it, so that the
         # kinds sum to `loss`; any other value is a mean where there is one.
@@ -164,12 +176,22 @@ class TermTracker(keras.metrics.Metric):
 
     def views(self):
         """One metric per logged key, `loss` first, all reading this state."""
-        # Made once each: Keras tells what it saves apart by `id`.
+        keys = set(self.keys())
+        return [self.view(entry) for entry in self.entries if entry.key in keys]
+
+    @property
+    def metrics(self):
+        """One metric per value that is to fall, for callbacks of Keras."""
+        return [self.view(e) for e in self.entries if is_to_fall(e)]
+
+    def view(self, entry):
+        """The metric that reads a single entry, always the same."""
+        # Keras tells what it saves apart by `id`.
         views = self.__dict__.setdefault("_views_by_key", {})
-        for key in self.keys():
-            if key not in views:
-                views[key] = TermView(self, key)
-        return [views[key] for key in self.keys()]
+        if entry.key not in views:
+            kind = FallingView if is_to_fall(entry) else TermView
+            views[entry.key] = kind(self, entry.key)
+        return views[entry.key]
 
     def save_own_variables(self, store):
         """Nothing: running means start anew in every epoch."""
@@ -199,11 +221,32 @@ class TermView(keras.metrics.Metric):
         return self._held.tracker.means()[self.name]
 
 
+class FallingView(_keras.Falling, TermView):
+    """The view of a term or a kind, which is to fall."""
+
+
+def is_to_fall(entry):
+    """Whether a `LogEntry` is of a loss: no weight, no value of the user's."""
+    return entry.scaled and not entry.logged
+
+
 @dataclasses.dataclass(frozen=True)
 class Untracked:
     """What Keras is not to look into."""
 
     tracker: TermTracker
+
+
+def refuse_new_names(logged, known):
+    """Refuse a logged value that there is no place for."""
+    new = sorted(set(logged) - known)
+    if new:
+        raise ValueError(
+            "Expected layers to log the names that they logged when the model "
+            f"was first compiled and run, {sorted(known)}. Received: {new} as "
+            "well. Log in every batch; in a `compute_loss` of your own, log "
+            "before `super().compute_loss(...)`."
+        )
 
 
 def in_float32(scalar):

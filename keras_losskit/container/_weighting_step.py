@@ -7,6 +7,7 @@ from keras import ops
 from keras_losskit import _backend
 from keras_losskit._support import replicas
 from keras_losskit.terms import LossTerm
+from keras_losskit.terms import add_up
 from keras_losskit.terms import multiply
 
 
@@ -22,6 +23,42 @@ def shared(terms, share):
     return [dataclasses.replace(t, value=t.value * share) for t in terms]
 
 
+def member_name(term, members):
+    """The name under which a weighting weighs a term, or None.
+
+    That of the term, or the one that a user gave to `add_loss`, which several
+    terms may bear.
+
+    Args:
+        term: A `LossTerm`.
+        members: Names of what is weighed.
+    """
+    names = (name for name in (term.name, term.label) if name in members)
+    return next(names, None)
+
+
+def by_member(terms, members):
+    """`{name: [LossTerm, ...]}` of what a weighting weighs, in its order.
+
+    Args:
+        terms: Iterable of `LossTerm`.
+        members: Names of what is weighed.
+    """
+    found = {name: [] for name in members}
+    for term in terms:
+        name = member_name(term, members)
+        if name is not None:
+            found[name].append(term)
+    return found
+
+
+def contribution_of(terms):
+    """What some terms add to the total together; 0 for none of them."""
+    if not terms:
+        return ops.zeros(())
+    return add_up(term.contribution for term in terms)
+
+
 def weighted(terms, weighting, members, step, training):
     """Multiply a weighting's weights onto those of the user.
 
@@ -29,20 +66,18 @@ def weighted(terms, weighting, members, step, training):
         terms: List of `LossTerm`.
         weighting: A loss-based `Weighting`, or one by the step.
         members: Names of the terms that take part, in the order of its
-            weights; one that the batch does not have counts as 0.
+            weights; one that the batch does not have counts as 0. See
+            `by_member`.
         step: Number of the training step.
         training: Whether the weighting's own state moves.
 
     Returns:
         The terms, and the one that the weighting adds itself, if any.
     """
-    by_name = {term.name: term for term in terms}
     values = ops.stack(
         [
-            ops.cast(by_name[name].contribution, "float32")
-            if name in by_name
-            else ops.zeros((), "float32")
-            for name in members
+            ops.cast(contribution_of(found), "float32")
+            for found in by_member(terms, members).values()
         ]
     )
     # Parts of what all replicas agree on.
@@ -50,14 +85,13 @@ def weighted(terms, weighting, members, step, training):
     statistic = step if weighting.statistic == "step" else values
     weights = ops.unstack(weighting(statistic, training=training))
     factors = dict(zip(members, weights, strict=True))
-    result = [
-        dataclasses.replace(
-            term, weight=multiply(factors[term.name], term.weight)
-        )
-        if term.name in factors
-        else term
-        for term in terms
-    ]
+    result = []
+    for term in terms:
+        name = member_name(term, members)
+        if name is not None:
+            weight = multiply(factors[name], term.weight)
+            term = dataclasses.replace(term, weight=weight)
+        result.append(term)
     extra = weighting.extra_loss(values)
     if extra is not None:
         extra = replicas.part_of_mean(extra)

@@ -190,6 +190,7 @@ class LossesContainer(KerasLoss[keras.losses.Loss]):
         separator: str = "_",
         *,
         picked: set[int] | None = None,
+        logged: Sequence[str] = (),
     ) -> BuiltLosses:
         """Resolve losses against outputs and make the metrics.
 
@@ -202,6 +203,7 @@ class LossesContainer(KerasLoss[keras.losses.Loss]):
             separator: What joins the keys of a nested output's name.
             picked: Ids of the variables that a Gramian is taken over; None for
                 all.
+            logged: Names under which layers log values.
 
         Returns:
             What the container became.
@@ -215,6 +217,7 @@ class LossesContainer(KerasLoss[keras.losses.Loss]):
             kinds=kinds,
             picked=picked,
             logs=True,
+            logged=logged,
         )
         return self.built_losses
 

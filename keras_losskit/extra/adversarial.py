@@ -5,7 +5,6 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Literal
 
-import keras
 from keras import ops
 
 from keras_losskit import _backend
@@ -13,6 +12,7 @@ from keras_losskit._types import Config
 from keras_losskit._types import Structure
 from keras_losskit._types import Tensor
 from keras_losskit._types import Weight
+from keras_losskit.extra._inputs import floating_inputs
 from keras_losskit.extra.context import Context
 from keras_losskit.extra.extra_term import ExtraTerm
 from keras_losskit.extra.extra_term import registered
@@ -67,29 +67,7 @@ class Adversarial(ExtraTerm):
 
     def perturbed(self, context: Context) -> Structure:
         """The inputs with `delta` added, of the structure of `context.x`."""
-        leaves = [
-            ops.convert_to_tensor(x) for x in keras.tree.flatten(context.x)
-        ]
-        free = [
-            i
-            for i, x in enumerate(leaves)
-            if keras.backend.is_float_dtype(
-                keras.backend.standardize_dtype(x.dtype)
-            )
-        ]
-        if not free:
-            raise ValueError(
-                f"Expected inputs of floating point to perturb. Received: "
-                f"{[keras.backend.standardize_dtype(x.dtype) for x in leaves]}"
-            )
-
-        def packed(moved):
-            values = list(leaves)
-            for i, x in zip(free, moved, strict=True):
-                values[i] = x
-            return keras.tree.pack_sequence_as(context.x, values)
-
-        start = [leaves[i] for i in free]
+        start, packed = floating_inputs(context.x)
 
         def gradients(moved):
             return _backend.input_gradients(

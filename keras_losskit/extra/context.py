@@ -23,6 +23,9 @@ class Context:
         y_pred: Predictions.
         sample_weight: Sample weights.
         training: Whether this is a training step.
+        moves: Whether the state of terms moves on: a teacher that follows the
+            model, or a generator of random numbers. `fit` says so in training;
+            in a custom loop that is not compiled, say it yourself.
         compiled: `y_pred -> scalar`, the weighted sum of the compiled losses on
             the labels of the batch; the container fills it in.
     """
@@ -33,6 +36,7 @@ class Context:
     y_pred: Any = None
     sample_weight: Any = None
     training: bool = True
+    moves: bool = False
     compiled: Callable | None = None
 
     def outputs_of(self, layer: keras.layers.Layer) -> list[Structure]:
@@ -52,11 +56,38 @@ class Context:
 
     def sample_weights(self) -> list[Tensor | None]:
         """The sample weights of each output, flat; None where it has none."""
-        names = getattr(self.model, "output_names", None)
-        outputs = Outputs.of(self.y_pred, names, separator="/")
         return spread_data(
-            self.sample_weight, outputs, argument="sample_weight"
+            self.sample_weight, self._outputs(), argument="sample_weight"
         )
+
+    def output(self, name: str | None) -> tuple[int, Tensor | None]:
+        """The position of an output among all, flat, and its labels.
+
+        Args:
+            name: Name of the output; None for the only one.
+
+        Returns:
+            `(position, labels)`; the labels are None where it has none.
+
+        Raises:
+            ValueError: if there is no such output, or no name and several.
+        """
+        outputs = self._outputs()
+        names = list(outputs.names)
+        if name is None and len(names) == 1:
+            name = names[0]
+        if name not in names:
+            raise ValueError(
+                f"Expected `output` to be one of {names}. Received: "
+                f"output={name!r}"
+            )
+        labels = spread_data(self.y_true, outputs, argument="y_true")
+        position = names.index(name)
+        return position, labels[position]
+
+    def _outputs(self):
+        names = getattr(self.model, "output_names", None)
+        return Outputs.of(self.y_pred, names, separator="/")
 
     def loss_at(self, x: Structure) -> Tensor:
         """The compiled losses where the inputs are `x`.

@@ -71,7 +71,18 @@ class ExtraTerm(_keras.Saveable):
         self.prepare(context.model)
         if _keras.in_symbolic_scope():
             return ops.zeros(())  # the inside has no values yet
+        if context.moves:
+            self.update_state(context)
         return self.value(context)
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """What the term reads and the model does not have; for subclasses.
+
+        Beside the variables of its weight. A compiled step on JAX sees changes
+        of these alone.
+        """
+        return []
 
     def value(self, context: Context) -> Tensor:
         """The unweighted value, a scalar; for subclasses."""
@@ -79,8 +90,15 @@ class ExtraTerm(_keras.Saveable):
             f"Expected {type(self).__name__} to define `value(self, context)`."
         )
 
+    def update_state(self, context: Context) -> None:
+        """Move the term's own state on, in a training step; for subclasses."""
+
     def prepare(self, model: keras.Model) -> None:
-        """Reject a model that lacks what the term reads; for subclasses."""
+        """Reject a model that lacks what the term reads; for subclasses.
+
+        Before the first step it is called while shapes are inferred. Variables
+        of the term are made here.
+        """
 
     def kept_layers(self, model: keras.Model) -> list[keras.layers.Layer]:
         """The layers whose outputs the forward pass has to keep."""

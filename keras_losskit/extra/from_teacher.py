@@ -15,8 +15,49 @@ from keras_losskit.extra.extra_term import ExtraTerm
 from keras_losskit.extra.extra_term import registered
 
 
+class Taught(ExtraTerm):
+    """A loss between the predictions of a teacher and the model's.
+
+    Args:
+        loss: What compares them.
+        weight: A number, a `keras.Variable` or a schedule.
+    """
+
+    def __init__(self, loss: LossLike, *, weight: Weight = 1.0):
+        super().__init__(weight=weight)
+        self.loss = losses_lib.get(loss)
+
+    def predictions(self, context: Context) -> Structure:
+        """The teacher's predictions, without gradient; for subclasses."""
+        raise NotImplementedError
+
+    def value(self, context: Context) -> Tensor:
+        targets = keras.tree.flatten(self.predictions(context))
+        predictions = keras.tree.flatten(context.y_pred)
+        if len(targets) != len(predictions):
+            raise ValueError(
+                "Expected the teacher to have the outputs of the model, "
+                f"{len(predictions)}. Received: {len(targets)}"
+            )
+        weights = context.sample_weights()
+        values = [
+            losses_lib.evaluate(self.loss, target, prediction, weight)
+            for target, prediction, weight in zip(
+                targets, predictions, weights, strict=True
+            )
+        ]
+        # The container makes extra terms parts of a batch itself.
+        share = replicas.batch_share(context.y_pred)
+        return replicas.undo_share(sum(values[1:], values[0]), share)
+
+    def get_config(self) -> Config:
+        config = super().get_config()
+        del config["reduction"]
+        return {**config, "loss": losses_lib.serialize(self.loss)}
+
+
 @registered
-class FromTeacher(ExtraTerm):
+class FromTeacher(Taught):
     """A loss between a frozen teacher's predictions and the model's.
 
     `value = loss(teacher(x), y_pred)`, summed over the outputs, with the sample
@@ -47,33 +88,16 @@ class FromTeacher(ExtraTerm):
     def __init__(
         self, teacher: keras.Model, loss: LossLike, *, weight: Weight = 1.0
     ):
-        super().__init__(weight=weight)
+        super().__init__(loss, weight=weight)
         if not teacher.built:
             raise ValueError(
                 "Expected the teacher to be built. Received: the unbuilt model "
                 f"'{teacher.name}'. Call it on a batch first."
             )
         self.teacher = teacher
-        self.loss = losses_lib.get(loss)
 
-    def value(self, context: Context) -> Tensor:
-        targets = keras.tree.flatten(self.targets(context.x))
-        predictions = keras.tree.flatten(context.y_pred)
-        if len(targets) != len(predictions):
-            raise ValueError(
-                "Expected the teacher to have the outputs of the model, "
-                f"{len(predictions)}. Received: {len(targets)}"
-            )
-        weights = context.sample_weights()
-        values = [
-            losses_lib.evaluate(self.loss, target, prediction, weight)
-            for target, prediction, weight in zip(
-                targets, predictions, weights, strict=True
-            )
-        ]
-        # The container makes extra terms parts of a batch itself.
-        share = replicas.batch_share(context.y_pred)
-        return replicas.undo_share(sum(values[1:], values[0]), share)
+    def predictions(self, context: Context) -> Structure:
+        return self.targets(context.x)
 
     def targets(self, x: Structure) -> Structure:
         """The teacher's predictions, through which no gradient flows."""
@@ -90,13 +114,8 @@ class FromTeacher(ExtraTerm):
         return keras.tree.map_structure(ops.stop_gradient, outputs)
 
     def get_config(self) -> Config:
-        config = super().get_config()
-        del config["reduction"]
-        return {
-            **config,
-            "teacher": keras.saving.serialize_keras_object(self.teacher),
-            "loss": losses_lib.serialize(self.loss),
-        }
+        teacher = keras.saving.serialize_keras_object(self.teacher)
+        return {**super().get_config(), "teacher": teacher}
 
     def __repr__(self) -> str:
         return (

@@ -14,6 +14,7 @@ from keras_losskit._types import TensorLike
 from keras_losskit.layers._loss_layer import LossLayer
 from keras_losskit.penalties._recorder import Recorder
 from keras_losskit.penalties._recorder import note
+from keras_losskit.penalties._recorder import refuse_log
 
 
 class LoopRecorder(Recorder):
@@ -125,6 +126,8 @@ class CarriesCellLosses(LossLayer):
             kwargs["training"] = training
         recorder = Recorder(self.cell, forward=False)
         output, states = recorder.run(self.cell, inputs, states, **kwargs)
+        for entry in recorder.logged:
+            refuse_log(entry, f"in the loop of the RNN layer '{self.name}'")
         if not keras.tree.is_nested(states):
             states = [states]
         return output, states, recorder.losses

@@ -5,6 +5,7 @@ import contextlib
 from keras_losskit import _keras
 from keras_losskit import _origin
 from keras_losskit._support.scopes import VariableReads
+from keras_losskit.container._log_entries import refuse_logged_keys
 from keras_losskit.models import _gradient_weights
 from keras_losskit.penalties._fused import FusedPenalties
 from keras_losskit.penalties._fused import fuses
@@ -23,12 +24,16 @@ def build_losses(model, container, x, y, y_pred, training):
         training: Whether it was of a training step.
     """
     terms = model._losskit_penalty_terms()
+    logged = list(model._losskit_logged_values())
     layers = _keras.flatten_layers(model)
     if x is not None and any(
         _origin.is_users_own(type(layer).call) for layer in layers
     ):
         # Which may add a loss in training only, or with another weight.
-        terms += model._losskit_terms_aside(x, not training)
+        further, names = model._losskit_terms_aside(x, not training)
+        terms, logged = terms + further, logged + names
+    logged = list(dict.fromkeys(logged))
+    refuse_logged_keys(logged, names_of_metrics(model))
     container.build(
         y,
         y_pred,
@@ -36,12 +41,23 @@ def build_losses(model, container, x, y, y_pred, training):
         possible_kinds(model, container),
         "/",
         picked=_gradient_weights.picked_variables(model),
+        logged=logged,
     )
     penalty = container.penalties["regularization"]
     if fuses(penalty, container.log):
         model._losskit_state.fused = FusedPenalties(
             regularized_variables(model), penalty
         )
+
+
+def names_of_metrics(model):
+    """The names under which the user's own metrics are logged."""
+    names = []
+    for metric in model.metrics:
+        compiled = isinstance(metric, _keras.CompileMetrics)
+        parts = metric.metrics if compiled and metric.built else [metric]
+        names += [part.name for part in parts]
+    return names
 
 
 def possible_kinds(model, container):

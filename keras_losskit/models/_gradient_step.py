@@ -14,6 +14,9 @@ from keras_losskit import _keras
 from keras_losskit._origin import overriding_class
 from keras_losskit._support import replicas
 from keras_losskit.container._tracker import batch_size_of
+from keras_losskit.container._weighting_step import by_member
+from keras_losskit.container._weighting_step import contribution_of
+from keras_losskit.container._weighting_step import member_name
 from keras_losskit.models._gradient_weights import GradientStep
 from keras_losskit.models._gradient_weights import SplitTotal
 from keras_losskit.models._gradient_weights import positions
@@ -188,12 +191,14 @@ def split(model, total):
             "part added."
         )
     names = model.compiled_loss.weighted_names()
-    members = [
-        terms[name].contribution if name in terms else ops.zeros(())
-        for name in names
+    found = by_member(terms.values(), names)
+    members = [contribution_of(parts) for parts in found.values()]
+    weights = [parts[0].weight if parts else 1.0 for parts in found.values()]
+    others = [
+        term.contribution
+        for term in terms.values()
+        if member_name(term, names) is None
     ]
-    weights = [terms[name].weight if name in terms else 1.0 for name in names]
-    others = [terms[name].contribution for name in terms if name not in names]
     if total is not terms.total:
         others.append(total - terms.total)
     return SplitTotal(members, weights, [add_up(others)] if others else [])

@@ -18,6 +18,8 @@ from keras_losskit.models._step_state import ModelState
 from keras_losskit.models._step_state import Pass
 from keras_losskit.models._step_state import StepState
 from keras_losskit.penalties._add_loss import AddsLosses
+from keras_losskit.penalties._log import logged_means
+from keras_losskit.penalties._log import of_all_replicas
 from keras_losskit.penalties._recorder import Recorder
 from keras_losskit.penalties.collect import PenaltyList
 from keras_losskit.penalties.collect import layer_terms
@@ -71,6 +73,37 @@ class RecordsLosses(AddsLosses):
         this.recorder = recorder
         return outputs
 
+    def _losskit_take_log(self, entry):
+        recorder = self._losskit_last_pass().recorder
+        if Recorder.current() is not None:
+            super()._losskit_take_log(entry)
+        elif recorder is not None and not recorder.logs_are_counted:
+            # In `compute_loss`: the pass is over, and not yet the step.
+            recorder.keep_log(entry)
+        elif not _keras.in_call():
+            raise ValueError(
+                f"Expected model '{self.name}' to log from inside `call`, or "
+                "in `compute_loss` before `super().compute_loss(...)`. "
+                f"Received: '{entry.name}', logged where no step counts it."
+            )
+
+    def _losskit_logged_values(self) -> dict[str, Tensor]:
+        """`{name: mean}` of what layers logged in the last forward pass."""
+        recorder = self._losskit_last_pass().recorder
+        return {} if recorder is None else logged_means(recorder.logged)
+
+    def _losskit_count_logs(self, batch: Structure) -> dict[str, Tensor]:
+        """`logged_values` of all replicas; nothing is logged in this pass now.
+
+        Args:
+            batch: A nest of tensors `(batch, ...)` of this replica.
+        """
+        values = of_all_replicas(self._losskit_logged_values(), batch)
+        recorder = self._losskit_last_pass().recorder
+        if recorder is not None:
+            recorder.logs_are_counted = True
+        return values
+
     def _losskit_kept_of_pass(self) -> StepState:
         """What is noted during a step, of each thread its own."""
         return self._losskit_state.step
@@ -92,7 +125,12 @@ class RecordsLosses(AddsLosses):
         recorder = self._losskit_last_pass().recorder
         return recorder.outputs[layer] if recorder is not None else []
 
-    def _losskit_call_aside(self, x: Structure, training: bool) -> Structure:
+    def _losskit_call_aside(
+        self,
+        x: Structure,
+        training: bool,
+        values: Sequence[tuple[keras.Variable, Tensor]] = (),
+    ) -> Structure:
         """Call the model once more, leaving no trace.
 
         What the pass before it recorded stays, and neither assignments nor
@@ -101,16 +139,17 @@ class RecordsLosses(AddsLosses):
         Args:
             x: Inputs.
             training: Whether layers behave as in training.
+            values: Pairs of a variable and the value that it has in the call.
 
         Returns:
             The outputs.
         """
         argument = self._losskit_training_argument(training)
-        return self._losskit_aside(lambda recorder: self(x, **argument))
+        return self._losskit_aside(lambda recorder: self(x, **argument), values)
 
     def _losskit_terms_aside(
         self, x: Structure, training: bool
-    ) -> list[LossTerm]:
+    ) -> tuple[list[LossTerm], list[str]]:
         """The terms that layers add in a call that leaves no trace.
 
         Args:
@@ -118,15 +157,17 @@ class RecordsLosses(AddsLosses):
             training: Whether layers behave as in training.
 
         Returns:
-            A list of `LossTerm`; empty where the model ignores `training`.
+            A list of `LossTerm`, and the names under which layers log values;
+            both empty where the model ignores `training`.
         """
         argument = self._losskit_training_argument(training)
         if not argument:
-            return []
+            return [], []
 
         def terms(recorder):
             self(x, **argument)
-            return layer_terms(self, recorder)
+            names = [entry.name for entry in recorder.logged]
+            return layer_terms(self, recorder), names
 
         return self._losskit_aside(terms)
 
@@ -139,13 +180,17 @@ class RecordsLosses(AddsLosses):
         takes = "training" in self.call_signature_parameters
         return {"training": training} if takes else {}
 
-    def _losskit_aside(self, function: Callable[[Recorder], Any]) -> Any:
+    def _losskit_aside(
+        self,
+        function: Callable[[Recorder], Any],
+        values: Sequence[tuple[keras.Variable, Tensor]] = (),
+    ) -> Any:
         """`function(recorder)`, which may call the model, without a trace."""
         last = self._losskit_last_pass()
         kept = last.recorder, last.penalties
         recorder = Recorder(self, forward=False)
         try:
-            with Aside(), _backend.random_state_kept():
+            with Aside(values), _backend.random_state_kept():
                 return recorder.run(function, recorder)
         finally:
             last.recorder, last.penalties = kept

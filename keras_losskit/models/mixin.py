@@ -207,7 +207,8 @@ class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
             return terms.total
         if not apart:
             batch_size = batch_size_of(y_pred if x is None else x)
-            losses.track(terms, batch_size, training)
+            logged = self._losskit_count_logs(y_pred)
+            losses.track(terms, batch_size, training, logged)
         self._losskit_kept_of_pass().computed = (
             terms if earlier is None else earlier + terms
         )
@@ -276,7 +277,8 @@ class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
         if container is None or not container.built or terms is None:
             return
         tracker, batch_size = container.tracker, batch_size_of(batch)
-        container.built_losses.track(terms, batch_size, training)
+        logged = self._losskit_count_logs(batch)
+        container.built_losses.track(terms, batch_size, training, logged)
         if total is not terms.total:
             tracker.add(
                 {tracker.key_of("added"): total - terms.total}, batch_size

@@ -12,11 +12,11 @@ from keras_losskit import reductions
 from keras_losskit._support import replicas
 from keras_losskit._support.counting import Flags
 from keras_losskit._support.precision import at_least_float32
-from keras_losskit._types import MixesIntoLayer
 from keras_losskit._types import ReductionLike
 from keras_losskit._types import Structure
 from keras_losskit._types import Tensor
 from keras_losskit._types import Weight
+from keras_losskit.penalties._log import LogsValues
 from keras_losskit.penalties._recorder import Recorder
 from keras_losskit.penalties._recorder import TellsLosses
 from keras_losskit.penalties._recorder import note
@@ -24,7 +24,7 @@ from keras_losskit.penalties.collect import PenaltyList
 from keras_losskit.penalties.collect import collect_losses
 
 
-class AddsLosses(TellsLosses, MixesIntoLayer):
+class AddsLosses(TellsLosses, LogsValues):
     """Mixin for Keras layers and models: losses that know name and kind."""
 
     def add_loss(

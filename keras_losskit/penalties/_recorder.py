@@ -41,6 +41,21 @@ class RecordedLoss:
     weight: Any = 1.0
 
 
+@dataclasses.dataclass(frozen=True)
+class LoggedValue:
+    """A value that a layer logged.
+
+    Args:
+        layer: The layer.
+        name: The key in the logs.
+        value: A scalar; None while shapes are inferred.
+    """
+
+    layer: Any
+    name: str
+    value: Any
+
+
 @dataclasses.dataclass
 class LayerState(PerThread):
     """What a thread keeps of a layer of this package between two passes.
@@ -152,6 +167,10 @@ class Recorder(Calls):
         self._of_owner = {}
         self.forward = forward
         self.losses = []
+        #: What layers logged, a list of `LoggedValue`.
+        self.logged = []
+        #: Whether the step has counted them.
+        self.logs_are_counted = False
         self.outputs = {layer: [] for layer in outputs_of}
 
     @staticmethod
@@ -213,27 +232,30 @@ class Recorder(Calls):
             ValueError: inside the loop of an RNN that does not carry losses, or
                 under a transformation of the backend such as remat.
         """
+        place = self._out_of_reach()
+        if place is None:
+            return
         hint = (
             "Add the loss outside of it, or to the layer's output through "
             "keras_losskit.layers.AddLoss."
         )
         if self._loops:
-            loop = self._loops[-1]
             hint = (
                 "Use the RNN layers of keras_losskit.layers, which carry the "
                 "losses of a cell out of the loop, or `unroll=True`."
             )
-            place = f"in the loop of the RNN layer '{loop.name}'"
-        elif self._is_building():
-            return
-        elif _backend.trace_state() != self._trace:
-            place = "under rematerialization, a loop or another transformation"
-        else:
-            return
         raise ValueError(
             f"Expected layer '{layer.name}' to add its loss where it can be "
             f"reached. Received: a loss {place}, which cannot leave it. {hint}"
         )
+
+    def _out_of_reach(self):
+        """Where a tensor of now could not leave, in words; else None."""
+        if self._loops:
+            return f"in the loop of the RNN layer '{self._loops[-1].name}'"
+        if self._is_building() or _backend.trace_state() == self._trace:
+            return None
+        return "under rematerialization, a loop or another transformation"
 
     def _is_building(self):
         """Whether this is the pass by which Keras builds the model first."""
@@ -252,6 +274,33 @@ class Recorder(Calls):
             loss = dataclasses.replace(loss, value=None)  # dead afterwards
         self.losses.append(loss)
         self._of_owner.setdefault(id(loss.layer), []).append(loss)
+
+    def log(self, entry):
+        """Take down a `LoggedValue`.
+
+        Raises:
+            ValueError: where it could not leave the place where it arises.
+        """
+        place = self._out_of_reach()
+        if place is not None:
+            refuse_log(entry, place)
+        if not (self.forward and self._is_building()):
+            self.keep_log(entry)
+
+    def keep_log(self, entry):
+        """Keep a `LoggedValue`, of which shapes have no value that lasts."""
+        if _keras.in_symbolic_scope() and self.forward:
+            entry = dataclasses.replace(entry, value=None)
+        self.logged.append(entry)
+
+
+def refuse_log(entry, place):
+    """Refuse a `LoggedValue` that could not leave a place."""
+    raise ValueError(
+        f"Expected layer '{entry.layer.name}' to log '{entry.name}' where it "
+        f"can be reached. Received: a value {place}, which cannot leave it. "
+        "Log the outputs, in a layer or model around it."
+    )
 
 
 def note(layer, kind, value, name=None, weight=1.0):

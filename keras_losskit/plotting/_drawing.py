@@ -19,31 +19,40 @@ MARKERS = ("", "o", "s", "^", "v", "D")
 HATCHES = ("", "//", "..", "xx", "\\\\", "oo")
 #: Width of a figure in inches, at 100 dots per inch.
 WIDTH = 8.0
+#: Of a line, and of what a line under others is wider by, each; in points.
+LINE, BAND = 1.5, 2.5
+#: What marks the epochs in which a value is not finite.
+NOT_FINITE = "not finite"
 
 
-def draw_stack(ax, run, keys, among=None):
+def draw_stack(ax, run, keys, names=None):
     """Areas of contributions: the positive upwards, the negative downwards.
+
+    Where one is not finite it has no area, and a mark above the others.
 
     Args:
         ax: Axes.
         run: The `Curves` to draw.
         keys: Whose contributions.
-        among: The keys of all runs, which share their colours; `keys` if None.
+        names: Keys of all that is coloured, of which those of one term share a
+            colour; `keys` if None.
     """
     above = below = 0.0
     for key in keys:
-        index = (among or keys).index(key)
+        index = index_of(key, names or keys)
         epochs, values = run.of(key)
-        values = np.nan_to_num(values, posinf=0.0, neginf=0.0)
+        mark_not_finite(ax, epochs, values, key, index)
         if len(epochs) == 1:  # an area needs a width
             epochs = epochs + np.array([-0.5, 0.5])
             values = np.repeat(values, 2)
+        finite = np.isfinite(values)
+        values = np.where(finite, values, 0.0)
         bottom = np.where(values >= 0.0, above, below)
-        top = bottom + values
         ax.fill_between(
             epochs,
             bottom,
-            top,
+            bottom + values,
+            where=finite,
             color=COLOURS[index % len(COLOURS)],
             hatch=HATCHES[index // len(COLOURS) % len(HATCHES)],
             alpha=0.8,
@@ -61,22 +70,30 @@ def draw_total(ax, run):
     ax.plot(epochs, values, color=TOTAL, marker=marker, label="loss")
 
 
-def draw_lines(ax, run, keys, among=None, style="-"):
+def draw_lines(ax, run, keys, names=None, style="-", later=None):
     """A line per key, of which the first one drawn is named in the legend.
+
+    One that others lie upon is wider, so that it shows on both sides of them.
 
     Args:
         ax: Axes.
         run: The `Curves` to draw.
         keys: The keys.
-        among: As for `draw_stack`.
+        names: As for `draw_stack`.
         style: Of the lines.
+        later: `Curves` whose lines of these keys are drawn later.
     """
     _, named = ax.get_legend_handles_labels()
-    for key in keys:
-        index = (among or keys).index(key)
+    for place, key in enumerate(keys):
+        index = index_of(key, names or keys)
         epochs, values = run.of(key)
+        mark_not_finite(ax, epochs, values, key, index)
         marker = MARKERS[index // len(COLOURS) % len(MARKERS)]
         label = label_of(key)
+        above = [run.of(other) for other in keys[place + 1 :]]
+        if later is not None and key in later.values:
+            above.append(later.of(key))
+        hidden = sum(coincide((epochs, values), curve) for curve in above)
         ax.plot(
             epochs,
             values,
@@ -84,8 +101,50 @@ def draw_lines(ax, run, keys, among=None, style="-"):
             color=COLOURS[index % len(COLOURS)],
             marker=marker or ("o" if len(epochs) == 1 else ""),
             markersize=4,
+            linewidth=LINE + BAND * hidden,
+            alpha=0.5 if hidden else 1.0,
             label=f"_{label}" if label in named else label,
         )
+
+
+def coincide(one, other):
+    """Whether two curves, `(epochs, values)`, cannot be told apart."""
+    _, mine, yours = np.intersect1d(one[0], other[0], return_indices=True)
+    first, second = one[1][mine], other[1][yours]
+    shown = np.isfinite(first) & np.isfinite(second)
+    return bool(shown.any()) and np.allclose(
+        first[shown], second[shown], rtol=1e-3, atol=0.0
+    )
+
+
+def mark_not_finite(ax, epochs, values, key, index):
+    """A cross at the upper edge for each epoch in which a value is not finite.
+
+    Args:
+        ax: Axes.
+        epochs: `(n,)`.
+        values: `(n,)`.
+        key: What they are logged under.
+        index: Number of its colour.
+    """
+    bad = epochs[~np.isfinite(values)]
+    if not len(bad):
+        return
+    ax.plot(
+        bad,
+        np.full(len(bad), 0.98 - 0.05 * (index % 10)),
+        "X",
+        transform=ax.get_xaxis_transform(),
+        color=COLOURS[index % len(COLOURS)],
+        label=f"{label_of(key)} {NOT_FINITE}",
+        gid=NOT_FINITE,
+    )
+
+
+def index_of(key, names):
+    """Number of the colour of a key, by its name among those that have one."""
+    labels = list(dict.fromkeys(label_of(name) for name in names))
+    return labels.index(label_of(key))
 
 
 def label_of(key):
@@ -103,8 +162,8 @@ def add_legend(ax, beside=None):
         for handle, label in zip(
             *axes.get_legend_handles_labels(), strict=True
         ):
-            named.setdefault((type(handle), label), handle)
-    labels = [label for _, label in named]
+            named.setdefault(label, handle)
+    labels = list(named)
     columns = max(1, min(5, int(84 / (max(map(len, labels)) + 6))))
     ax.legend(
         list(named.values()),
@@ -120,7 +179,13 @@ def add_legend(ax, beside=None):
 def finish(ax, log_scale):
     """Scale, name of the horizontal axis, and a faint grid."""
     if log_scale:
-        drawn = np.concatenate([line.get_ydata() for line in ax.lines])
+        drawn = np.concatenate(
+            [
+                line.get_ydata()
+                for line in ax.lines
+                if line.get_gid() != NOT_FINITE
+            ]
+        )
         drawn = drawn[np.isfinite(drawn)]
         if np.all(drawn > 0.0):
             ax.set_yscale("log")

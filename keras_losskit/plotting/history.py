@@ -32,8 +32,10 @@ def plot_terms(
 
     Above, contributions (`weight * value`) as areas whose sum is `loss`, which
     is drawn as a line; negative ones hang below zero. Below, values of the
-    terms, unweighted, as lines. Training is solid, validation dashed or beside
-    it. The numbers of the epochs are Keras', from 0.
+    terms, unweighted, as lines; one that others lie upon is wider. Training is
+    solid, validation dashed or beside it. A value that is not finite is marked
+    by a cross at the upper edge, in the colour of its term. The numbers of the
+    epochs are Keras', from 0.
 
     Args:
         history: What `fit` returned, a `callbacks.TermHistory`, or a mapping
@@ -85,9 +87,12 @@ def plot_terms(
         layout="constrained",
     )
     draw = draw_lines if log_scale else draw_stack
+    coloured = merged(*stacks), merged(*lines)
+    if stack == "terms":  # both panels show the same terms
+        coloured = (merged(*coloured),) * 2
     names = ("stack", "val_stack")
     for name, run, keys in zip(names, drawn, stacks, strict=False):
-        draw(axes[name], run, keys, merged(*stacks))
+        draw(axes[name], run, keys, coloured[0])
         draw_total(axes[name], run)
     title = "Contributions to the loss"
     if both:
@@ -100,7 +105,8 @@ def plot_terms(
     if any(lines):
         styles = ("-", "--")
         for style, run, keys in zip(styles, drawn, lines, strict=False):
-            draw_lines(axes["values"], run, keys, merged(*lines), style)
+            later = drawn[-1] if run is not drawn[-1] else None
+            draw_lines(axes["values"], run, keys, coloured[1], style, later)
         axes["values"].set_title(
             "Values of the terms" + both * ", validation dashed"
         )

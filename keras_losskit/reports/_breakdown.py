@@ -92,6 +92,7 @@ def listed_breakdown(model):
         [
             *variable_terms(regularized_variables(model)),
             *activity_specs(model),
+            *added_specs(model, container),
         ],
     )
     described = losses.describe()
@@ -146,6 +147,43 @@ def activity_specs(model):
         if layer.activity_regularizer is not None and id(layer) not in inner
         for path in [layer_path(layer)]
     ]
+
+
+def added_specs(model, container):
+    """A term without value for each loss that a layer is known to add.
+
+    Known from the first step of a model, else from a pass in which only shapes
+    are inferred, of a model whose inputs are known.
+
+    Args:
+        model: The model.
+        container: Its container.
+    """
+    original = compiled_container(model)
+    if original is not None and original.built:
+        terms = original.built_losses.known_penalties
+    elif symbolic_output(model) is not None and container.penalties["added"]:
+        terms = terms_by_shapes(model)
+    else:
+        terms = []
+    # One of training and of evaluation comes twice.
+    found = {term.name: term for term in terms if term.kind == "added"}
+    return list(found.values())
+
+
+def terms_by_shapes(model):
+    """What layers add, without values, found without data."""
+    probe, found = wrap(model), []
+
+    def call(x):
+        outputs = probe(x, training=False)
+        found[:] = probe._losskit_recorded_terms()
+        return outputs
+
+    sequential = isinstance(model, keras.Sequential)
+    inputs = model.inputs[0] if sequential else model.input
+    _keras.compute_output_spec(call, inputs)
+    return [dataclasses.replace(term, value=None) for term in found]
 
 
 def as_tensors(data):

@@ -15,6 +15,8 @@ from keras_losskit import _backend
 from keras_losskit import _origin
 from keras_losskit._types import Structure
 from keras_losskit._types import Wrt
+from keras_losskit.container._weighting_step import contribution_of
+from keras_losskit.container._weighting_step import member_name
 from keras_losskit.models._gradient_weights import gramian
 from keras_losskit.models._gradient_weights import of_model_alone
 from keras_losskit.models._gradient_weights import positions
@@ -179,6 +181,7 @@ def gradient_report(
     probe, losses, _ = probe_of(model, x, y)
     variables = of_model_alone(probe.trainable_variables, losses)
     names: list[str] = []
+    members = losses.weighted_names() if losses.weighs_gradients else []
 
     def contributions(values):
         mapping = []
@@ -189,7 +192,7 @@ def gradient_report(
             total = probe.compute_loss(
                 x, y, y_pred, sample_weight, training=False
             )
-            rows = rows_of(probe, total)
+            rows = rows_of(probe, total, members)
         names[:] = unique_names(name for name, _ in rows)
         return [ops.cast(value, "float32") for _, value in rows], None
 
@@ -208,7 +211,6 @@ def gradient_report(
     matrix = gramian(jacobian(None if wrt is None else VariableSelection(wrt)))
     weights = np.ones(len(names))
     if losses.weighs_gradients:
-        members = losses.weighted_names()
         found = found_weights(losses.weighting, jacobian, names, members)
         for name, weight in zip(members, found, strict=True):
             if name in names:
@@ -216,19 +218,21 @@ def gradient_report(
     return TermGradients(names, as_float64(matrix), weights)
 
 
-def rows_of(probe, total):
+def rows_of(probe, total, members):
     """`(name, contribution)` of what is a row of the report.
 
     Args:
         probe: The model, after its `compute_loss`.
         total: What that returned.
+        members: Names of what gets weights, a row each.
     """
     terms = probe._losskit_last_terms() or LossTerms()
-    rows = [
-        (term.name, term.contribution)
-        for term in terms.values()
-        if term.kind not in (*ONE_ROW, "weighting")
-    ]
+    by_name = {}
+    for term in terms.values():
+        if term.kind not in (*ONE_ROW, "weighting"):
+            name = member_name(term, members) or term.name
+            by_name.setdefault(name, []).append(term)
+    rows = [(name, contribution_of(found)) for name, found in by_name.items()]
     kinds = terms.by_kind()
     rows += [(kind, kinds[kind]) for kind in ONE_ROW if kind in kinds]
     if _origin.overrides(probe, "compute_loss"):

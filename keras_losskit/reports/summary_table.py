@@ -24,10 +24,10 @@ def summary(
 
     `contribution = weight * value`, and the contributions sum to `loss`, which
     is what `model.evaluate` gives for this batch; a plain `keras.Model` counts
-    one loss only where an output has several. Without a batch the terms and
-    their weights are listed, but for those that only a batch brings to light:
-    what `add_loss` adds and, where the outputs of a subclassed model are not
-    known, the compiled ones.
+    one loss only where an output has several. A total that is not above 0 has
+    no shares. Without a batch the terms and their weights are listed, but for
+    those that only a batch brings to light: of a subclassed model before its
+    first step, what `add_loss` adds and the compiled losses.
 
     The model stays as it is: metrics, seeds, schedules and the state of a
     weighting do not move. One that is not built yet is called to build it.
@@ -134,8 +134,8 @@ def cells_of_sum(value, total):
 
 
 def share_of(value, total):
-    """The share of the total in percent; none where that is 0."""
-    return f"{value / total:.1%}" if total else ""
+    """The share of the total in percent; none where that is not above 0."""
+    return f"{value / total:.1%}" if total > 0 else ""
 
 
 def source_of(term, several_outputs):

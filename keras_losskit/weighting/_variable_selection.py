@@ -137,7 +137,10 @@ def named(patterns, names, what):
             raise ValueError(
                 f"Expected each of {what} to match a term that a weighting "
                 f"can weigh. Received: {pattern!r}, which matches none of "
-                f"{list(names)}. Penalties keep the weight of their Penalty."
+                f"{list(names)}. Penalties keep the weight of their Penalty; "
+                "names of `add_loss` are known once a model has been called, "
+                "to a container by itself after "
+                "`container.build(y_true, y_pred, model.losses)`."
             )
         found |= matched
     return [name for name in names if name in found]

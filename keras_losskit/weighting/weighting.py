@@ -49,8 +49,10 @@ class Weighting(keras.layers.Layer):
 
     Args:
         terms: The terms that take part, by name or regular expression, or a
-            list of them; the others keep the weights that the user gave.
-            Defaults to all compiled losses and extra terms.
+            list of them: compiled losses, extra terms, and what layers add
+            under a name (`add_loss(kl, name="kl")`), all of one name together.
+            The others keep the weights that the user gave. Defaults to all
+            compiled losses and extra terms.
         name: Name of the layer.
         dtype: Dtype of the variables. Defaults to float32, whatever the
             global policy.

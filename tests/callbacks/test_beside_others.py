@@ -56,7 +56,6 @@ def test_early_stopping_on_a_kind(tmp_path):
     model, (x, y) = shrinking()
     stop = keras.callbacks.EarlyStopping(
         monitor="val_compiled_loss",
-        mode="min",
         patience=2,
         restore_best_weights=True,
     )

@@ -108,6 +108,12 @@ def cases():
                         "mean", ops.square, weight=0.1
                     ),
                     "robust": losskit.extra.FGSM(epsilon=0.1, weight=0.2),
+                    "steep": losskit.extra.GradientPenalty(
+                        at="real", output="mean", target=0.1, weight=0.1
+                    ),
+                    "mean_teacher": losskit.extra.EMATeacher(
+                        "mse", momentum=0.5, weight=0.1
+                    ),
                 },
                 "penalties": {"reduction": "mean"},
             },
@@ -126,6 +132,14 @@ def cases():
     return found
 
 
+class Logs(layers.Layer):
+    """Passes its input on and logs how large it is."""
+
+    def call(self, x):
+        self.log("mean_size", ops.abs(x))
+        return x
+
+
 def model_of(case):
     """An output of shape (steps, 2) for each loss, and penalties."""
     keras.utils.set_random_seed(1)
@@ -139,6 +153,7 @@ def model_of(case):
         activity_regularizer="l2",
     )(x)
     hidden = layers.AddLoss(ops.square, name="size", weight=0.1)(hidden)
+    hidden = Logs()(hidden)
     outputs = {
         name: keras.layers.Dense(2, name=name, activity_regularizer="l1")(
             hidden

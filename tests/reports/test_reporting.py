@@ -285,7 +285,13 @@ def test_a_weight_that_moves_is_shown_as_it_is_now():
     assert rows(table_of(model))["  parity"]["weight"] == "0.5000*"
 
 
-@pytest.mark.parametrize("name", ["functional", "schedules", "sequential"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("functional", "schedules", "sequential", "extra terms"),
+        *("drop-in layers", "plain functional"),
+    ],
+)
 def test_without_a_batch_the_same_terms_are_listed(name):
     model, y = MODELS[name]()
     model(X)
@@ -295,6 +301,52 @@ def test_without_a_batch_the_same_terms_are_listed(name):
     assert list(listed) == list(with_batch)
     for term, row in listed.items():
         assert row == {key: with_batch[term][key] for key in row}
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_what_layers_add_is_listed_without_a_batch(trained):
+    model = compiled(drop_in_layers())
+    if trained:
+        model.fit(X, PARITY, verbose=0)
+    found = rows(table_of(model))
+    (name,) = [name for name in found if name.endswith("energy/energy")]
+    # 0.5 + (1 - 0.5) / 4 after an epoch
+    assert found[name]["weight"] == ("0.6250*" if trained else "0.5000*")
+    subclassed = compiled(Adding())
+    assert "added" not in rows(table_of(subclassed))
+    subclassed.fit(X, PARITY, verbose=0)
+    assert "added" in rows(table_of(subclassed))
+
+
+def test_a_weighting_over_what_layers_add_is_listed():
+    model = drop_in_layers()
+    method = losskit.weighting.Uncertainty(terms=["mse", "energy"])
+    container = losskit.LossesContainer(["mse", "mae"], weighting=method)
+    model.compile("sgd", container)
+    found = rows(table_of(model))
+    moving = {
+        n.split("/")[-1].strip()
+        for n, row in found.items()
+        if row["weight"].endswith("*")
+    }
+    assert moving == {"mse", "energy"}
+
+
+def test_reductions_are_those_of_the_terms():
+    model = two_outputs(extra_terms())
+    found = rows(table_of(model, X, Y))
+    extras = {
+        name: row["reduction"]
+        for name, row in found.items()
+        if name.strip() in model.compiled_loss.extra_terms
+    }
+    assert extras
+    for name, reduction in extras.items():
+        term = model.compiled_loss.extra_terms[name.strip()]
+        assert reduction == term.reduction
+    adds = rows(table_of(compiled(drop_in_layers()), X, PARITY))
+    (row,) = [r for name, r in adds.items() if name.endswith("energy/energy")]
+    assert row["reduction"] == ""
 
 
 def test_compiled_losses_of_unknown_outputs_are_announced():
@@ -327,6 +379,18 @@ def test_a_total_of_zero_has_no_shares():
     found = rows(table_of(model, np.zeros((3, 1)), np.zeros((3, 1))))
     assert found["loss"]["contribution"] == "0.0000"
     assert found["loss"]["share"] == ""
+
+
+def test_a_negative_total_has_no_shares():
+    # -(2 ** 2), of which a positive term would be a negative share
+    def bonus(y_true, y_pred):
+        return -ops.square(y_pred[:, 0])
+
+    model = losskit.Sequential([keras.Input((1,)), layers.Identity()])
+    model.compile(loss=losskit.losses.FunctionLoss(bonus, name="bonus"))
+    found = rows(table_of(model, np.full((3, 1), 2.0), np.ones((3, 1))))
+    assert found["loss"]["contribution"] == "-4.0000"
+    assert {row["share"] for row in found.values()} == {""}
 
 
 def test_the_term_that_is_not_finite_is_seen():
