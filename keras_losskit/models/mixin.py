@@ -24,6 +24,7 @@ from keras_losskit.extra.context import Context
 from keras_losskit.models import _gradient_step
 from keras_losskit.models._build_losses import adopting_variables
 from keras_losskit.models._build_losses import build_losses
+from keras_losskit.models._build_losses import refuse_optimizer_of_before
 from keras_losskit.models._fit import COMPILE_ARGUMENTS
 from keras_losskit.models._fit import FitArguments
 from keras_losskit.models._fit import named_arguments
@@ -133,6 +134,9 @@ class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
         """Compile with what `get_compile_config` returned."""
         config = keras.saving.deserialize_keras_object(config)
         self.compile(**config)
+        weighting = self.compiled_loss and self.compiled_loss.weighting
+        if weighting and not weighting.built:
+            return  # its variables are made before the first step
         if self.optimizer is not None and self.built:
             self.optimizer.build(self.trainable_variables)
 
@@ -245,6 +249,8 @@ class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
             if processes:
                 # The trainer calls `zero_grad` of the model's wrapper.
                 self._forget_learned_gradients()
+            if container is not None:
+                refuse_optimizer_of_before(self, container)
             if container is None or not container.weighs_gradients:
                 return super().train_step(*args, **kwargs)
             _gradient_step.refuse_hidden_step(self, LossTermsMixin)
