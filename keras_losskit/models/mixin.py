@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from keras_losskit import _keras
+from keras_losskit import _keras_hooks
 from keras_losskit import _origin
 from keras_losskit._support import replicas
 from keras_losskit._support.jax_tracing import is_bare_trace
@@ -37,7 +38,9 @@ from keras_losskit.penalties.collect import regularized_variables
 from keras_losskit.terms import LossTerms
 
 
-class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
+class LossTermsMixin(
+    RecordsLosses, FitArguments, _keras.TrainerHooks, _keras_hooks.HasTerms
+):
     """Separated, named loss terms for any Keras model class.
 
     Put it before the Keras base: `class M(LossTermsMixin, SomeKerasModel)`.
@@ -85,14 +88,32 @@ class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
         Raises:
             ValueError: for `loss_weights` beside a container.
         """
-        container = self._container(loss, loss_weights)
-        # By name: a class in between may take fewer by position.
-        given = named_arguments(COMPILE_ARGUMENTS, args, kwargs)
-        super().compile(optimizer=optimizer, loss=None, **given)
+        given = {
+            name: value
+            for name, value, default in (
+                ("optimizer", optimizer, "rmsprop"),
+                ("loss", loss, None),
+                ("loss_weights", loss_weights, None),
+            )
+            if value is not default
+        }
+        # By name: a class in between may take fewer by position, or others.
+        given |= named_arguments(COMPILE_ARGUMENTS, args, kwargs)
+        super().compile(**given)
+
+    def install_container(self, container: LossesContainer) -> None:
+        """Make `container` the loss; Keras' `compile` is over."""
         _keras.install_loss(self, container)
         self._losskit_state.fused = None
 
-    def _container(self, loss, loss_weights):
+    def container_for(
+        self, loss: Losses, loss_weights: LossWeights
+    ) -> LossesContainer:
+        """The container that Keras' `compile` is to install.
+
+        Raises:
+            ValueError: for `loss_weights` beside a container.
+        """
         if not isinstance(loss, LossesContainer):
             loss = LossesContainer(loss, loss_weights)
         elif loss_weights is not None:
@@ -155,7 +176,7 @@ class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
 
     # ------------------------------------------------------------------- loss
 
-    def compute_loss(
+    def compute_terms(
         self,
         x: Structure | None = None,
         y: Structure | None = None,
@@ -164,6 +185,8 @@ class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
         training: bool = True,
     ) -> Tensor:
         """The total of all terms, after updating what `fit` logs of them.
+
+        What Keras' `compute_loss` does in this model.
 
         Args:
             x: Inputs of the batch.
