@@ -8,7 +8,6 @@ from keras_losskit.layers._loss_layer import LossLayer
 from keras_losskit.layers._loss_layer import registered
 from keras_losskit.layers._rnn_losses import CarriesCellLosses
 
-
 SIMPLE_RNN = inspect.signature(keras.layers.SimpleRNN)
 
 
