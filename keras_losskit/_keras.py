@@ -401,6 +401,17 @@ def trainer_loss(model, x, y, y_pred, sample_weight):
     return model._compute_loss(x, y, y_pred, sample_weight, training=True)
 
 
+def is_built_without(optimizer, variables):
+    """Whether an optimizer that is built knows none or not all of `variables`.
+
+    `Optimizer._trainable_variables`.
+    """
+    if optimizer is None or not optimizer.built:
+        return False
+    known = {id(variable) for variable in optimizer._trainable_variables}
+    return any(id(variable) not in known for variable in variables)
+
+
 def process_group(model):
     """The processes that Keras' PyTorch trainer splits a batch over, or None.
 

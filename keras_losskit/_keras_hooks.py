@@ -13,6 +13,8 @@ from typing import Any
 import keras
 
 from keras_losskit._scoped import Scoped
+from keras_losskit._types import Structure
+from keras_losskit._types import Tensor
 
 _watching = Scoped("keras_losskit.watching")
 _lock = threading.Lock()
@@ -49,6 +51,34 @@ class Watcher:
         """Run `loop`, out of which the RNN `layer` brings no loss."""
         del layer
         return loop()
+
+
+class HasTerms:
+    """Mixin for models whose loss is made of terms.
+
+    They stand in for Keras' trainer, and for nothing in front of it: a custom
+    method is run whether its class comes before the mixin or after, and reaches
+    Keras' in the end.
+    """
+
+    def _losskit_compute_terms(
+        self,
+        x: Structure | None,
+        y: Structure | None,
+        y_pred: Structure | None,
+        sample_weight: Structure | None,
+        training: bool,
+    ) -> Tensor:
+        """In place of `Trainer.compute_loss`."""
+        raise NotImplementedError
+
+    def _losskit_container_for(self, loss: Any, loss_weights: Any) -> Any:
+        """The loss that `Trainer.compile` is to install, by its arguments."""
+        raise NotImplementedError
+
+    def _losskit_install_container(self, container: Any) -> None:
+        """Install it; `Trainer.compile` is over."""
+        raise NotImplementedError
 
 
 def watcher():
@@ -130,6 +160,40 @@ def watched_loop(original):
     return inner_loop
 
 
+def compiled_of_terms(original):
+    """`Trainer.compile`, which hands the loss to a model that has terms."""
+
+    @functools.wraps(original)
+    def compile(
+        self, optimizer="rmsprop", loss=None, loss_weights=None, *args, **kwargs
+    ):
+        if not isinstance(self, HasTerms):
+            return original(
+                self, optimizer, loss, loss_weights, *args, **kwargs
+            )
+        container = self._losskit_container_for(loss, loss_weights)
+        original(self, optimizer, None, None, *args, **kwargs)
+        return self._losskit_install_container(container)
+
+    return compile
+
+
+def computed_of_terms(original):
+    """`Trainer.compute_loss`, for which a model that has terms stands in."""
+
+    @functools.wraps(original)
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        if isinstance(self, HasTerms):
+            return self._losskit_compute_terms(
+                x, y, y_pred, sample_weight, training
+            )
+        return original(self, x, y, y_pred, sample_weight, training)
+
+    return compute_loss
+
+
 class WatchedRegularizer:
     """`activity_regularizer`, which the watcher may keep from Keras.
 
@@ -170,6 +234,9 @@ def regularizer_of(layer):
     return vars(layer).get("activity_regularizer")
 
 
+#: Keras' trainer; that of a backend builds on it.
+Trainer = next(c for c in keras.Model.__mro__ if "compute_loss" in vars(c))
+
 #: Where a hook stands: the class, the name, and what makes it of the original.
 HOOKS = (
     (keras.layers.Layer, "__call__", watched_call),
@@ -177,4 +244,6 @@ HOOKS = (
     (keras.layers.Layer, "add_loss", watched_add_loss),
     (keras.layers.RNN, "inner_loop", watched_loop),
     (keras.layers.Layer, "activity_regularizer", WatchedRegularizer),
+    (Trainer, "compile", compiled_of_terms),
+    (Trainer, "compute_loss", computed_of_terms),
 )

@@ -59,6 +59,7 @@ BY_THEMSELVES = [
     "_jax_state",
     "_loss_tracker",
     "_obj_type",
+    "_trainable_variables",
     "_value",
 ]
 
@@ -202,6 +203,17 @@ def test_an_rnn_has_its_loop_in_a_method_of_its_own():
 )
 def test_a_class_defines_what_is_hooked_itself(cls, name):
     assert callable(vars(cls)[name])
+
+
+def test_an_optimizer_knows_what_it_was_built_for():
+    known, other = keras.Variable(1.0), keras.Variable(2.0)
+    inner = keras.optimizers.Adam()
+    for optimizer in (inner, keras.optimizers.LossScaleOptimizer(inner)):
+        assert not _keras.is_built_without(optimizer, [other])
+        optimizer.build([known])
+        assert _keras.is_built_without(optimizer, [known, other])
+        assert not _keras.is_built_without(optimizer, [known])
+        inner.built = False
 
 
 @pytest.mark.parametrize("hooked", [False, True])

@@ -14,6 +14,8 @@ import keras_losskit as losskit
 
 BACKEND = keras.config.backend()
 
+KINDS = [f"{kind}_loss" for kind in losskit.terms.KINDS]
+
 rng = np.random.default_rng(0)
 X = rng.normal(size=(20, 3)).astype("float32")
 Y = rng.normal(size=(20, 2)).astype("float32")
@@ -259,3 +261,105 @@ def test_two_passes_in_one_step_add_up():
     assert logs["added_loss"] == pytest.approx([0.0], abs=1e-5)
     total = mse + 0.3 * sum(np.abs(error).mean() for error in errors) + 6.0
     assert logs["val_loss"] == pytest.approx([total], rel=1e-5)
+
+
+class Plain(keras.Model):
+    """What a method of Keras' would be overridden in, without this package."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = ones_dense(
+            2, kernel_regularizer=keras.regularizers.L2(0.5)
+        )
+
+    def call(self, x):
+        return self.dense(x)
+
+
+class OtherLoss(Plain):
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None):
+        return 10.0 * ops.mean(ops.abs(y - y_pred))
+
+
+class TenfoldLoss(Plain):
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        return 10.0 * super().compute_loss(x, y, y_pred, sample_weight)
+
+
+class TripleAdded(Plain):
+    def add_loss(self, loss):
+        super().add_loss(3.0 * loss)
+
+    def call(self, x):
+        self.add_loss(ops.mean(ops.square(x)))
+        return self.dense(x)
+
+
+class OtherCompile(Plain):
+    def compile(self, first, loss_fn):
+        super().compile(first, loss_fn, 0.5)
+
+
+class CountsMore(Plain):
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        logs = super().compute_metrics(x, y, y_pred, sample_weight)
+        return {**logs, "seven": 7.0}
+
+
+class OtherTestStep(Plain):
+    def test_step(self, *args):
+        logs = super().test_step(*args)
+        if BACKEND == "jax":
+            return {**logs[0], "tested": 1.0}, logs[1]
+        return {**logs, "tested": 1.0}
+
+
+def mixed_in(plain):
+    """As of `class Model(LossTermsMixin, type(plain))`."""
+    return type("Model", (losskit.LossTermsMixin, type(plain)), {})()
+
+
+@pytest.mark.parametrize("terms", [losskit.wrap, mixed_in])
+@pytest.mark.parametrize(
+    "plain",
+    [
+        OtherLoss,
+        TenfoldLoss,
+        TripleAdded,
+        OtherCompile,
+        CountsMore,
+        OtherTestStep,
+    ],
+)
+def test_a_method_behind_the_mixin_counts_as_in_keras(plain, terms):
+    logs = []
+    for model in (plain(), terms(plain())):
+        if plain is OtherCompile:
+            model.compile(first=keras.optimizers.SGD(0.0), loss_fn="mse")
+        else:
+            model.compile(keras.optimizers.SGD(0.0), "mse")
+        history = model.fit(X, Y, validation_data=(X, Y), verbose=0)
+        logs.append(history.history)
+    want, got = logs
+    assert set(want) >= {"loss", "val_loss"}
+    for key in want:
+        np.testing.assert_allclose(got[key], want[key], rtol=1e-5)
+    kinds = [value for key, value in got.items() if key in KINDS]
+    if kinds:
+        np.testing.assert_allclose(np.sum(kinds, 0), got["loss"], rtol=1e-5)
+
+
+def test_a_named_loss_keeps_its_name_through_a_method_behind_the_mixin():
+    class Named(losskit.LossTermsMixin, TripleAdded):
+        def call(self, x):
+            self.add_loss(ops.mean(ops.square(x)), name="size", weight=0.5)
+            return self.dense(x)
+
+    model = Named()
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    logs = model.fit(X, Y, batch_size=20, verbose=0).history
+    size = 3.0 * np.mean(X**2)
+    assert logs["size_loss"] == [pytest.approx(size, rel=1e-5)]
+    assert logs["added_loss"] == [pytest.approx(0.5 * size, rel=1e-5)]

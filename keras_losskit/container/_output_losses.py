@@ -1,6 +1,7 @@
 """The compiled losses: from `y_true` and `y_pred` to one term per loss."""
 
 import dataclasses
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -70,11 +71,13 @@ class OutputLoss:
         parts: Its `LossPart`s: itself, or those of a composite.
         values: `(y_true, y_pred, sample_weight) -> scalars`, one per part,
             reduced and unweighted.
+        needs_labels: Whether there is no value without labels.
     """
 
     place: Any
     parts: tuple[LossPart, ...]
     values: Callable
+    needs_labels: bool = True
 
     @property
     def indices(self):
@@ -99,11 +102,35 @@ class OutputLosses:
         """The terms, each with its weights, in the order of the outputs."""
         return [part for loss in self.losses for part in loss.parts]
 
+    @property
+    def wanted(self):
+        """Indices of the outputs that have a loss."""
+        return sorted({i for loss in self.losses for i in loss.indices})
+
+    @property
+    def labelled(self):
+        """Indices of the outputs that have a loss that needs labels."""
+        return sorted(
+            {i for x in self.losses if x.needs_labels for i in x.indices}
+        )
+
+    def check_labels(self, labels):
+        """Refuse labels per output where they are missing altogether."""
+        if any(not loss.needs_labels for loss in self.losses):
+            return
+        wanted = self.wanted
+        if wanted and all(labels[index] is None for index in wanted):
+            names = [self.outputs.names[index] for index in wanted]
+            raise ValueError(
+                f"Target data is missing. Expected labels for {names}, which "
+                "have a loss. Received: y_true=None"
+            )
+
     def terms(self, y_true, y_pred, sample_weight, clock):
-        """Evaluate every loss whose output has labels.
+        """Evaluate every loss whose output has labels, or that needs none.
 
         Args:
-            y_true: Nest of labels; an output without labels is left out.
+            y_true: Nest of labels; an output without them is left out.
             y_pred: Nest of predictions, with their Keras masks.
             sample_weight: Nest of sample weights, or one for all.
             clock: `(step, epoch)` for weights that move.
@@ -121,17 +148,22 @@ class OutputLosses:
                 f"Received: {count} tensors"
             )
         predictions = spread_data(y_pred, outputs, argument="y_pred")
-        wanted = sorted({i for loss in self.losses for i in loss.indices})
-        labels = spread_labels(y_true, outputs, wanted)
+        labels = spread_data(
+            y_true, outputs, argument="y_true", wanted=self.wanted
+        )
+        self.check_labels(labels)
         sample_weights = spread_data(
             sample_weight, outputs, argument="sample_weight"
         )
         terms = []
         for loss in self.losses:
+            y_true = picked(labels, loss.place)
             if any(labels[i] is None for i in loss.indices):
-                continue
+                if loss.needs_labels:
+                    continue
+                y_true = picked(predictions, loss.place)
             values = loss.values(
-                picked(labels, loss.place),
+                y_true,
                 picked(predictions, loss.place),
                 weight_at(sample_weights, loss.place),
             )
@@ -187,7 +219,9 @@ def lay_losses(container, y_true, y_pred, separator="_"):
     weights = spread_weights(loss_weights, outputs, per_output)
     wanted = [i for i, entry in enumerate(per_output) if any_loss(entry)]
     nested = [i for n in nest_losses for i in keras.tree.flatten(n.place)]
-    labels = spread_labels(y_true, outputs, sorted({*wanted, *nested}))
+    labels = spread_data(
+        y_true, outputs, argument="y_true", wanted=sorted({*wanted, *nested})
+    )
     predictions = keras.tree.flatten(y_pred)
     laid = []
     for nest in nest_losses:
@@ -212,7 +246,11 @@ def lay_losses(container, y_true, y_pred, separator="_"):
             weighted_losses,
             several_outputs=len(wanted) > 1 or bool(nest_losses),
         )
-    return OutputLosses(outputs, with_names_of_their_own(laid))
+    found = OutputLosses(outputs, with_names_of_their_own(laid))
+    found.check_labels(labels)
+    if isinstance(y_true, dict):
+        warn_of_missing_keys(y_true, [outputs.names[i] for i in found.labelled])
+    return found
 
 
 def losses_of_output(place, output, weighted_losses, several_outputs):
@@ -244,9 +282,38 @@ def losses_of_output(place, output, weighted_losses, several_outputs):
                     for name, part in zip(own, loss_parts, strict=True)
                 ),
                 values_function(loss),
+                needs_labels(loss),
             )
         )
     return laid
+
+
+def needs_labels(loss):
+    """Whether a loss has no value without labels."""
+    if is_composite(loss):
+        return any(needs_labels(part.loss) for part in loss.parts)
+    return getattr(loss, "needs_labels", True)  # Keras' losses do not say
+
+
+def warn_of_missing_keys(y_true, names):
+    """Warn, once per `compile`, of outputs whose loss is left out.
+
+    An explicit `None` is no oversight.
+
+    Args:
+        y_true: Nest of labels.
+        names: Names of the outputs whose losses need labels.
+    """
+    if not isinstance(y_true, dict):
+        return
+    missing = [name for name in names if name.split("/")[0] not in y_true]
+    if missing and len(missing) < len(names):
+        warnings.warn(
+            f"Expected labels for {names}, which have a loss. Received: "
+            f"labels for {list(y_true)}. The loss of {missing} is left out; "
+            "give None as its labels to say that this is meant.",
+            stacklevel=2,
+        )
 
 
 def spread_weights(loss_weights, outputs, per_output):
@@ -273,18 +340,6 @@ def spread_weights(loss_weights, outputs, per_output):
             ) from None
         flat = iter(flat)
         return [[next(flat) for _ in losses] for losses in per_output]
-
-
-def spread_labels(y_true, outputs, wanted):
-    """Labels per output; refused where none of the `wanted` outputs has any."""
-    labels = spread_data(y_true, outputs, argument="y_true", wanted=wanted)
-    if wanted and all(labels[index] is None for index in wanted):
-        names = [outputs.names[index] for index in wanted]
-        raise ValueError(
-            f"Target data is missing. Expected labels for {names}, which "
-            "have a loss. Received: y_true=None"
-        )
-    return labels
 
 
 def resolve(loss, y_true, y_pred, output):

@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_losskit import _keras
 from keras_losskit import _keras_hooks
+from keras_losskit import _origin
 from keras_losskit._types import Config
 from keras_losskit._types import Structure
 from keras_losskit.penalties._add_loss import AddsLosses
@@ -75,6 +76,16 @@ class LossLayer(AddsLosses, _keras.LayerHooks):
             "activity_reduction": self.activity_reduction,
             "regularization_reduction": self.regularization_reduction,
         }
+
+    def quantize(
+        self,
+        mode: str | None = None,
+        type_check: bool = True,
+        config: Any = None,
+    ) -> None:
+        """As Keras, which leaves out subclasses; a drop-in layer is none."""
+        drop_in = not _origin.is_users_own(type(self))
+        super().quantize(mode, type_check and not drop_in, config)
 
     # ---------------------------------------------------------------- weights
 

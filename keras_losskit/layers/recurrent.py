@@ -1,10 +1,14 @@
 """Drop-in recurrent cells and layers."""
 
+import inspect
+
 import keras
 
 from keras_losskit.layers._loss_layer import LossLayer
 from keras_losskit.layers._loss_layer import registered
 from keras_losskit.layers._rnn_losses import CarriesCellLosses
+
+SIMPLE_RNN = inspect.signature(keras.layers.SimpleRNN)
 
 
 @registered
@@ -92,6 +96,15 @@ class SimpleRNN(CarriesCellLosses, keras.layers.SimpleRNN):
         >>> [round(float(loss), 4) for loss in layer.regularization_losses]
         [0.06]
     """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        # Keras takes the argument and forgets it.
+        if self.activity_regularizer is None:
+            regularizer = SIMPLE_RNN.bind(*args, **kwargs).arguments.get(
+                "activity_regularizer"
+            )
+            self.activity_regularizer = keras.regularizers.get(regularizer)
 
 
 @registered

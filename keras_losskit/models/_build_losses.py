@@ -60,6 +60,22 @@ def names_of_metrics(model):
     return names
 
 
+def refuse_optimizer_of_before(model, container):
+    """Refuse an optimizer that cannot train what the weighting learns.
+
+    Raises:
+        ValueError: if it was built before the weighting was.
+    """
+    learned = container.trainable_variables
+    if learned and _keras.is_built_without(model.optimizer, learned):
+        raise ValueError(
+            f"Expected the optimizer to be built with what "
+            f"{container.weighting!r} learns. Received: "
+            f"{model.optimizer.name!r}, which was built before, for a model "
+            "with another loss. Give `compile` a new optimizer."
+        )
+
+
 def possible_kinds(model, container):
     """The kinds that a step of a model may turn out to have."""
     layers = _keras.flatten_layers(model)

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from keras_losskit import _keras
+from keras_losskit import _keras_hooks
 from keras_losskit import _origin
 from keras_losskit._support import replicas
 from keras_losskit._support.jax_tracing import is_bare_trace
@@ -25,6 +26,7 @@ from keras_losskit.extra.context import Context
 from keras_losskit.models import _gradient_step
 from keras_losskit.models._build_losses import adopting_variables
 from keras_losskit.models._build_losses import build_losses
+from keras_losskit.models._build_losses import refuse_optimizer_of_before
 from keras_losskit.models._fit import COMPILE_ARGUMENTS
 from keras_losskit.models._fit import FitArguments
 from keras_losskit.models._fit import named_arguments
@@ -37,7 +39,9 @@ from keras_losskit.penalties.collect import regularized_variables
 from keras_losskit.terms import LossTerms
 
 
-class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
+class LossTermsMixin(
+    RecordsLosses, FitArguments, _keras.TrainerHooks, _keras_hooks.HasTerms
+):
     """Separated, named loss terms for any Keras model class.
 
     Put it before the Keras base: `class M(LossTermsMixin, SomeKerasModel)`.
@@ -85,14 +89,32 @@ class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
         Raises:
             ValueError: for `loss_weights` beside a container.
         """
-        container = self._losskit_container_of(loss, loss_weights)
-        # By name: a class in between may take fewer by position.
-        given = named_arguments(COMPILE_ARGUMENTS, args, kwargs)
-        super().compile(optimizer=optimizer, loss=None, **given)
+        given = {
+            name: value
+            for name, value, default in (
+                ("optimizer", optimizer, "rmsprop"),
+                ("loss", loss, None),
+                ("loss_weights", loss_weights, None),
+            )
+            if value is not default
+        }
+        # By name: a class in between may take fewer by position, or others.
+        given |= named_arguments(COMPILE_ARGUMENTS, args, kwargs)
+        super().compile(**given)
+
+    def _losskit_install_container(self, container: LossesContainer) -> None:
+        """Make `container` the loss; Keras' `compile` is over."""
         _keras.install_loss(self, container)
         self._losskit_state.fused = None
 
-    def _losskit_container_of(self, loss, loss_weights):
+    def _losskit_container_for(
+        self, loss: Losses, loss_weights: LossWeights
+    ) -> LossesContainer:
+        """The container that Keras' `compile` is to install.
+
+        Raises:
+            ValueError: for `loss_weights` beside a container.
+        """
         if not isinstance(loss, LossesContainer):
             loss = LossesContainer(loss, loss_weights)
         elif loss_weights is not None:
@@ -134,6 +156,9 @@ class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
         """Compile with what `get_compile_config` returned."""
         config = keras.saving.deserialize_keras_object(config)
         self.compile(**config)
+        weighting = self.compiled_loss and self.compiled_loss.weighting
+        if weighting and not weighting.built:
+            return  # its variables are made before the first step
         if self.optimizer is not None and self.built:
             self.optimizer.build(self.trainable_variables)
 
@@ -152,7 +177,7 @@ class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
 
     # ------------------------------------------------------------------- loss
 
-    def compute_loss(
+    def _losskit_compute_terms(
         self,
         x: Structure | None = None,
         y: Structure | None = None,
@@ -161,6 +186,8 @@ class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
         training: bool = True,
     ) -> Tensor:
         """The total of all terms, after updating what `fit` logs of them.
+
+        What Keras' `compute_loss` does in this model.
 
         Args:
             x: Inputs of the batch.
@@ -247,6 +274,8 @@ class LossTermsMixin(RecordsLosses, FitArguments, _keras.TrainerHooks):
             if processes:
                 # The trainer calls `zero_grad` of the model's wrapper.
                 self._losskit_forget_learned_gradients()
+            if container is not None:
+                refuse_optimizer_of_before(self, container)
             if container is None or not container.weighs_gradients:
                 return super().train_step(*args, **kwargs)
             _gradient_step.refuse_hidden_step(self, LossTermsMixin)

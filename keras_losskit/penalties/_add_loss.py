@@ -9,6 +9,7 @@ from keras import ops
 from keras_losskit import _keras
 from keras_losskit import _weights as weights_lib
 from keras_losskit import reductions
+from keras_losskit._origin import overriding_class
 from keras_losskit._support import replicas
 from keras_losskit._support.counting import Flags
 from keras_losskit._support.precision import at_least_float32
@@ -19,6 +20,7 @@ from keras_losskit._types import Weight
 from keras_losskit.penalties._log import LogsValues
 from keras_losskit.penalties._recorder import Recorder
 from keras_losskit.penalties._recorder import TellsLosses
+from keras_losskit.penalties._recorder import named_as
 from keras_losskit.penalties._recorder import note
 from keras_losskit.penalties.collect import PenaltyList
 from keras_losskit.penalties.collect import collect_losses
@@ -68,7 +70,10 @@ class AddsLosses(TellsLosses, LogsValues):
                 value = shares(value, reduction, label)
             else:
                 value = reduced(value, reduction, label)
-            note(self, "added", value, name, weight)
+            if overriding_class(self, "add_loss", after=AddsLosses):
+                named_as.run((name, weight), super().add_loss, value)
+            else:
+                note(self, "added", value, name, weight)
 
     @property
     def regularization_losses(self) -> list[Tensor]:

@@ -33,7 +33,7 @@ class LogsValues(MixesIntoLayer):
             value: A number or a tensor of numbers, of which the mean is taken.
 
         Raises:
-            ValueError: for a value that is none of these, or where it could not
+            ValueError: for any other value, or where it could not
                 leave the loop or transformation that it is in; before training,
                 for a name that something else is logged under. For a model,
                 outside of `call` and before `super().compute_loss(...)` in a

@@ -16,6 +16,7 @@ from keras_losskit import _backend
 from keras_losskit import _keras
 from keras_losskit import _keras_hooks
 from keras_losskit import _weights as weights_lib
+from keras_losskit._scoped import Scoped
 from keras_losskit._support.replicas import PerThread
 from keras_losskit.penalties._activity import activity_penalties
 from keras_losskit.terms import multiply
@@ -54,6 +55,11 @@ class LoggedValue:
     layer: Any
     name: str
     value: Any
+
+
+#: `(name, weight)` of the `add_loss` of ours that is under way, where it goes
+#: on to one of the user's own, which knows neither.
+named_as = Scoped("keras_losskit.named_as")
 
 
 @dataclasses.dataclass
@@ -123,6 +129,14 @@ class Calls(_keras_hooks.Watcher):
             return True
         self._computed, self._owed = None, layer
         return False
+
+    def add_loss(self, layer, loss):
+        named = named_as.get()
+        if named is None:
+            super().add_loss(layer, loss)
+            return
+        for value in keras.tree.flatten(loss):
+            note(layer, "added", value, *named)
 
     def called(self, layer, outputs):
         owed, self._owed = self._owed, None
@@ -215,8 +229,9 @@ class Recorder(Calls):
     def add_loss(self, layer, loss):
         # What was computed and is not yet called: Keras did find a regularizer.
         kind = "activity" if self._computed is layer else "added"
+        named = named_as.get() or ()
         for value in keras.tree.flatten(loss):
-            note(layer, kind, value)
+            note(layer, kind, value, *named)
 
     def in_loop(self, layer, loop):
         self._loops.append(layer)

@@ -84,6 +84,7 @@ def to_numpy(nest):
 def test_equals_keras_to_the_bit(name):
     x = inputs_for(name)
     ours, theirs = regularized(layers, name), regularized(keras.layers, name)
+    theirs.activity_regularizer = ours.activity_regularizer  # or forgotten
     called(theirs, name, x)
     outputs = to_numpy(called(ours, name, x))
     theirs.set_weights(ours.get_weights())
@@ -202,3 +203,34 @@ def test_saves_and_loads(tmp_path):
         to_numpy(model.regularization_losses),
         to_numpy(loaded.regularization_losses),
     )
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_every_regularizer_acts_and_is_in_the_config(name):
+    arguments = regularizer_arguments(getattr(keras.layers, name))
+    for argument in {*arguments, "activity_regularizer"}:
+        given = {argument: keras.regularizers.L2(0.3)}
+        if (name, argument) == ("EinsumDense", "bias_regularizer"):
+            given["bias_axes"] = "d"  # it has no bias otherwise
+        layer = made(layers, name, **given)
+        assert layer.get_config()[argument] is not None, argument
+        for one in (layer, type(layer).from_config(layer.get_config())):
+            called(one, name, inputs_for(name))
+            assert len(one.losses) > 0, argument
+
+
+def test_an_activity_regularizer_of_a_simple_rnn_is_that_of_its_outputs():
+    layer = layers.SimpleRNN(
+        3, activity_regularizer="l2", return_sequences=True
+    )
+    outputs = ops.convert_to_numpy(layer(inputs_for("SimpleRNN")))
+    # 0.01 * sum(x ** 2) over the batch size of 4
+    np.testing.assert_allclose(
+        float(layer.activity_losses[0]),
+        0.01 * np.sum(outputs**2) / 4,
+        rtol=1e-5,
+    )
+    by_position = layers.SimpleRNN(
+        3, *["tanh", True, "zeros", "zeros", "zeros", None, None, None], "l1"
+    )
+    assert isinstance(by_position.activity_regularizer, keras.regularizers.L1)

@@ -1,5 +1,7 @@
 """Files say whose state they hold, and the state of another is refused."""
 
+import pickle
+
 import h5py
 import keras
 import numpy as np
@@ -17,6 +19,8 @@ OTHERS = [
     ("Uncertainty", "LearningRateAnnealing", None),
     ("RandomLossWeighting", "PCGrad", None),
 ]
+METHODS = sorted(set(weighting.__all__) - {"Weighting", "GradientWeighting"})
+SEEDED = {"PCGrad", "RandomLossWeighting", "ReLoBRaLo"}
 KEY = "compiled_loss/weighting/vars/class"
 
 
@@ -27,15 +31,16 @@ def trained(name, seed=1):
     return model
 
 
-def untrained(name, seed=1):
+def untrained(name, seed=1, seeded=False):
     keras.utils.set_random_seed(seed)
     inputs = keras.Input((3,))
     hidden = keras.layers.Dense(3, name="hidden")(inputs)
     outputs = {n: keras.layers.Dense(1, name=n)(hidden) for n in "ab"}
     model = losskit.Model(inputs, outputs)
+    arguments = {"seed": 3} if seeded and name in SEEDED else {}
     loss = losskit.LossesContainer(
         {"a": ["mse", "mae"], "b": "mae"},
-        weighting=getattr(weighting, name)(),
+        weighting=getattr(weighting, name)(**arguments),
     )
     model.compile(keras.optimizers.Adam(0.01), loss, jit_compile=False)
     return model
@@ -99,6 +104,44 @@ def test_a_whole_model_is_a_file_of_weights_too(tmp_path):
         trained("DynamicWeightAverage").load_weights(path)
     again = keras.saving.load_model(path)
     for value, expected in zip(state_of(again), state_of(saved), strict=True):
+        np.testing.assert_array_equal(value, expected)
+
+
+def reloaded(model, path):
+    model.save(path)
+    return keras.saving.load_model(path)
+
+
+def pickled(model, path):
+    del path
+    return pickle.loads(pickle.dumps(model))
+
+
+@pytest.mark.parametrize("way", [reloaded, pickled])
+@pytest.mark.parametrize("name", METHODS)
+def test_a_file_from_before_training_trains_as_the_original(
+    name, way, tmp_path
+):
+    model = untrained(name, seeded=True)
+    again = way(model, tmp_path / "a.keras")
+    for each in (model, again):
+        each.fit(X, Y, batch_size=4, shuffle=False, verbose=0)
+    assert len(state_of(again)) == len(state_of(model))
+    for value, expected in zip(state_of(again), state_of(model), strict=True):
+        np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["Uncertainty", "IMTLLoss"])
+def test_an_optimizer_of_another_loss_is_refused(name):
+    model = untrained("Equal")
+    model.fit(X, Y, verbose=0)
+    before = model.get_weights()
+    method = getattr(weighting, name)()
+    loss = losskit.LossesContainer({"a": "mse"}, weighting=method)
+    model.compile(model.optimizer, loss)
+    with pytest.raises(ValueError, match="Give `compile` a new optimizer"):
+        model.fit(X, Y, verbose=0)
+    for value, expected in zip(model.get_weights(), before, strict=False):
         np.testing.assert_array_equal(value, expected)
 
 

@@ -36,6 +36,8 @@ class LossMixin(Composable):
     version = 1
     #: Tells `evaluate` to compute in float32 at least, whatever `dtype` says.
     widens = True
+    #: Whether there is no value without labels.
+    needs_labels = True
 
     def __init__(
         self,
@@ -103,7 +105,9 @@ class Loss(LossMixin, KerasLoss[keras.losses.Loss]):
     """Base of the losses that Keras does not have, and of custom ones.
 
     `loss = weight * reduction(call(y_true, y_pred))`. A subclass implements
-    `call`, and `settings` if it has further arguments.
+    `call`, and `settings` if it has further arguments. One with the class
+    attribute `needs_labels = False` is computed in `fit` also where its output
+    has no labels; `call` then gets the predictions for `y_true`.
 
     Args:
         reduction: One of Keras' names, a `Reduction`, or a function. Defaults

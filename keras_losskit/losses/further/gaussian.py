@@ -170,7 +170,8 @@ class KLToStandardNormal(Loss):
     """Kullback-Leibler divergence of a predicted normal from the standard one.
 
     `loss = reduction(kl_to_standard_normal(y_true, y_pred))`; `y_pred` holds
-    means, then log variances, and `y_true` is not looked at.
+    means, then log variances, and `y_true` is not looked at: `fit` needs no
+    labels for it.
 
     Args:
         reduction, name, dtype, weight: See `Loss`.
@@ -182,6 +183,8 @@ class KLToStandardNormal(Loss):
         >>> round(float(KLToStandardNormal()([[0.0]], [[2.0, 0.0]])), 4)
         2.0
     """
+
+    needs_labels = False
 
     def __init__(
         self,
