@@ -141,6 +141,10 @@ class LossesContainer(KerasLoss[keras.losses.Loss]):
         """A copy over this one's state, to be run where nothing is assigned."""
         copy = self.copy(output_names)
         copy.clock = self.clock
+        copy.extra_terms = {
+            name: term.copy_in_state()
+            for name, term in self.extra_terms.items()
+        }
         if self.weighting is not None and self.weighting.built:
             copy.weighting = self.weighting
         copy.built_losses = BuiltLosses(copy)

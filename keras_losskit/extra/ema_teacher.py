@@ -27,11 +27,11 @@ class EMATeacher(Taught):
 
     `w' = momentum * w' + (1 - momentum) * w`.
 
-    In the first step `w' = w`. All weights of floating point are averaged, the
-    statistics of batch normalisation among them. The teacher is called in
-    inference mode, gets no gradient, moves in training steps only and is saved
-    with the model. It needs no labels: leave those of unlabelled samples out by
-    weights of the supervised loss.
+    In the first step `w' = w`. All floating-point weights are averaged,
+    including the statistics of batch normalisation. The teacher runs in
+    inference mode, has no gradient, moves in training steps only, and is saved
+    with the model. This term needs no labels, so it also learns from unlabelled
+    samples: mask those in the supervised loss, as `losses.Masked` does.
 
     Args:
         loss: What compares the predictions: whatever `compile(loss=...)` takes

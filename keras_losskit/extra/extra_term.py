@@ -105,7 +105,11 @@ class ExtraTerm(_keras.Saveable):
         return []
 
     def copy(self) -> Self:
-        """The same term with separate state."""
+        """The same term with separate state; for subclasses that have some."""
+        return self.copy_in_state()
+
+    def copy_in_state(self) -> Self:
+        """The same term over the same state, to run where none is assigned."""
         # Not `copy.copy`, for which Keras would save and load a teacher.
         made = object.__new__(type(self))
         made.__dict__.update(self.__dict__)

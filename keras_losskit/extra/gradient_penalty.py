@@ -80,25 +80,25 @@ def input_gradient(fn: Callable[[Any], Structure], x: Structure) -> Structure:
 class GradientPenalty(ExtraTerm):
     """How far the norm of a critic's input gradient is from a target.
 
-    `value = mean((||d D(x) / dx||_2 - target) ** 2)`, the norm per sample, over
-    all inputs of floating point; `D` is an output of the model, summed over its
-    elements. The gradient of the value flows into the weights.
+    `value = mean((||d D(x) / dx||_2 - target) ** 2)`, with one norm per sample,
+    over all floating-point inputs. `D` is an output of the model, summed over
+    its elements. The gradient of the value flows into the weights.
 
     - WGAN-GP: `GradientPenalty(weight=10.0)`.
     - R1: `GradientPenalty(at="real", target=0.0, weight=gamma / 2)`; R2 with
       `at="fake"`.
 
-    Train the critic on batches that hold real and generated samples in any
-    order; samples with labels above 0.5 are real. The model is called once more
-    and leaves no trace, as for `FGSM`. Where layers mix samples, as batch
-    normalisation does, the gradient is not that of one sample.
+    Train the critic on batches of real and generated samples in any order;
+    samples with labels above 0.5 are real. The model is called once more, which
+    changes none of its state, as with `FGSM`. If layers mix samples, as batch
+    normalisation does, the gradient is not that of a single sample.
 
     Args:
         at: Where the gradient is taken: at `"interpolates"`, random points
             between a generated sample and a real one; at all `"inputs"`; or at
-            those that are `"real"` or `"fake"`. The first pairs the generated
-            samples with the real ones in the order in which they come, and
-            takes integer inputs from the real one.
+            those that are `"real"` or `"fake"`. Interpolates pair generated
+            and real samples in the order in which they come; integer inputs
+            are those of the real sample.
         target: The norm that costs nothing.
         output: Name of the output, where the model has several.
         weight: A number, a `keras.Variable` or a schedule.

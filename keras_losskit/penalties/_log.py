@@ -22,22 +22,22 @@ class LogsValues(MixesIntoLayer):
     def log(self, name: str, value: TensorLike) -> None:
         """Log a value beside the terms, from inside `call`.
 
-        `fit` logs its mean as `name`, and validation as `val_<name>`, weighted
-        by the batch size, as tf.keras did with what `add_metric` was given. It
-        is in no total, has no gradient, and may be NaN. Several calls of one
-        layer in a pass count as their mean. Only a `keras_losskit.Model` logs;
-        elsewhere nothing happens.
+        `fit` logs the mean over the epoch as `name`, and over validation as
+        `val_<name>`, weighted by the batch size, as tf.keras did for
+        `add_metric`. The value is in no total, has no gradient, and may be NaN.
+        If a layer is called several times in a pass, the mean of its values
+        counts. In a plain `keras.Model` nothing is logged.
 
         Args:
             name: The key in the logs.
             value: A number or a tensor of numbers, of which the mean is taken.
 
         Raises:
-            ValueError: for any other value, or where it could not
-                leave the loop or transformation that it is in; before training,
-                for a name that something else is logged under. For a model,
-                outside of `call` and before `super().compute_loss(...)` in a
-                `compute_loss` of its own.
+            ValueError: if the value is not a number or tensor, or if it cannot
+                leave the loop or transformation it is in; before training, if
+                the name is already logged. A model raises it too outside of
+                `call`, except in a custom `compute_loss` before it calls
+                `super().compute_loss(...)`.
 
         Example:
             >>> import keras_losskit as losskit

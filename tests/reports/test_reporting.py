@@ -349,6 +349,30 @@ def test_reductions_are_those_of_the_terms():
     assert row["reduction"] == ""
 
 
+def test_terms_with_a_state_are_reported_in_it():
+    model = drop_in_layers()
+    terms = {
+        "mean": losskit.extra.EMATeacher("mse", momentum=0.5),
+        "near": losskit.extra.FromWeights(".*kernel", "l2", from_start=True),
+    }
+    model.compile("sgd", losskit.LossesContainer("mse", extra_terms=terms))
+    # before the first step there is no start to be near to
+    found = rows(table_of(model, X, PARITY))
+    assert found["  near"]["value"] == "0.0000"
+    model.fit(X, PARITY, epochs=2, verbose=0)
+    logs = model.evaluate(X, PARITY, verbose=0, return_dict=True)
+    _, found, _ = numbers(table_of(model, X, PARITY))
+    for name in terms:
+        assert logs[f"{name}_loss"] > 0.0
+        # a cell has four decimals
+        assert found[name] == pytest.approx(logs[f"{name}_loss"], abs=6e-5)
+    again = model.evaluate(X, PARITY, verbose=0, return_dict=True)
+    assert again == pytest.approx(logs)
+    report = losskit.gradient_report(model, X, PARITY)
+    norms = dict(zip(report.names, report.norms, strict=True))
+    assert norms["mean"] > 0.0 and norms["near"] > 0.0
+
+
 def test_compiled_losses_of_unknown_outputs_are_announced():
     table = table_of(compiled(Adding()))
     assert "with a batch" in table.caption
