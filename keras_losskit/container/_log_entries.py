@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 
 from keras_losskit._weights import moves
+from keras_losskit._weights import same
 from keras_losskit.terms import add_up
 from keras_losskit.terms import duplicates
 from keras_losskit.terms import multiply
@@ -123,16 +124,21 @@ def _label_entries(terms):
                 terms=names,
             )
         )
-        if any(moves(term.weight) for term in members):
-            entries.append(
-                LogEntry(
-                    f"{label}_weight",
-                    _weight_of_label(label),
-                    scaled=False,
-                    member_of="added",
-                    terms=names,
-                )
-            )
+        if not any(moves(term.weight) for term in members):
+            continue
+        # One that is the same in all of them, or that of each.
+        weights = {f"{label}_weight": (_weight_of_label(label), names)}
+        if not all(same(members[0].weight, t.weight) for t in members):
+            by_name = dict.fromkeys(names)
+            if len(by_name) > 1:
+                weights = {
+                    f"{name}_weight": (_weight_of(name), (name,))
+                    for name in by_name
+                }
+        entries += [
+            LogEntry(key, read, scaled=False, member_of="added", terms=of)
+            for key, (read, of) in weights.items()
+        ]
     return entries
 
 
