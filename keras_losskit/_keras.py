@@ -63,6 +63,9 @@ in_symbolic_scope = private(
 )
 Functional = private("models.functional", "Functional")
 KerasSaveable: Any = private("saving.keras_saveable", "KerasSaveable")
+GLOBAL_CUSTOM_NAMES: Any = private(
+    "saving.object_registration", "GLOBAL_CUSTOM_NAMES"
+)
 CompileMetrics = private("trainers.compile_utils", "CompileMetrics")
 MetricsList: Any = private("trainers.compile_utils", "MetricsList")
 default = private("utils.python_utils", "default")
@@ -457,6 +460,19 @@ def in_call():
     return in_stateless_scope() or (
         get_global_attribute("current_call_ctx") is not None
     )
+
+
+def keep_registered_name(cls, origin):
+    """Save `cls` by the name that `origin` is registered by.
+
+    `keras.src.saving.object_registration.GLOBAL_CUSTOM_NAMES`.
+    """
+    GLOBAL_CUSTOM_NAMES[cls] = keras.saving.get_registered_name(origin)
+
+
+def forget_registered_name(cls):
+    """Undo `keep_registered_name`, so that the class may be freed."""
+    GLOBAL_CUSTOM_NAMES.pop(cls, None)
 
 
 def derived_config(get_config):

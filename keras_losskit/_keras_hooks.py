@@ -8,6 +8,7 @@ first model or layer of this package is made, and nothing is put on a layer.
 
 import functools
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -20,6 +21,8 @@ _watching = Scoped("keras_losskit.watching")
 _lock = threading.Lock()
 _installed = False
 _originals: dict[tuple[type, str], Any] = {}
+#: Run on a model of Keras' before its loss is computed.
+checks: list[Callable[[Any], None]] = []
 
 
 class Watcher:
@@ -189,6 +192,8 @@ def computed_of_terms(original):
             return self._losskit_compute_terms(
                 x, y, y_pred, sample_weight, training
             )
+        for check in checks:
+            check(self)
         return original(self, x, y, y_pred, sample_weight, training)
 
     return compute_loss

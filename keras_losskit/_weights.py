@@ -99,6 +99,25 @@ def moves(weight):
     return not isinstance(weight, float)
 
 
+def same(first, second):
+    """Whether two checked weights are equal, now and always.
+
+    Example:
+        >>> ramp = schedules.Linear(0.0, 1.0, epochs=5)
+        >>> same(ramp, schedules.Linear(0.0, 1.0, epochs=5)), same(ramp, 0.5)
+        (True, False)
+    """
+    if first is second:
+        return True
+    if type(first) is not type(second):
+        return False
+    if not moves(first):
+        return first == second
+    # Two variables may be assigned to apart.
+    apart = weight_variables(first) or weight_variables(second)
+    return not apart and first.get_config() == second.get_config()
+
+
 def is_one(weight):
     """Whether a checked weight is the number 1, now and always.
 

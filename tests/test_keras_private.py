@@ -25,6 +25,7 @@ ATTRIBUTES = [
     ("keras.src.backend.common.symbolic_scope", "in_symbolic_scope"),
     ("keras.src.models.functional", "Functional"),
     ("keras.src.saving.keras_saveable", "KerasSaveable"),
+    ("keras.src.saving.object_registration", "GLOBAL_CUSTOM_NAMES"),
     ("keras.src.trainers.compile_utils", "CompileMetrics"),
     ("keras.src.trainers.compile_utils", "MetricsList"),
     ("keras.src.backend", "compute_output_spec"),

@@ -50,12 +50,15 @@ class BatchMeans:
         """Means over the batches since the last call.
 
         Args:
-            tracker: The `TermTracker`; on JAX the state must be in sync.
+            tracker: The `TermTracker`, or None where nothing computes terms;
+                on JAX the state must be in sync.
             keys: The keys that are logged.
 
         Returns:
             `{key: float}`, without keys that had no value since.
         """
+        if tracker is None:
+            return {}
         now = tracker.sums_and_counts().astype("float64")
         sums, counts = now - self._before
         self._before = now

@@ -65,7 +65,11 @@ class TerminateOnNonFiniteTerm(keras.callbacks.Callback):
         if not bad:
             return  # on JAX, to ask for `model` costs time
         tracker = getattr(self.model.compiled_loss, "tracker", None)
-        terms = most_specific(bad, tracker.entries if tracker else ())
+        entries = tracker.entries if tracker else ()
+        terms = most_specific(bad, entries)
+        if not {entry.key for entry in entries} & (set(logs or ()) - {"loss"}):
+            # A custom step that logs its own losses, and no term.
+            terms = [key for key in bad if key != "loss"] or terms
         if not terms:
             return
         self.non_finite = {"epoch": self._epoch, "batch": batch, "terms": terms}

@@ -164,14 +164,14 @@ def groups_of(tracker):
     """The logged keys of each kind, in order, the kind's own among them.
 
     Args:
-        tracker: `TermTracker`.
+        tracker: `TermTracker`, or None where nothing computes terms.
 
     Returns:
         `{kind: {"kind": [...], "values": [...], "contributions": [...],
         "weights": [...]}}` of the kinds that there are.
     """
     groups = {}
-    for entry in tracker.entries:
+    for entry in tracker.entries if tracker else ():
         kind = entry.kind or entry.member_of
         if kind is None:
             continue

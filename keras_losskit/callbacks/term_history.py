@@ -15,6 +15,7 @@ from keras_losskit._types import Logs
 from keras_losskit.callbacks._batch_means import BatchMeans
 from keras_losskit.callbacks._batch_means import as_floats
 from keras_losskit.callbacks._batch_means import checked_container
+from keras_losskit.callbacks._batch_means import scalars
 
 #: What counts the rows.
 INDICES = ("epoch", "batch")
@@ -123,6 +124,8 @@ class TermHistory(keras.callbacks.Callback):
         # On JAX `self.model` brings the variables up to date.
         tracker = self.model.compiled_loss.tracker
         values = self._means.read(tracker, logs or {})
+        # Where the model logs none of the terms, what it does log.
+        values = values or scalars(logs)
         row = {"epoch": self._epoch, "batch": batch, **values}
         self.batches.append(row)
 

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 
 from keras_losskit._weights import moves
+from keras_losskit._weights import same
 from keras_losskit.terms import add_up
 from keras_losskit.terms import duplicates
 from keras_losskit.terms import multiply
@@ -149,17 +150,27 @@ def _label_entries(terms, moving, found_later):
                 terms=names,
             )
         )
-        if label in moving or any(moves(term.weight) for term in members):
-            entries.append(
-                LogEntry(
-                    f"{label}_weight",
-                    None if label in found_later else _weight_of_label(label),
-                    scaled=False,
-                    member_of="added",
-                    terms=names,
-                )
-            )
+        entries += _label_weights(label, members, moving, found_later)
     return entries
+
+
+def _label_weights(label, members, moving, found_later):
+    """The weight of a label, if it moves: of each member where they differ."""
+    if label not in moving and not any(moves(t.weight) for t in members):
+        return []
+    names = tuple(dict.fromkeys(term.name for term in members))
+    read = None if label in found_later else _weight_of_label(label)
+    weights = {f"{label}_weight": (read, names)}
+    # What a weighting weighs it weighs together.
+    if label not in moving and len(names) > 1:
+        if not all(same(members[0].weight, t.weight) for t in members):
+            weights = {
+                f"{name}_weight": (_weight_of(name), (name,)) for name in names
+            }
+    return [
+        LogEntry(key, read, scaled=False, member_of="added", terms=of)
+        for key, (read, of) in weights.items()
+    ]
 
 
 def _labelled(terms, label):

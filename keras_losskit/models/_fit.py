@@ -160,6 +160,16 @@ def named_arguments(names, args, kwargs):
     return dict(zip(names, args, strict=False)) | kwargs
 
 
+def without_defaults(given):
+    """Arguments of `compile` by name, but for those that Keras defaults to."""
+    parameters = inspect.signature(keras.Model.compile).parameters
+    return {
+        name: value
+        for name, value in given.items()
+        if value is not parameters[name].default
+    }
+
+
 def offer_validation_data(given):
     """Hand the arguments on validation to callbacks that ask for them.
 

@@ -5,7 +5,7 @@ good and for everybody. Here the class is left alone; the instance gets a twin
 of it, cached, that has the other base as well.
 """
 
-import functools
+import weakref
 
 import keras
 
@@ -38,12 +38,36 @@ def become_functional(model):
     object.__setattr__(model, "__class__", functional_twin(type(model)))
 
 
-@functools.cache
-def functional_twin(cls):
-    """`cls` with Keras' functional model as a further base."""
+class Twins:
+    """The twin of each class, as long as somebody uses it.
+
+    Neither keeps the other in memory: classes may be made in a loop.
+
+    Args:
+        make: Makes the twin of a class.
+    """
+
+    def __init__(self, make):
+        self._make = make
+        self._made = weakref.WeakKeyDictionary()
+
+    def of(self, cls):
+        """The twin of `cls`, made anew if there is none or none any more."""
+        made = self._made.get(cls, lambda: None)()
+        if made is None:
+            made = self._make(cls)
+            self._made[cls] = weakref.ref(made)
+        return made
+
+
+def _functional_twin(cls):
     # `keras.Model(inputs, outputs)` is a `Functional`, and named after it.
     name = None if _origin.is_users_own(cls) else "Functional"
     return twin(cls, (cls, _keras.Functional), name)
+
+
+#: `cls` with Keras' functional model as a further base.
+functional_twin = Twins(_functional_twin).of
 
 
 def twin(origin, bases, name=None):

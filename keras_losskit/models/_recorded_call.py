@@ -49,14 +49,14 @@ class RecordsLosses(AddsLosses):
             ValueError: outside of `call`, where no training step would see it,
                 and as `layers.Layer.add_loss`.
         """
-        if not _keras.in_call():
-            raise ValueError(
-                f"Expected model '{self.name}' to add a loss from inside "
-                f"`call`. Received: add_loss({loss!r}) outside of it, which "
-                "training never sees. In a functional model use "
-                "`keras_losskit.layers.AddLoss(fn)(inputs)`."
-            )
+        apart = Recorder.current() is None
+        if not _keras.in_call() or (apart and self._losskit_computes_loss()):
+            refuse_outside_call(self, loss)
         super().add_loss(loss, name=name, weight=weight, reduction=reduction)
+
+    def _losskit_computes_loss(self) -> bool:
+        """Whether the loss is being computed; for subclasses."""
+        return False
 
     def __call__(self, *args, **kwargs) -> Structure:
         """Call the model, recording which layer adds which loss."""
@@ -300,6 +300,34 @@ class RecordsLosses(AddsLosses):
         return PenaltyList(
             t for t in self._losskit_penalty_terms() if t.kind == kind
         )
+
+
+def refuse_outside_call(model, loss):
+    """Refuse a loss that is added where no training step would see it.
+
+    Raises:
+        ValueError: always.
+    """
+    if model._losskit_computes_loss():
+        place = "in `compute_loss`"
+        remedy = "Add the value to what `compute_loss` returns"
+    else:
+        place = "outside of it, which training never sees"
+        remedy = (
+            "In a functional model use "
+            "`keras_losskit.layers.AddLoss(fn)(inputs)`, and go on with what "
+            "it returns"
+        )
+    if callable(loss):
+        remedy = (
+            "A function of weights becomes a regularizer, or "
+            "`extra_terms={name: keras_losskit.extra.FromWeights(...)}` of a "
+            "LossesContainer"
+        )
+    raise ValueError(
+        f"Expected model '{model.name}' to add a loss from inside `call`. "
+        f"Received: add_loss({loss!r}) {place}. {remedy}."
+    )
 
 
 def paired(argument, references, values):

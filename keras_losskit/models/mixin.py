@@ -30,6 +30,7 @@ from keras_losskit.models._build_losses import refuse_optimizer_of_before
 from keras_losskit.models._fit import COMPILE_ARGUMENTS
 from keras_losskit.models._fit import FitArguments
 from keras_losskit.models._fit import named_arguments
+from keras_losskit.models._fit import without_defaults
 from keras_losskit.models._functional import become_functional
 from keras_losskit.models._functional import is_functional_call
 from keras_losskit.models._recorded_call import RecordsLosses
@@ -89,18 +90,11 @@ class LossTermsMixin(
         Raises:
             ValueError: for `loss_weights` beside a container.
         """
-        given = {
-            name: value
-            for name, value, default in (
-                ("optimizer", optimizer, "rmsprop"),
-                ("loss", loss, None),
-                ("loss_weights", loss_weights, None),
-            )
-            if value is not default
-        }
+        first = {"optimizer": optimizer, "loss": loss}
+        first["loss_weights"] = loss_weights
+        given = named_arguments(COMPILE_ARGUMENTS, args, kwargs)
         # By name: a class in between may take fewer by position, or others.
-        given |= named_arguments(COMPILE_ARGUMENTS, args, kwargs)
-        super().compile(**given)
+        super().compile(**without_defaults(first), **given)
 
     def _losskit_install_container(self, container: LossesContainer) -> None:
         """Make `container` the loss; Keras' `compile` is over."""
@@ -260,6 +254,11 @@ class LossTermsMixin(
         self._losskit_last_terms()  # of an earlier step
         with total_tracked_by_trainer(container):
             yield
+
+    def _losskit_computes_loss(self) -> bool:
+        """Whether Keras' trainer runs `compute_loss` now."""
+        container = self.compiled_loss
+        return container is not None and trainer_tracks_total(container)
 
     def _losskit_last_terms(self) -> LossTerms | None:
         """The `LossTerms` of the `compute_loss` that just ran, once."""

@@ -1,11 +1,12 @@
 """`wrap` and `unwrap`: the same layers under another model class."""
 
-import functools
+import weakref
 from typing import Any
 
 import keras
 
 from keras_losskit import _keras
+from keras_losskit.models._functional import Twins
 from keras_losskit.models._functional import functional_twin
 from keras_losskit.models._functional import twin
 from keras_losskit.models.mixin import LossTermsMixin
@@ -41,6 +42,8 @@ def wrap(model: keras.Model) -> LossTermsMixin:
             "Expected a keras.Model to wrap. Received: "
             f"{model!r} (of type {type(model).__name__})"
         )
+    if isinstance(model, Wrapped):
+        return registered_while_used(same_state(type(model), model))
     if isinstance(model, LossTermsMixin):
         return same_state(type(model), model)
     if type(model) is _keras.Functional:
@@ -48,7 +51,8 @@ def wrap(model: keras.Model) -> LossTermsMixin:
     if type(model) is keras.Sequential:
         return same_state(Sequential, model)
     plain_class: Any = type(model)  # no Hashable to a checker
-    return same_state(wrapped_class(plain_class), model)
+    made = same_state(wrapped_class(plain_class), model)
+    return registered_while_used(made)
 
 
 def unwrap(model: keras.Model) -> keras.Model:
@@ -93,6 +97,8 @@ class Wrapped(LossTermsMixin):
 
     #: The user's class; set on the class that `wrapped_class` makes.
     plain_class = None
+    #: Those of that class, which are alive.
+    instances: Any = None
 
     def get_config(self):
         """The config of the plain model inside."""
@@ -109,12 +115,33 @@ class Wrapped(LossTermsMixin):
         )
 
 
-@functools.cache
-def wrapped_class(plain_class):
+def make_wrapped(plain_class):
     """`plain_class` with separated terms, saved as `Wrapped`."""
     made = twin(Wrapped, (Wrapped, plain_class), name=plain_class.__name__)
     made.plain_class = plain_class
+    made.instances = weakref.WeakSet()
     return made
+
+
+wrapped_class = Twins(make_wrapped).of
+
+
+def registered_while_used(model):
+    """Let go of the class of a wrapped model with its last instance.
+
+    Keras keeps the name that a class is saved by, and the class with it.
+    """
+    cls = type(model)
+    _keras.keep_registered_name(cls, Wrapped)
+    cls.instances.add(model)
+    weakref.finalize(model, forget_unused, cls)
+    return model
+
+
+def forget_unused(cls):
+    """Have Keras forget a class without instances."""
+    if not list(cls.instances):  # which may count one that is dying
+        _keras.forget_registered_name(cls)
 
 
 #: What an instance does not share: Keras wraps `build`, and before 3.16

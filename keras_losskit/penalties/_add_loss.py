@@ -39,7 +39,8 @@ class AddsLosses(TellsLosses, LogsValues):
         """Add a term to the loss, from inside `call`.
 
         `total += weight * reduction(loss)`. In a plain `keras.Model` the
-        product is added, as Keras does, a schedule standing at its first step;
+        product is added, as Keras does, and `fit` rejects a schedule, which
+        would stand at its first step;
         in a `keras_losskit.Model` value and weight are kept apart and a named
         loss is logged as `<name>_loss`, unweighted. Losses of one name are one
         log: their sum.

@@ -7,6 +7,7 @@ its owner and its kind. The layers themselves are left as they are.
 """
 
 import dataclasses
+import weakref
 from typing import Any
 
 import keras
@@ -60,6 +61,10 @@ class LoggedValue:
 #: `(name, weight)` of the `add_loss` of ours that is under way, where it goes
 #: on to one of the user's own, which knows neither.
 named_as = Scoped("keras_losskit.named_as")
+
+
+#: Layers that gave a schedule to `add_loss`, which only our models move.
+_scheduled: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
 
 @dataclasses.dataclass
@@ -329,6 +334,8 @@ def note(layer, kind, value, name=None, weight=1.0):
         weight: The weight the user gave it.
     """
     loss = RecordedLoss(layer, kind, value, name, weight)
+    if weights_lib.is_schedule(weight):
+        _scheduled[layer] = weight
     recorder = Recorder.current()
     if recorder is not None:
         recorder.note(loss)
@@ -349,3 +356,25 @@ def still_held(layer):
     return [
         pair for pair in layer._losskit_state.reported if id(pair[0]) in own
     ]
+
+
+def refuse_schedules(model):
+    """Refuse a model of Keras' whose trainer would not move a schedule.
+
+    Raises:
+        ValueError: if a layer gave one to `add_loss`.
+    """
+    if not _scheduled:
+        return
+    for layer in _keras.flatten_layers(model):
+        if layer in _scheduled:
+            raise ValueError(
+                f"Expected layer '{layer.name}' to be trained by a "
+                "keras_losskit.Model: it adds a loss with the weight "
+                f"{_scheduled[layer]!r}, which would stand at its first step "
+                f"for ever. Received: {type(model).__name__} '{model.name}' "
+                "of Keras. Use `keras_losskit.wrap(model)`."
+            )
+
+
+_keras_hooks.checks.append(refuse_schedules)

@@ -537,3 +537,64 @@ def test_steps_that_are_masked_are_left_out(reduction, want):
     tokens, zeros = np.array([[1, 2, 0, 0]]), np.zeros((1, 4))
     logs = model.fit(tokens, zeros, verbose=0).history
     assert logs["size_loss"] == [want]
+
+
+def test_weights_of_one_name_that_differ_are_logged_one_by_one():
+    ramp = schedules.Linear(0.0, 1.0, epochs=4)
+    middle = [
+        Added(ops.mean, "first", name="kl", weight=ramp),
+        Added(ops.mean, "second", name="kl", weight=0.5),
+    ]
+    logs = trained(middle)
+    assert logs["first/kl_weight"] == pytest.approx([0.0, 0.25])
+    assert logs["second/kl_weight"] == pytest.approx([0.5, 0.5])
+    assert "kl_weight" not in logs
+    assert logs["kl_loss"] == pytest.approx([2.0, 2.0])
+    assert logs["added_loss"] == pytest.approx([0.5, 0.75])
+
+
+def test_equal_weights_of_one_name_are_one_log():
+    def ramp():
+        return schedules.Linear(0.0, 1.0, epochs=4)
+
+    middle = [Added(ops.mean, n, name="kl", weight=ramp()) for n in "ab"]
+    logs = trained(middle)
+    assert logs["kl_weight"] == pytest.approx([0.0, 0.25])
+    assert logs["added_loss"] == pytest.approx([0.0, 0.5])
+
+
+def trained(middle, model_class=losskit.Model):
+    """The history of two epochs on ones."""
+    model = model_with(*middle, model_class=model_class)
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    x = np.ones((4, 3), "float32")
+    return model.fit(x, np.ones((4, 1)), epochs=2, verbose=0).history
+
+
+def test_a_schedule_in_a_plain_model_is_refused():
+    ramp = schedules.Linear(0.0, 1.0, epochs=4)
+    middle = [Added(ops.mean, weight=ramp)]
+    with pytest.raises(ValueError, match="'added'.*Linear.*keras_losskit.wrap"):
+        trained(middle, keras.Model)
+    assert trained(middle)["added_loss"] == pytest.approx([0.0, 0.25])
+    # And a plain model of other layers is trained as before.
+    assert trained([Added(ops.mean)], keras.Model)["loss"]
+
+
+class AddsWhileComputing(losskit.Model):
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        self.add_loss(ops.mean(y_pred))
+        return super().compute_loss(x, y, y_pred, sample_weight, training)
+
+
+def test_a_loss_added_in_compute_loss_is_refused():
+    with pytest.raises(ValueError, match="what `compute_loss` returns"):
+        trained([Added(ops.mean)], AddsWhileComputing)
+
+
+def test_a_function_of_weights_is_told_of_regularizers():
+    model = model_with(Added(ops.mean))
+    with pytest.raises(ValueError, match="a regularizer, or.*FromWeights"):
+        model.add_loss(lambda: ops.sum(model.weights[0]))
