@@ -262,7 +262,7 @@ def checked_list(value, what, expected, length=None):
     except TypeError:
         items = None
     if items is None or length not in (None, len(items)):
-        raise refused(value, f"{what} to be {expected}")
+        raise refused(value, f"{what} to be {expected}", error=ValueError)
     return items
 
 

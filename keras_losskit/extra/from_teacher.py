@@ -5,6 +5,8 @@ from keras import ops
 
 from keras_losskit import losses as losses_lib
 from keras_losskit._support import replicas
+from keras_losskit._support.checks import checked_instance
+from keras_losskit._support.checks import refused
 from keras_losskit._types import Config
 from keras_losskit._types import LossLike
 from keras_losskit._types import Structure
@@ -48,6 +50,9 @@ class FromTeacher(ExtraTerm):
         self, teacher: keras.Model, loss: LossLike, *, weight: Weight = 1.0
     ):
         super().__init__(weight=weight)
+        checked_instance(
+            teacher, keras.Model, "`teacher` of FromTeacher", "a keras.Model"
+        )
         if not teacher.built:
             raise ValueError(
                 "Expected the teacher to be built. Received: the unbuilt model "
@@ -55,6 +60,8 @@ class FromTeacher(ExtraTerm):
             )
         self.teacher = teacher
         self.loss = losses_lib.get(loss)
+        if self.loss is None:
+            raise refused(loss, "`loss` of FromTeacher to be a loss")
 
     def value(self, context: Context) -> Tensor:
         targets = keras.tree.flatten(self.targets(context.x))
