@@ -112,7 +112,7 @@ reductions.TopK(0.5)  # wrong: call-arg
 losses.Masked("mse", -1)  # wrong: arg-type
 total["ce"].wieght  # wrong: attr-defined
 losskit.LossesContainer(5)  # wrong: arg-type
-losskit.LossesContainer("mse", weighting="pcgrad")  # wrong: arg-type
+losskit.LossesContainer("mse", weighting=5)  # wrong: arg-type
 losskit.LossesContainer("mse", log="everything")  # wrong: arg-type
 losskit.LossesContainer("mse", regularization=0.1)  # wrong: arg-type
 losskit.LossesContainer("mse", loss_wieghts=0.5)  # wrong: call-arg

@@ -17,6 +17,7 @@ from keras_losskit._support.paths import path_matches
 from keras_losskit._types import Config
 from keras_losskit._types import Weight
 from keras_losskit.terms import LossTerm
+from keras_losskit.terms import checked_term_name
 from keras_losskit.terms import multiply
 
 
@@ -171,6 +172,7 @@ class Penalty:
 
 def checked_group(name, group):
     """`(pattern, weight)` of a group, refused with its name if malformed."""
+    checked_term_name(name, "the name of a group of a Penalty")
     what = f"group '{name}' of a Penalty"
     pattern, weight = checked_list(group, what, "(pattern, weight)", length=2)
     checked_pattern(pattern, f"the pattern of {what}")
