@@ -73,7 +73,7 @@ container = losskit.LossesContainer(
     activity=None,
     added=losskit.Penalty(weight=ramp, reduction="mean"),
     extra_terms={"robust": losskit.extra.FGSM(epsilon=0.1, clip=(0, 1))},
-    weighting=weighting.GradNorm(wrt=["features/.*"], update_every=5),
+    weighting=weighting.GradNorm(wrt=["features/.*"], every=5),
     log="all",
 )
 one = losskit.LossesContainer(sum([ce, focal]), weighting=weighting.PCGrad())

@@ -1,22 +1,15 @@
 """What a `LossesContainer` refuses: arguments, and whom it cannot serve."""
 
-import keras
-
 from keras_losskit import _weights as weights_lib
 from keras_losskit._support.checks import checked_instance
 from keras_losskit._support.checks import checked_list
 from keras_losskit._support.checks import checked_mapping
 from keras_losskit._support.checks import checked_name
-from keras_losskit._support.checks import refused
-from keras_losskit._support.checks import takes
 from keras_losskit._support.output_structure import map_leaves
 from keras_losskit.extra import ExtraTerm
-from keras_losskit.losses import has_default_name
-from keras_losskit.losses._core.composition import parts_of
+from keras_losskit.losses._core.check import check_loss
 from keras_losskit.penalties.penalty import Penalty
-from keras_losskit.reductions import Reduction
 from keras_losskit.terms import checked_term_name
-from keras_losskit.weighting import Weighting
 
 LOGS = ("kinds", "terms", "all")
 
@@ -29,34 +22,7 @@ PLAIN_MODEL_HINT = (
 
 def check_losses(losses):
     """Refuse a nest of losses in which something is no loss."""
-    map_leaves(_check_loss, losses)
-
-
-def _check_loss(loss):
-    if isinstance(loss, keras.losses.Loss):
-        for part in parts_of(loss):
-            # A function called `loss` is named by nobody.
-            if not (isinstance(part.name, str) and has_default_name(part.loss)):
-                checked_term_name(part.name, "the name of a loss")
-        return
-    if loss is None or isinstance(loss, str | dict):
-        return
-    if isinstance(loss, type) and issubclass(loss, keras.losses.Loss):
-        return
-    # A schedule can be called with two arguments as well.
-    other = type | Reduction | Weighting | keras.metrics.Metric
-    is_loss = callable(loss) and not isinstance(loss, other)
-    if (
-        not is_loss
-        or weights_lib.is_schedule(loss)
-        or not takes(loss, "y_true", "y_pred")
-    ):
-        raise refused(
-            loss,
-            "a loss to be a name, a function of (y_true, y_pred) or a "
-            "`keras.losses.Loss`",
-            error=ValueError,
-        )
+    map_leaves(check_loss, losses)
 
 
 def check_loss_weights(loss_weights, names, term="loss_weights"):

@@ -15,6 +15,7 @@ from keras_losskit._types import Weight
 from keras_losskit.extra.context import Context
 from keras_losskit.extra.extra_term import ExtraTerm
 from keras_losskit.extra.extra_term import registered
+from keras_losskit.losses._core.check import check_loss
 
 
 @registered
@@ -59,9 +60,7 @@ class FromTeacher(ExtraTerm):
                 f"'{teacher.name}'. Call it on a batch first."
             )
         self.teacher = teacher
-        self.loss = losses_lib.get(loss)
-        if self.loss is None:
-            raise refused(loss, "`loss` of FromTeacher to be a loss")
+        self.loss = checked_loss(loss)
 
     def value(self, context: Context) -> Tensor:
         targets = keras.tree.flatten(self.targets(context.x))
@@ -110,3 +109,19 @@ class FromTeacher(ExtraTerm):
             f"FromTeacher({self.teacher.name!r}, {self.loss.name}, "
             f"weight={self.weight!r})"
         )
+
+
+def checked_loss(loss):
+    """The loss object that `loss` stands for, or an error that says so."""
+    try:
+        check_loss(loss)
+        found = losses_lib.get(loss)
+    except (TypeError, ValueError, AttributeError):
+        found = None
+    if found is None:
+        raise refused(
+            loss,
+            "`loss` of FromTeacher to be a name, a function of (y_true, "
+            "y_pred) or a `keras.losses.Loss`",
+        )
+    return found

@@ -126,8 +126,9 @@ def get(identifier: ReductionLike | Config) -> Callable[..., Tensor]:
 
 def _reduces(identifier):
     """Whether `identifier` can be called as a reduction is."""
-    # A loss takes three arguments as well.
-    return not isinstance(identifier, type | keras.losses.Loss) and takes(
+    # A loss and a layer take three arguments as well.
+    other = type | keras.losses.Loss | keras.layers.Layer
+    return not isinstance(identifier, other) and takes(
         identifier, *("values", "sample_weight", "mask")
     )
 

@@ -56,7 +56,7 @@ class LearningRateAnnealing(GradientWeighting):
         decay: Share of the weights before, 0 to 1.
         reference: Index of the term whose norm is taken, such as the residual
             of the equation. Defaults to the sum of all norms.
-        **options: `wrt`, `update_every`, `terms`, `name` and `dtype`; see
+        **options: `wrt`, `every`, `terms`, `name` and `dtype`; see
             `GradientWeighting`.
 
     Returns:

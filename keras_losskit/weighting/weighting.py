@@ -84,7 +84,7 @@ class Weighting(keras.layers.Layer):
     takes_values = False
     #: What a `GradientWeighting` can be given.
     wrt: VariableSelection | None = None
-    update_every = 1
+    every = 1
 
     def __init__(
         self,
@@ -99,7 +99,9 @@ class Weighting(keras.layers.Layer):
             checked_name(name, f"`name` of {owner}")
         super().__init__(
             name=name,
-            dtype=checked_dtype(dtype or "float32", f"`dtype` of {owner}"),
+            dtype=checked_dtype(
+                "float32" if dtype is None else dtype, f"`dtype` of {owner}"
+            ),
             trainable=checked_flag(trainable, f"`trainable` of {owner}"),
         )
         self.terms = None if terms is None else checked_names(terms, "`terms`")
@@ -272,7 +274,7 @@ class Weighting(keras.layers.Layer):
             for name, value in config.items()
             if name not in ("name", "trainable", "dtype")
             and value is not None
-            and (name, value) != ("update_every", 1)
+            and (name, value) != ("every", 1)
         ]
         return f"{type(self).__name__}({', '.join(arguments)})"
 
