@@ -112,7 +112,7 @@ def gradient_cases(steps):
         # One backward pass on nine steps of ten.
         contestants = {
             "plain Keras": contestants["plain Keras"],
-            "update_every=10": weighed(steps, terms, update_every=10),
+            "every=10": weighed(steps, terms, every=10),
         }
         goal = round(1 + (goal - 1) / 10, 2)
         cases.append(

@@ -64,7 +64,7 @@ for name, method in {
     "equal weights": None,
     "LearningRateAnnealing": weighting.LearningRateAnnealing(
         reference=1,  # the residual: terms are in order of their names
-        update_every=5,
+        every=5,
     ),
 }.items():
     keras.utils.set_random_seed(0)

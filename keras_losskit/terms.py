@@ -18,6 +18,10 @@ from keras_losskit._types import Tensor
 KINDS = ("compiled", "regularization", "activity", "added", "weighting")
 
 
+#: What no term may be called: the total, and what a kind adds to it.
+RESERVED = ("loss", *KINDS)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class LossTerm:
     """One named scalar that adds to the total.
@@ -254,3 +258,23 @@ def with_unique_names(terms):
         term if term.name == name else dataclasses.replace(term, name=name)
         for term, name in zip(terms, names, strict=True)
     ]
+
+
+def checked_term_name(name, what):
+    """Return `name`, or say that it is none, or taken by a kind or the total.
+
+    Args:
+        name: The name that a user gave a term.
+        what: What it is, as the error calls it.
+
+    Example:
+        >>> checked_term_name("kl", "the name of an extra term")
+        'kl'
+    """
+    if not isinstance(name, str) or not name.strip() or name in RESERVED:
+        raise ValueError(
+            f"Expected {what} to be a string of a character or more, and none "
+            f"of {RESERVED}, which are the total and the kinds of terms. "
+            f"Received: {name!r}. Choose another name."
+        )
+    return name

@@ -116,7 +116,7 @@ def test_every_weighting_takes_float64(float64, name):
     cls = getattr(weighting, name)
     arguments = {"seed": 3} if issubclass(cls, RandomWeighting) else {}
     if cls.statistic == "gramian":
-        arguments["update_every"] = 2
+        arguments["every"] = 2
 
     def logs(**kwargs):
         # Two terms, of 4 and of 2, the first halved.

@@ -197,7 +197,7 @@ def test_repr_of_a_learning_rate_schedule_shows_its_settings():
         (
             lambda: schedules.FromLearningRateSchedule(Halving(), by="batch"),
             ValueError,
-            "'step' or 'epoch'",
+            "one of 'step', 'epoch'",
         ),
     ],
 )

@@ -73,7 +73,7 @@ container = losskit.LossesContainer(
     activity=None,
     added=losskit.Penalty(weight=ramp, reduction="mean"),
     extra_terms={"robust": losskit.extra.FGSM(epsilon=0.1, clip=(0, 1))},
-    weighting=weighting.GradNorm(wrt=["features/.*"], update_every=5),
+    weighting=weighting.GradNorm(wrt=["features/.*"], every=5),
     log="all",
 )
 one = losskit.LossesContainer(sum([ce, focal]), weighting=weighting.PCGrad())
@@ -112,7 +112,7 @@ reductions.TopK(0.5)  # wrong: call-arg
 losses.Masked("mse", -1)  # wrong: arg-type
 total["ce"].wieght  # wrong: attr-defined
 losskit.LossesContainer(5)  # wrong: arg-type
-losskit.LossesContainer("mse", weighting="pcgrad")  # wrong: arg-type
+losskit.LossesContainer("mse", weighting=5)  # wrong: arg-type
 losskit.LossesContainer("mse", log="everything")  # wrong: arg-type
 losskit.LossesContainer("mse", regularization=0.1)  # wrong: arg-type
 losskit.LossesContainer("mse", loss_wieghts=0.5)  # wrong: call-arg

@@ -6,12 +6,16 @@ from typing import Literal
 
 import keras
 
+from keras_losskit._support.checks import checked_choice
 from keras_losskit._support.checks import checked_count
+from keras_losskit._support.checks import checked_flag
+from keras_losskit._support.renamed import renamed_arguments
 from keras_losskit._types import Logs
 from keras_losskit._types import Structure
 from keras_losskit._types import Wrt
 from keras_losskit.reports.gradients import TermGradients
 from keras_losskit.reports.gradients import gradient_report
+from keras_losskit.weighting._variable_selection import VariableSelection
 
 
 class RecordedReport(typing.NamedTuple):
@@ -41,12 +45,12 @@ class GradientReport(keras.callbacks.Callback):
         sample_weight: Sample weights.
         every: A report after every N-th epoch or step; with
             `steps_per_execution` after the execution that the step is in.
-        unit: `"epoch"` or `"step"`.
+        by: `"epoch"` or `"step"`.
         wrt: As for `gradient_report`.
         verbose: Whether each report is printed.
 
     Raises:
-        ValueError: if `unit` is neither; when training begins, if there is no
+        ValueError: if `by` is neither; when training begins, if there is no
             batch, or validation data that only a loop may read.
 
     Example:
@@ -65,6 +69,7 @@ class GradientReport(keras.callbacks.Callback):
         ['mse', 'mae']
     """
 
+    @renamed_arguments(unit="by")
     def __init__(
         self,
         x: Structure | None = None,
@@ -72,22 +77,21 @@ class GradientReport(keras.callbacks.Callback):
         sample_weight: Structure | None = None,
         *,
         every: int = 1,
-        unit: Literal["epoch", "step"] = "epoch",
+        by: Literal["epoch", "step"] = "epoch",
         wrt: Wrt | None = None,
         verbose: bool = False,
     ):
         super().__init__()
-        if unit not in ("epoch", "step"):
-            raise ValueError(
-                'Expected `unit` of GradientReport to be "epoch" or "step". '
-                f"Received: unit={unit!r}"
-            )
         self._given = None if x is None else (x, y, sample_weight)
         self.batch = self._given
         self.every = checked_count(every, "`every` of GradientReport")
-        self.unit = unit
+        self.by = checked_choice(
+            by, ("epoch", "step"), "`by` of GradientReport"
+        )
+        if wrt is not None:
+            VariableSelection(wrt)  # refused if it is none
         self.wrt = wrt
-        self.verbose = verbose
+        self.verbose = checked_flag(verbose, "`verbose` of GradientReport")
         #: A list of `RecordedReport`, of all calls of `fit`.
         self.history: list[RecordedReport] = []
         self._validation: tuple[Any, int] | None = None
@@ -122,12 +126,12 @@ class GradientReport(keras.callbacks.Callback):
         steps = (self.params or {}).get("steps") or batch + 1
         self._step = self._steps_before + min(batch + 1, steps)
         due = self._step // self.every > before // self.every
-        if self.unit == "step" and due:
+        if self.by == "step" and due:
             self._record()
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Report if the epoch is one to report."""
-        if self.unit == "epoch" and (epoch + 1) % self.every == 0:
+        if self.by == "epoch" and (epoch + 1) % self.every == 0:
             self._record()
 
     def _record(self):

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from keras_losskit._support.checks import checked_flag
 from keras_losskit._types import Config
 from keras_losskit._types import Logs
 from keras_losskit.callbacks._batch_means import checked_container
@@ -36,7 +37,9 @@ class TerminateOnNonFiniteTerm(keras.callbacks.Callback):
 
     def __init__(self, *, restore_weights: bool = False):
         super().__init__()
-        self.restore_weights = restore_weights
+        self.restore_weights = checked_flag(
+            restore_weights, "`restore_weights` of TerminateOnNonFiniteTerm"
+        )
         #: `{"batch": ..., "epoch": ..., "terms": [...]}` once it has stopped.
         self.non_finite: dict[str, Any] | None = None
         self._good_weights: list | None = None

@@ -9,7 +9,11 @@ import keras
 from keras import ops
 
 from keras_losskit import _weights as weights_lib
+from keras_losskit._support.checks import checked_choice
+from keras_losskit._support.checks import checked_function
+from keras_losskit._support.checks import checked_name
 from keras_losskit._support.checks import checked_number
+from keras_losskit._support.checks import refused
 from keras_losskit._types import Config
 from keras_losskit._types import Logs
 from keras_losskit._types import Variable
@@ -68,23 +72,19 @@ class SetLossWeight(keras.callbacks.Callback):
     ):
         super().__init__()
         if not isinstance(variable, keras.Variable | str):
-            raise TypeError(
-                "Expected `variable` of SetLossWeight to be a keras.Variable "
-                f"or its name. Received: {variable!r}"
+            raise refused(
+                variable,
+                "`variable` of SetLossWeight to be a keras.Variable or its "
+                "name",
             )
-        if not callable(schedule):
-            raise TypeError(
-                "Expected `schedule` of SetLossWeight to be a schedule, or a "
-                f"function of the {by}. Received: {schedule!r}"
-            )
-        if by not in ("epoch", "step"):
-            raise ValueError(
-                "Expected `by` of SetLossWeight to be 'epoch' or 'step'. "
-                f"Received: by={by!r}"
-            )
+        if isinstance(variable, str):
+            checked_name(variable, "`variable` of SetLossWeight, a name,")
+        self.by = checked_choice(by, ("epoch", "step"), "`by` of SetLossWeight")
+        if not weights_lib.is_schedule(schedule):
+            what = "`schedule` of SetLossWeight, unless a schedule,"
+            checked_function(schedule, what, [by])
         self.variable = variable
         self.schedule = schedule
-        self.by = by
         self._epoch = 0
         self._first_step = 0
 

@@ -11,6 +11,8 @@ from typing import Self
 import keras
 
 from keras_losskit._support.checks import checked_count
+from keras_losskit._support.checks import checked_instance
+from keras_losskit._support.renamed import renamed_arguments
 from keras_losskit._types import Config
 from keras_losskit._types import Logs
 from keras_losskit.callbacks._batch_means import BatchMeans
@@ -42,33 +44,39 @@ class TermTensorBoard(keras.callbacks.Callback):
     Args:
         log_dir: Folder, with one of training and one of validation inside. A
             resumed run continues in it.
-        update_freq: `"epoch"`, or a number of batches after which the values of
+        every: `"epoch"`, or a number of batches after which the values of
             these batches are written as well, with tags that begin with
             `batch/`, against the number of batches that the optimizer had seen.
 
     Raises:
         ImportError: without tensorboardX.
-        ValueError: if `update_freq` is neither; or when training begins, for a
+        ValueError: if `every` is neither; or when training begins, for a
             model whose terms are not logged.
 
     Example:
         >>> callback = TermTensorBoard("logs")
         >>> callback.get_config()
-        {'log_dir': 'logs', 'update_freq': 'epoch'}
+        {'log_dir': 'logs', 'every': 'epoch'}
     """
 
+    @renamed_arguments(update_freq="every")
     def __init__(
         self,
         log_dir: str | PathLike[str] = "logs",
         *,
-        update_freq: Literal["epoch"] | int = "epoch",
+        every: Literal["epoch"] | int = "epoch",
     ):
         super().__init__()
         summary_writer_class()
-        if update_freq != "epoch":
-            checked_count(update_freq, "`update_freq`, unless 'epoch',")
-        self.log_dir = Path(log_dir)
-        self.update_freq = update_freq
+        what = "`log_dir` of TermTensorBoard"
+        self.log_dir = Path(
+            checked_instance(log_dir, str | PathLike, what, "a path")
+        )
+        if not isinstance(every, str) or every != "epoch":
+            every = checked_count(
+                every, "`every` of TermTensorBoard, unless 'epoch',"
+            )
+        self.every = every
         self._writers: dict[str, Any] = {}
         self._groups = None
         self._means = BatchMeans()
@@ -82,7 +90,7 @@ class TermTensorBoard(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         """Note where the steps of the epoch begin."""
-        if self.update_freq == "epoch":
+        if self.every == "epoch":
             return
         self._first_step = steps_taken(self.model)
         self._means.start_epoch()
@@ -90,10 +98,10 @@ class TermTensorBoard(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         """Write the values of the last batches."""
-        if self.update_freq == "epoch":
+        if self.every == "epoch":
             return
         self._pending += 1
-        if self._pending < self.update_freq:
+        if self._pending < self.every:
             return
         self._pending = 0
         tracker = self.model.compiled_loss.tracker
@@ -139,7 +147,7 @@ class TermTensorBoard(keras.callbacks.Callback):
 
     def get_config(self) -> Config:
         """Everything needed to build the callback again."""
-        return {"log_dir": str(self.log_dir), "update_freq": self.update_freq}
+        return {"log_dir": str(self.log_dir), "every": self.every}
 
     @classmethod
     def from_config(cls, config: Config) -> Self:

@@ -10,6 +10,8 @@ from typing import Self
 
 import keras
 
+from keras_losskit._support.checks import checked_flag
+from keras_losskit._support.checks import checked_instance
 from keras_losskit._types import Config
 from keras_losskit._types import Logs
 from keras_losskit.callbacks._batch_means import BatchMeans
@@ -77,10 +79,11 @@ class TermHistory(keras.callbacks.Callback):
         append: bool = False,
     ):
         super().__init__()
+        batches = checked_flag(batches, "`batches` of TermHistory")
         self.keeps_batches = batches or batches_file is not None
         self.epochs_file = checked_file(epochs_file, "epochs_file")
         self.batches_file = checked_file(batches_file, "batches_file")
-        self.append = append
+        self.append = checked_flag(append, "`append` of TermHistory")
         self.epochs: list[dict[str, Any]] = []
         self.batches: list[dict[str, Any]] = []
         #: `{key: kind}` of the kinds' contributions, once an epoch is over.
@@ -215,6 +218,9 @@ def checked_file(path, argument):
     """`path` as a `Path`, refused if it ends in neither .csv nor .json."""
     if path is None:
         return None
+    checked_instance(
+        path, str | PathLike, f"`{argument}` of TermHistory", "a path"
+    )
     path = Path(path)
     if path.suffix not in (".csv", ".json"):
         raise ValueError(

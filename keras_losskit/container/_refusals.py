@@ -1,7 +1,15 @@
 """What a `LossesContainer` refuses: arguments, and whom it cannot serve."""
 
 from keras_losskit import _weights as weights_lib
+from keras_losskit._support.checks import checked_instance
+from keras_losskit._support.checks import checked_list
+from keras_losskit._support.checks import checked_mapping
+from keras_losskit._support.checks import checked_name
+from keras_losskit._support.output_structure import map_leaves
+from keras_losskit.extra import ExtraTerm
+from keras_losskit.losses._core.check import check_loss
 from keras_losskit.penalties.penalty import Penalty
+from keras_losskit.terms import checked_term_name
 
 LOGS = ("kinds", "terms", "all")
 
@@ -12,13 +20,58 @@ PLAIN_MODEL_HINT = (
 )
 
 
-def checked_log(log):
-    """`log`, refused if it is none of the words."""
-    if log not in LOGS:
-        raise ValueError(
-            f"Expected `log` to be one of {LOGS}. Received: log={log!r}"
+def check_losses(losses):
+    """Refuse a nest of losses in which something is no loss."""
+    map_leaves(check_loss, losses)
+
+
+def check_loss_weights(loss_weights, names, term="loss_weights"):
+    """Refuse a nest of weights in which something is no weight.
+
+    Args:
+        loss_weights: The nest.
+        names: Names of the outputs, for the error, or None.
+        term: What a weight that is no nest is of.
+    """
+    if isinstance(loss_weights, dict):
+        keyed = loss_weights.items()
+    elif isinstance(loss_weights, list | tuple):
+        known = names is not None and len(names) == len(loss_weights)
+        keys = names if known else range(len(loss_weights))
+        keyed = zip(keys, loss_weights, strict=True)
+    else:
+        if loss_weights is not None:
+            weights_lib.check_weight(loss_weights, name=term)
+        return
+    for key, weight in keyed:
+        check_loss_weights(weight, None, key)
+
+
+def checked_output_names(names):
+    """The names of outputs as a list, or None, refused if they are none."""
+    if names is None:
+        return None
+    names = checked_list(names, "`output_names`", "a list of names")
+    for name in names:
+        checked_name(name, "each of `output_names`")
+    return names
+
+
+def checked_extra_terms(terms):
+    """`{name: term}` as a dict, refused if it is none."""
+    if terms is None:
+        return {}
+    terms = checked_mapping(terms, "`extra_terms`", "{name: term}")
+    for name, term in terms.items():
+        checked_term_name(name, "the name of an extra term")
+        checked_instance(
+            term,
+            ExtraTerm,
+            f"extra term '{name}'",
+            "an object of keras_losskit.extra",
+            "Make a function a subclass of keras_losskit.extra.ExtraTerm",
         )
-    return log
+    return terms
 
 
 def checked_penalties(**penalties):

@@ -10,6 +10,9 @@ import keras
 from keras import ops
 
 from keras_losskit import _keras
+from keras_losskit._support.checks import checked_choice
+from keras_losskit._support.checks import checked_instance
+from keras_losskit._support.checks import checked_name
 from keras_losskit._support.jax_tracing import refuse_to_build
 from keras_losskit._support.jax_tracing import refuse_tracers
 from keras_losskit._support.output_structure import StructureError
@@ -34,6 +37,7 @@ from keras_losskit.schedules._step_counter import StepCounter
 from keras_losskit.terms import KINDS
 from keras_losskit.terms import LossTerms
 from keras_losskit.weighting import Weighting
+from keras_losskit.weighting.weighting import checked_weighting
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
@@ -62,13 +66,15 @@ class LossesContainer(KerasLoss[keras.losses.Loss]):
         activity: `Penalty` for the activity regularizers, likewise.
         added: `Penalty` for what `add_loss` added, likewise.
         extra_terms: `{name: term}`, terms over the inside of the model.
-        weighting: What sets weights over and above `loss_weights`.
+        weighting: What sets weights over and above `loss_weights`, or the name
+            of its class, such as `"pcgrad"`.
         log: What `fit` logs: `"kinds"`, `"terms"` or `"all"`.
         name: Name of the container.
 
     Raises:
-        ValueError: for an unknown `log`, or a penalty that is not a
-                `Penalty`.
+        TypeError: if an argument is not of its kind.
+        ValueError: if one cannot be used, such as an unknown `log`, or an extra
+            term that bears the name of a kind.
 
     Example:
         >>> container = LossesContainer({"a": "mse", "b": "mae"},
@@ -93,22 +99,31 @@ class LossesContainer(KerasLoss[keras.losses.Loss]):
         activity: Penalty | None = Penalty(),
         added: Penalty | None = Penalty(),
         extra_terms: Mapping[str, ExtraTerm] | None = None,
-        weighting: Weighting | None = None,
+        weighting: Weighting | str | None = None,
         log: Literal["kinds", "terms", "all"] = "terms",
         name: str = "losses_container",
     ):
-        super().__init__(name=name)
+        super().__init__(name=checked_name(name, "`name` of LossesContainer"))
+        _refusals.check_losses(losses)
+        self.output_names = _refusals.checked_output_names(output_names)
+        _refusals.check_loss_weights(loss_weights, self.output_names)
         self.losses = losses
         self.loss_weights = loss_weights
-        self.output_names = output_names
+        if total_loss_mean is not None:
+            checked_instance(
+                total_loss_mean,
+                keras.metrics.Metric,
+                "`total_loss_mean`",
+                "a metric, such as `keras.metrics.Mean()`",
+            )
         self.total_loss_mean = total_loss_mean
         self.penalties = _refusals.checked_penalties(
             regularization=regularization, activity=activity, added=added
         )
-        self.extra_terms = dict(extra_terms or {})
+        self.extra_terms = _refusals.checked_extra_terms(extra_terms)
         _refusals.refuse_group_names(self.penalties.values(), self.extra_terms)
-        self.weighting = weighting
-        self.log = _refusals.checked_log(log)
+        self.weighting = checked_weighting(weighting)
+        self.log = checked_choice(log, _refusals.LOGS, "`log`")
         # Here, and not among what is built: a file is loaded before that, and
         # Keras looks below `model.loss` for what is in it.
         self.clock = StepCounter()

@@ -1,6 +1,5 @@
 """Adversarial terms: the supervised loss at the worst inputs nearby."""
 
-import math
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Literal
@@ -8,6 +7,12 @@ from typing import Literal
 from keras import ops
 
 from keras_losskit import _backend
+from keras_losskit._support.checks import checked_choice
+from keras_losskit._support.checks import checked_count
+from keras_losskit._support.checks import checked_list
+from keras_losskit._support.checks import checked_number
+from keras_losskit._support.checks import checked_positive
+from keras_losskit._support.checks import refused
 from keras_losskit._types import Config
 from keras_losskit._types import Structure
 from keras_losskit._types import Tensor
@@ -45,22 +50,10 @@ class Adversarial(ExtraTerm):
         clip: Sequence[float] | None = None,
     ):
         super().__init__(weight=weight)
-        if norm not in ("linf", "l2"):
-            raise ValueError(
-                f'Expected `norm` to be "linf" or "l2". Received: {norm!r}'
-            )
-        if not (epsilon > 0 and math.isfinite(epsilon)):
-            raise ValueError(
-                "Expected `epsilon` to be a positive number. Received: "
-                f"epsilon={epsilon!r}"
-            )
-        if clip is not None and not (len(clip) == 2 and clip[0] < clip[1]):
-            raise ValueError(
-                f"Expected `clip` to be (low, high). Received: clip={clip!r}"
-            )
-        self.epsilon = float(epsilon)
-        self.norm = norm
-        self.clip = None if clip is None else tuple(map(float, clip))
+        owner = type(self).__name__
+        self.epsilon = checked_positive(epsilon, f"`epsilon` of {owner}")
+        self.norm = checked_choice(norm, ("linf", "l2"), f"`norm` of {owner}")
+        self.clip = None if clip is None else checked_range(clip, owner)
 
     def value(self, context: Context) -> Tensor:
         return context.loss_at(self.perturbed(context))
@@ -191,15 +184,10 @@ class PGD(Adversarial):
         **kwargs,
     ):
         super().__init__(epsilon=epsilon, **kwargs)
-        if not (isinstance(steps, int) and steps > 0):
-            raise ValueError(
-                "Expected `steps` to be a positive whole number. Received: "
-                f"steps={steps!r}"
-            )
-        self.steps = steps
+        self.steps = checked_count(steps, "`steps` of PGD")
         if step_size is None:
-            step_size = 2.5 * self.epsilon / steps
-        self.step_size = float(step_size)
+            step_size = 2.5 * self.epsilon / self.steps
+        self.step_size = checked_positive(step_size, "`step_size` of PGD")
 
     def attack(
         self,
@@ -231,6 +219,20 @@ class PGD(Adversarial):
             "steps": self.steps,
             "step_size": self.step_size,
         }
+
+
+def checked_range(clip, owner):
+    """Return `clip` as two floats that rise, or refuse it."""
+    what = f"`clip` of {owner}"
+    low, high = (
+        checked_number(bound, f"each of {what}")
+        for bound in checked_list(clip, what, "(low, high)", length=2)
+    )
+    if not low < high:
+        raise refused(
+            clip, f"{what} to be (low, high), low below high", error=ValueError
+        )
+    return low, high
 
 
 def squared_norm(x):

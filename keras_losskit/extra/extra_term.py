@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_losskit import _keras
 from keras_losskit import _weights as weights_lib
+from keras_losskit import reductions
 from keras_losskit._types import Config
 from keras_losskit._types import ReductionLike
 from keras_losskit._types import Tensor
@@ -46,6 +47,7 @@ class ExtraTerm(_keras.Saveable):
         reduction: ReductionLike = "sum_over_batch_size",
     ):
         self.weight = weights_lib.check_weight(weight, name=type(self).__name__)
+        reductions.get(reduction)  # refused if it is none
         self.reduction = reduction
 
     def __call__(self, context: Context | None) -> Tensor:

@@ -6,6 +6,8 @@ from typing import Any
 import keras
 
 from keras_losskit import _keras
+from keras_losskit._support.checks import checked_function
+from keras_losskit._support.checks import checked_name
 from keras_losskit._support.precision import at_least_float32
 from keras_losskit._types import Config
 from keras_losskit._types import ReductionLike
@@ -53,8 +55,10 @@ class FromLayer(ExtraTerm):
         reduction: ReductionLike = "sum_over_batch_size",
     ):
         super().__init__(weight=weight, reduction=reduction)
-        self.layer = layer
-        self.fn = fn
+        self.layer = checked_name(
+            layer, "`layer` of FromLayer, a name or path,"
+        )
+        self.fn = checked_function(fn, "`fn` of FromLayer", ["output"])
 
     def value(self, context: Context) -> Tensor:
         outputs = context.outputs_of(self._layer(context.model))

@@ -5,6 +5,8 @@ from keras import ops
 
 from keras_losskit import losses as losses_lib
 from keras_losskit._support import replicas
+from keras_losskit._support.checks import checked_instance
+from keras_losskit._support.checks import refused
 from keras_losskit._types import Config
 from keras_losskit._types import LossLike
 from keras_losskit._types import Structure
@@ -13,6 +15,7 @@ from keras_losskit._types import Weight
 from keras_losskit.extra.context import Context
 from keras_losskit.extra.extra_term import ExtraTerm
 from keras_losskit.extra.extra_term import registered
+from keras_losskit.losses._core.check import check_loss
 
 
 class Taught(ExtraTerm):
@@ -25,7 +28,7 @@ class Taught(ExtraTerm):
 
     def __init__(self, loss: LossLike, *, weight: Weight = 1.0):
         super().__init__(weight=weight)
-        self.loss = losses_lib.get(loss)
+        self.loss = checked_loss(loss, type(self).__name__)
 
     def predictions(self, context: Context) -> Structure:
         """The teacher's predictions, without gradient; for subclasses."""
@@ -89,6 +92,9 @@ class FromTeacher(Taught):
         self, teacher: keras.Model, loss: LossLike, *, weight: Weight = 1.0
     ):
         super().__init__(loss, weight=weight)
+        checked_instance(
+            teacher, keras.Model, "`teacher` of FromTeacher", "a keras.Model"
+        )
         if not teacher.built:
             raise ValueError(
                 "Expected the teacher to be built. Received: the unbuilt model "
@@ -122,3 +128,19 @@ class FromTeacher(Taught):
             f"FromTeacher({self.teacher.name!r}, {self.loss.name}, "
             f"weight={self.weight!r})"
         )
+
+
+def checked_loss(loss, term):
+    """The loss object that `loss` stands for, or an error that says so."""
+    try:
+        check_loss(loss)
+        found = losses_lib.get(loss)
+    except (TypeError, ValueError, AttributeError):
+        found = None
+    if found is None:
+        raise refused(
+            loss,
+            f"`loss` of {term} to be a name, a function of (y_true, "
+            "y_pred) or a `keras.losses.Loss`",
+        )
+    return found

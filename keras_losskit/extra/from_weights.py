@@ -9,6 +9,10 @@ import numpy as np
 from keras import ops
 
 from keras_losskit import _backend
+from keras_losskit._support.checks import checked_flag
+from keras_losskit._support.checks import checked_function
+from keras_losskit._support.checks import checked_pattern
+from keras_losskit._support.checks import refused
 from keras_losskit._support.paths import path_matches
 from keras_losskit._support.precision import at_least_float32
 from keras_losskit._types import Config
@@ -58,9 +62,11 @@ class FromWeights(ExtraTerm):
         from_start: bool = False,
     ):
         super().__init__(weight=weight, reduction=reduction)
-        self.pattern = pattern
-        self.fn = keras.regularizers.get(fn)
-        self.from_start = from_start
+        self.pattern = checked_pattern(pattern, "`pattern` of FromWeights")
+        self.fn = function_of_weights(fn)
+        self.from_start = checked_flag(
+            from_start, "`from_start` of FromWeights"
+        )
         # In the order of the model's weights, those that are frozen included:
         # a path is another one after loading.
         self._start: list[np.ndarray] = []
@@ -142,6 +148,21 @@ class FromWeights(ExtraTerm):
         return f"FromWeights({self.pattern!r}, {name}, " + (
             f"weight={self.weight!r}{end}"
         )
+
+
+def function_of_weights(fn):
+    """The function of a weight that `fn` is, or names; refused if none."""
+    try:
+        found = keras.regularizers.get(fn)
+    except (TypeError, ValueError, AttributeError):
+        found = None
+    if found is None or isinstance(found, type):
+        raise refused(
+            fn,
+            "`fn` of FromWeights to be a function of a weight, a Keras "
+            "regularizer or its name",
+        )
+    return checked_function(found, "`fn` of FromWeights", ["weight"])
 
 
 def as_columns(weight):

@@ -10,6 +10,9 @@ from keras import ops
 
 from keras_losskit import _backend
 from keras_losskit._support import replicas
+from keras_losskit._support.checks import checked_choice
+from keras_losskit._support.checks import checked_index
+from keras_losskit._support.checks import checked_name
 from keras_losskit._support.checks import checked_number
 from keras_losskit._support.precision import at_least_float32
 from keras_losskit._types import Config
@@ -128,13 +131,13 @@ class GradientPenalty(ExtraTerm):
         seed: int | None = None,
     ):
         super().__init__(weight=weight)
-        if at not in PLACES:
-            raise ValueError(
-                f"Expected `at` to be one of {PLACES}. Received: at={at!r}"
-            )
-        self.at = at
+        self.at = checked_choice(at, PLACES, "`at` of GradientPenalty")
         self.target = checked_number(target, "`target` of GradientPenalty")
+        if output is not None:
+            checked_name(output, "`output` of GradientPenalty")
         self.output = output
+        if seed is not None:
+            seed = checked_index(seed, "`seed` of GradientPenalty")
         self.seed = seed
         self._generator = keras.random.SeedGenerator(seed)
 

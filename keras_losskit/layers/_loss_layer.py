@@ -120,7 +120,7 @@ class LossLayer(AddsLosses, _keras.LayerHooks):
 
 def checked_choice(layer, argument, value, choices):
     """Reject a value that is not among the choices."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(
             f"Expected `{argument}` of {type(layer).__name__} to be one of "
             f"{choices}. Received: {argument}={value!r}"

@@ -9,6 +9,8 @@ from keras import ops
 
 from keras_losskit import _keras
 from keras_losskit import _weights as weights_lib
+from keras_losskit import reductions
+from keras_losskit._support.checks import checked_function
 from keras_losskit._support.precision import at_least_float32
 from keras_losskit._types import Config
 from keras_losskit._types import ReductionLike
@@ -18,6 +20,7 @@ from keras_losskit.layers._loss_layer import LossLayer
 from keras_losskit.layers._loss_layer import registered
 from keras_losskit.penalties._add_loss import of_what_counts
 from keras_losskit.penalties._add_loss import reduced
+from keras_losskit.terms import checked_term_name
 
 
 @registered
@@ -126,11 +129,10 @@ class AddLoss(LossLayer, keras.layers.Layer):
         reduction: ReductionLike = "sum_over_batch_size",
         **kwargs,
     ):
-        if not callable(fn):
-            raise TypeError(
-                "Expected `fn` of AddLoss to be a function of the inputs. "
-                f"Received: {fn!r}"
-            )
+        checked_function(fn, "`fn` of AddLoss, of the inputs,")
+        reductions.get(reduction)  # refused if it is none
+        if name is not None:
+            checked_term_name(name, "`name` of AddLoss")
         # The inputs are passed on: their dtype is left alone.
         super().__init__(name=name, **{"autocast": False, **kwargs})
         self.fn = fn

@@ -63,12 +63,12 @@ class GradientStep:
     def update(self, batch_size):
         """A list of gradients, scaled; the weights are logged."""
         weighting = self.container.weighting
-        if weighting.update_every == 1:
+        if weighting.every == 1:
             weights, gradients = self.renewed()
         else:
             # The forward pass has counted this step.
             step = self.container.clock.now()[0] - 1
-            due = step % weighting.update_every == 0
+            due = step % weighting.every == 0
             weights, gradients = self.renewed_if(due)
         track_weights(self.container, weights, self.total.weights, batch_size)
         return gradients
@@ -90,7 +90,7 @@ class GradientStep:
     def renewed(self):
         """New weights and their gradients, for K passes and perhaps one."""
         weights, blocks = self.find_weights()
-        if self.container.weighting.update_every > 1:
+        if self.container.weighting.every > 1:
             weights = self.last_weights()
         return weights, self.gradients(weights, blocks)
 

@@ -109,15 +109,16 @@ class LossTermsMixin(
         Raises:
             ValueError: for `loss_weights` beside a container.
         """
+        names = getattr(self, "output_names", None)
         if not isinstance(loss, LossesContainer):
-            loss = LossesContainer(loss, loss_weights)
+            loss = LossesContainer(loss, loss_weights, names)
         elif loss_weights is not None:
             raise ValueError(
                 "Expected no `loss_weights` beside a LossesContainer. "
                 f"Received: loss_weights={loss_weights!r}. Give them to the "
                 "container: LossesContainer(losses, loss_weights=...)."
             )
-        return loss.copy(getattr(self, "output_names", None))
+        return loss.copy(names)
 
     def _losskit_layers_to_keep(self) -> list[keras.layers.Layer]:
         """The layers whose outputs an extra term reads."""

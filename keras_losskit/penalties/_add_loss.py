@@ -24,6 +24,7 @@ from keras_losskit.penalties._recorder import named_as
 from keras_losskit.penalties._recorder import note
 from keras_losskit.penalties.collect import PenaltyList
 from keras_losskit.penalties.collect import collect_losses
+from keras_losskit.terms import checked_term_name
 
 
 class AddsLosses(TellsLosses, LogsValues):
@@ -57,7 +58,10 @@ class AddsLosses(TellsLosses, LogsValues):
             ValueError: for a value that is no finite number or tensor, or a
                 loss that could not leave the loop or transformation it is in.
         """
-        if name is not None and (not isinstance(name, str) or "/" in name):
+        if name is not None:
+            what = f"the name of a loss of layer '{self.name}'"
+            checked_term_name(name, what)
+        if name is not None and "/" in name:
             raise ValueError(
                 f"Expected the name of a loss of layer '{self.name}' to be a "
                 f"string without '/'. Received: name={name!r}"

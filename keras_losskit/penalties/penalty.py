@@ -1,7 +1,6 @@
 """`Penalty`: how the terms of one kind are combined and weighted."""
 
 import dataclasses
-import re
 from collections.abc import Mapping
 from typing import Any
 from typing import Literal
@@ -10,10 +9,15 @@ from typing import Self
 import keras
 
 from keras_losskit import _weights as weights_lib
+from keras_losskit._support.checks import checked_choice
+from keras_losskit._support.checks import checked_list
+from keras_losskit._support.checks import checked_mapping
+from keras_losskit._support.checks import checked_pattern
 from keras_losskit._support.paths import path_matches
 from keras_losskit._types import Config
 from keras_losskit._types import Weight
 from keras_losskit.terms import LossTerm
+from keras_losskit.terms import checked_term_name
 from keras_losskit.terms import multiply
 
 
@@ -52,15 +56,16 @@ class Penalty:
         groups: Mapping[str, tuple[str, Weight]] | None = None,
     ):
         self.weight = weights_lib.check_weight(weight, name="Penalty")
-        if reduction not in ("sum", "mean"):
-            raise ValueError(
-                'Expected `reduction` of a Penalty to be "sum" or "mean". '
-                f"Received: reduction={reduction!r}"
-            )
-        self.reduction = reduction
+        self.reduction = checked_choice(
+            reduction, ("sum", "mean"), "`reduction` of a Penalty"
+        )
+        if groups is None:
+            groups = {}
         self.groups = {
             name: checked_group(name, group)
-            for name, group in (groups or {}).items()
+            for name, group in checked_mapping(
+                groups, "`groups` of a Penalty", "{name: (pattern, weight)}"
+            ).items()
         }
 
     def __repr__(self) -> str:
@@ -167,12 +172,8 @@ class Penalty:
 
 def checked_group(name, group):
     """`(pattern, weight)` of a group, refused with its name if malformed."""
-    try:
-        pattern, weight = group
-        re.compile(pattern)
-    except (TypeError, ValueError, re.error) as error:
-        raise ValueError(
-            f"Expected group '{name}' of a Penalty to be (pattern, weight) "
-            f"with a regular expression. Received: {group!r} ({error})"
-        ) from None
+    checked_term_name(name, "the name of a group of a Penalty")
+    what = f"group '{name}' of a Penalty"
+    pattern, weight = checked_list(group, what, "(pattern, weight)", length=2)
+    checked_pattern(pattern, f"the pattern of {what}")
     return pattern, weights_lib.check_weight(weight, name=name)

@@ -7,6 +7,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_losskit._support.checks import checked_index
+from keras_losskit._support.checks import checked_list
+from keras_losskit._support.checks import checked_non_negative
 from keras_losskit._types import Config
 from keras_losskit._types import Tensor
 from keras_losskit._types import TensorLike
@@ -77,9 +80,9 @@ class ClassWeighted(Reduction):
             weight, in which a class that is missing weighs 1.
 
     Raises:
-        ValueError: if there are no weights, or one of a class below 0; in a
-            call, if `y_true` is neither integer labels of the values' shape nor
-            one-hot.
+        ValueError: if there are no weights, a negative one, or a class below
+            0; in a call, if `y_true` is neither integer labels of the values'
+            shape nor one-hot.
 
     Example:
         >>> reduction = ClassWeighted(weights=[1.0, 3.0])
@@ -93,15 +96,23 @@ class ClassWeighted(Reduction):
     def __init__(self, *, weights: Sequence[float] | Mapping[int, float]):
         self.weights: dict[int, float] | list[float]
         if isinstance(weights, Mapping):
-            # A config that went through JSON has its keys as strings.
-            self.weights = {int(key): float(w) for key, w in weights.items()}
+            self.weights = {
+                _class_number(key): _class_weight(weight)
+                for key, weight in weights.items()
+            }
         else:
-            self.weights = [float(weight) for weight in weights]
+            self.weights = [
+                _class_weight(weight)
+                for weight in checked_list(
+                    weights,
+                    "`weights` of ClassWeighted",
+                    "a weight for each class, or a dict from class to weight",
+                )
+            ]
         if not self.weights:
-            raise ValueError("Expected a weight or more. Received: none")
-        if isinstance(self.weights, dict) and min(self.weights) < 0:
             raise ValueError(
-                f"Expected classes from 0 on. Received: weights={self.weights}"
+                "Expected `weights` of ClassWeighted to hold a weight or more. "
+                f"Received: weights={weights!r}"
             )
 
     def __call__(
@@ -122,3 +133,14 @@ class ClassWeighted(Reduction):
 
     def settings(self) -> Config:
         return {"weights": self.weights}
+
+
+def _class_number(key):
+    # A config that went through JSON has its keys as strings.
+    if isinstance(key, str) and key.isdecimal():
+        key = int(key)
+    return checked_index(key, "each class in `weights` of ClassWeighted")
+
+
+def _class_weight(weight):
+    return checked_non_negative(weight, "each weight of ClassWeighted")

@@ -6,6 +6,8 @@ from typing import Self
 
 import keras
 
+from keras_losskit._support.checks import takes
+from keras_losskit._support.named_classes import object_of_class
 from keras_losskit._types import Config
 from keras_losskit._types import ReductionLike
 from keras_losskit._types import Tensor
@@ -89,8 +91,9 @@ def get(identifier: ReductionLike | Config) -> Callable[..., Tensor]:
 
     Args:
         identifier: One of Keras' names (`"sum_over_batch_size"`, `"mean"`,
-            `"mean_with_sample_weight"`, `"sum"`, `"none"`, `None`), a
-            `Reduction`, a function `(values, sample_weight, mask) -> scalar`,
+            `"mean_with_sample_weight"`, `"sum"`, `"none"`, `None`), the name of
+            a class that needs no argument (`"mean_non_zero"`), a `Reduction`, a
+            function `(values, sample_weight, mask) -> scalar`,
             or what `serialize` returned for one of these.
 
     Returns:
@@ -106,15 +109,27 @@ def get(identifier: ReductionLike | Config) -> Callable[..., Tensor]:
     if identifier is None or isinstance(identifier, str):
         if identifier in BY_NAME:
             return BY_NAME[identifier]
-    elif isinstance(identifier, dict):
-        return keras.saving.deserialize_keras_object(identifier)
-    elif callable(identifier) and not isinstance(identifier, type):
+        named = object_of_class(identifier, Reduction, "`reduction`")
+        if named is not None:
+            return named
+    elif isinstance(identifier, dict) and "class_name" in identifier:
+        return get(keras.saving.deserialize_keras_object(identifier))
+    elif callable(identifier) and _reduces(identifier):
         return identifier
     # "Invalid value for argument" is how Keras words it.
     raise ValueError(
         "Invalid value for argument `reduction`. Expected one of "
         f"{set(BY_NAME)}, a `Reduction` or a function of (values, "
-        f"sample_weight, mask). Received: reduction={identifier}"
+        f"sample_weight, mask). Received: reduction={identifier!r}"
+    )
+
+
+def _reduces(identifier):
+    """Whether `identifier` can be called as a reduction is."""
+    # A loss and a layer take three arguments as well.
+    other = type | keras.losses.Loss | keras.layers.Layer
+    return not isinstance(identifier, other) and takes(
+        identifier, *("values", "sample_weight", "mask")
     )
 
 

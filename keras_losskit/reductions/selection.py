@@ -9,6 +9,9 @@ by themselves.
 import keras
 from keras import ops
 
+from keras_losskit._support.checks import checked_count
+from keras_losskit._support.checks import checked_fraction
+from keras_losskit._support.checks import checked_number
 from keras_losskit._types import Config
 from keras_losskit._types import Tensor
 from keras_losskit._types import TensorLike
@@ -113,6 +116,8 @@ class Threshold(Reduction):
             raise ValueError(
                 "Expected `low`, `high` or both. Received: neither"
             )
+        low = None if low is None else checked_number(low, "`low`")
+        high = None if high is None else checked_number(high, "`high`")
         if low is not None and high is not None and not low < high:
             raise ValueError(
                 f"Expected `low` below `high`. Received: low={low}, high={high}"
@@ -168,14 +173,14 @@ class TopK(Reduction):
                 "Expected either `fraction` or `k`. Received: "
                 f"fraction={fraction}, k={k}"
             )
-        if fraction is not None and not 0.0 < fraction <= 1.0:
+        self.k = None if k is None else checked_count(k, "`k` of TopK")
+        if fraction is not None:
+            fraction = checked_fraction(fraction, "`fraction` of TopK")
+        if fraction == 0.0:
             raise ValueError(
                 f"Expected `fraction` in (0, 1]. Received: {fraction}"
             )
-        if k is not None and (isinstance(k, bool) or k != int(k) or k < 1):
-            raise ValueError(f"Expected `k` to be 1 or more. Received: k={k}")
         self.fraction = fraction
-        self.k = k
 
     def __call__(
         self,
@@ -212,11 +217,11 @@ class TrimmedMean(Reduction):
     """
 
     def __init__(self, *, fraction: float):
-        if not 0.0 <= fraction < 0.5:
+        self.fraction = checked_number(fraction, "`fraction` of TrimmedMean")
+        if not 0.0 <= self.fraction < 0.5:
             raise ValueError(
                 f"Expected `fraction` in [0, 0.5). Received: {fraction}"
             )
-        self.fraction = fraction
 
     def __call__(
         self,

@@ -10,6 +10,8 @@ import keras
 from keras import ops
 
 from keras_losskit._support import replicas
+from keras_losskit._support.checks import checked_fraction
+from keras_losskit._support.checks import checked_number
 from keras_losskit._types import Config
 from keras_losskit._types import Tensor
 from keras_losskit._types import TensorLike
@@ -84,9 +86,7 @@ class Quantile(Reduction):
     """
 
     def __init__(self, *, q: float):
-        if not 0.0 <= q <= 1.0:
-            raise ValueError(f"Expected `q` in [0, 1]. Received: q={q}")
-        self.q = q
+        self.q = checked_fraction(q, "`q` of Quantile")
 
     def __call__(
         self,
@@ -126,11 +126,11 @@ class CVaR(Reduction):
     """
 
     def __init__(self, *, alpha: float):
-        if not 0.0 <= alpha < 1.0:
+        self.alpha = checked_number(alpha, "`alpha` of CVaR")
+        if not 0.0 <= self.alpha < 1.0:
             raise ValueError(
                 f"Expected `alpha` in [0, 1). Received: alpha={alpha}"
             )
-        self.alpha = alpha
 
     def __call__(
         self,
@@ -166,7 +166,7 @@ class Tilted(Reduction):
     """
 
     def __init__(self, *, t: float):
-        self.t = float(t)
+        self.t = checked_number(t, "`t` of Tilted")
 
     def __call__(
         self,

@@ -6,6 +6,7 @@ from typing import Self
 import keras
 from keras import ops
 
+from keras_losskit._support.checks import checked_choice
 from keras_losskit._types import Config
 from keras_losskit._types import LearningRate
 from keras_losskit._types import Tensor
@@ -47,13 +48,10 @@ class FromLearningRateSchedule(Schedule):
                 "keras.optimizers.schedules.LearningRateSchedule. "
                 f"Received: {schedule!r} (of type {type(schedule).__name__})"
             )
-        if by not in ("step", "epoch"):
-            raise ValueError(
-                "Expected `by` of FromLearningRateSchedule to be 'step' or "
-                f"'epoch'. Received: by={by!r}"
-            )
         self.schedule = schedule
-        self.by = by
+        self.by = checked_choice(
+            by, ("step", "epoch"), "`by` of FromLearningRateSchedule"
+        )
 
     def __call__(self, step: TensorLike, epoch: TensorLike) -> Tensor:
         count = ops.convert_to_tensor(step if self.by == "step" else epoch)

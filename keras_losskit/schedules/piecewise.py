@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_losskit._support.checks import checked_count
+from keras_losskit._support.checks import checked_list
 from keras_losskit._support.checks import checked_number
 from keras_losskit._types import Config
 from keras_losskit._types import Tensor
@@ -49,11 +50,18 @@ class Piecewise(Schedule):
     ):
         boundaries, self.unit = only_one(steps, epochs, "Piecewise")
         self.values = [
-            checked_number(v, "each of `values` of Piecewise") for v in values
+            checked_number(v, "each of `values` of Piecewise")
+            for v in checked_list(
+                values, "`values` of Piecewise", "a list of weights"
+            )
         ]
         self.boundaries = [
             checked_count(b, f"each of `{self.unit}` of Piecewise")
-            for b in boundaries
+            for b in checked_list(
+                boundaries,
+                f"`{self.unit}` of Piecewise",
+                "a list of whole numbers that rise",
+            )
         ]
         if self.boundaries != sorted(set(self.boundaries)):
             raise ValueError(

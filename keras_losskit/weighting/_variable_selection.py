@@ -4,6 +4,8 @@ import re
 
 import keras
 
+from keras_losskit._support.checks import checked_list
+from keras_losskit._support.checks import checked_pattern
 from keras_losskit._support.paths import path_matches
 
 
@@ -26,8 +28,10 @@ class VariableSelection:
         parts = given if isinstance(given, (list, tuple)) else [given]
         for part in parts:
             if isinstance(part, str):
-                checked_pattern(part, "`wrt`")
-            elif not isinstance(part, (keras.layers.Layer, dict)):
+                checked_pattern(part, "each pattern of `wrt`")
+            elif not (
+                is_layer_config(part) or isinstance(part, keras.layers.Layer)
+            ):
                 raise ValueError(
                     "Expected `wrt` to be a layer, a pattern of variables' "
                     f"paths, or a list of them. Received: {part!r}"
@@ -65,6 +69,15 @@ class VariableSelection:
         return [shown(part) for part in self.parts]
 
 
+def is_layer_config(part):
+    """Whether `part` is what stands for a layer in a config."""
+    return (
+        isinstance(part, dict)
+        and set(part) == {"layer"}
+        and isinstance(part["layer"], str)
+    )
+
+
 def found_by(part, variables):
     """The variables that one part of a `VariableSelection` finds."""
     if isinstance(part, str):
@@ -88,27 +101,20 @@ def shown(part):
 
 def checked_names(given, what):
     """`given`, a name or pattern or a list of them, as a tuple."""
-    names = (given,) if isinstance(given, str) else tuple(given)
+    expected = "a name, a regular expression or a list of these"
+    names = (
+        [given]
+        if isinstance(given, str)
+        else checked_list(given, what, expected)
+    )
     for name in names:
-        checked_pattern(name, what)
+        checked_pattern(name, f"each of {what}")
     if not names:
         raise ValueError(
             f"Expected {what} to have at least one name; None is for all. "
             f"Received: {given!r}"
         )
-    return names
-
-
-def checked_pattern(pattern, what):
-    """Return `pattern`, or say that it is no regular expression."""
-    try:
-        re.compile(pattern)
-    except (TypeError, re.error) as error:
-        raise ValueError(
-            f"Expected {what} to have names and regular expressions. "
-            f"Received: {pattern!r} ({error})"
-        ) from None
-    return pattern
+    return tuple(names)
 
 
 def named(patterns, names, what):

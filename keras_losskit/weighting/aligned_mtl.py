@@ -73,7 +73,7 @@ class AlignedMTL(GradientWeighting):
     Gramian is not finite, the weights are `1 / K`.
 
     Args:
-        **options: `wrt`, `update_every`, `terms`, `name` and `dtype`; see
+        **options: `wrt`, `every`, `terms`, `name` and `dtype`; see
             `GradientWeighting`.
 
     Returns:

@@ -154,7 +154,7 @@ class CAGrad(GradientWeighting):
     Args:
         c: Radius of the ball around the mean gradient, as a part of its norm,
             0 (the mean gradient) to under 1.
-        **options: `wrt`, `update_every`, `terms`, `name` and `dtype`; see
+        **options: `wrt`, `every`, `terms`, `name` and `dtype`; see
             `GradientWeighting`.
 
     Returns:

@@ -64,7 +64,7 @@ class GradNorm(GradientWeighting):
     Args:
         alpha: Strength of the pull towards terms that train slowly.
         learning_rate: Step size of the weights.
-        **options: `wrt`, `update_every`, `terms`, `name` and `dtype`; see
+        **options: `wrt`, `every`, `terms`, `name` and `dtype`; see
             `GradientWeighting`.
 
     Returns:

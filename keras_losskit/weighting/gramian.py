@@ -6,10 +6,12 @@ and the norms, each of ordinary size, instead of with the Gramian itself.
 """
 
 from typing import Any
+from typing import Self
 
 from keras import ops
 
 from keras_losskit._support.checks import checked_count
+from keras_losskit._support.renamed import with_new_names
 from keras_losskit._types import Config
 from keras_losskit._types import Tensor
 from keras_losskit._types import TensorLike
@@ -37,7 +39,7 @@ class GradientWeighting(Weighting):
             variable's path to its end: `"trunk/.*"` finds
             `model/trunk/dense/kernel`. With it, a step takes the K gradients
             over these only, and one backward pass. Defaults to all variables.
-        update_every: The weights are found anew on steps 0, N, 2 N and so on,
+        every: The weights are found anew on steps 0, N, 2 N and so on,
             and kept in between, where a step costs one backward pass. With
             several replicas of `tf.distribute`, whose sums may not stand in a
             branch, the Gramian is computed on every step all the same.
@@ -45,34 +47,36 @@ class GradientWeighting(Weighting):
             nothing is learned by gradient.
 
     Raises:
-        ValueError: for a malformed `wrt` or `update_every`; before training,
+        ValueError: for a malformed `wrt` or `every`; before training,
             for a part of `wrt` that finds no trainable variable of the model.
 
     Example:
         >>> class ByNorm(GradientWeighting):
         ...     def weigh(self, gramian, training):
         ...         return 1.0 / ops.sqrt(ops.diagonal(gramian))
-        >>> method = ByNorm(wrt="trunk/.*", update_every=10)
+        >>> method = ByNorm(wrt="trunk/.*", every=10)
         >>> method
-        ByNorm(wrt=['trunk/.*'], update_every=10)
+        ByNorm(wrt=['trunk/.*'], every=10)
         >>> [float(w) for w in method(ops.array([[4.0, 0.0], [0.0, 1.0]]))]
         [0.5, 1.0]
     """
 
     statistic = "gramian"
 
-    def __init__(
-        self, *, wrt: Wrt | None = None, update_every: int = 1, **options
-    ):
+    def __init__(self, *, wrt: Wrt | None = None, every: int = 1, **options):
+        # Not a decorator: Keras reads the constructor of a layer.
+        owner, renamed = type(self).__name__, {"update_every": "every"}
+        options = with_new_names(options, renamed, owner)
+        every = options.pop("every", every)
         super().__init__(**options)
         self.wrt = None if wrt is None else VariableSelection(wrt)
-        self.update_every = checked_count(update_every, "`update_every`")
+        self.every = checked_count(every, "`every`")
         self.found = None
 
     def build(self, num_terms: int) -> None:
         """Make the variables; a subclass' own come after."""
         super().build(num_terms)
-        if self.update_every > 1:
+        if self.every > 1:
             self.found = self.add_state("found", 1.0)
 
     def __call__(
@@ -85,11 +89,19 @@ class GradientWeighting(Weighting):
             self.found.assign(ops.where(finite, weights, self.found.value))
         return weights
 
+    @classmethod
+    def from_config(cls, config: Config) -> Self:
+        """The weighting of a config, also of one that version 0.1.0 wrote."""
+        config = dict(config)
+        if "update_every" in config:
+            config["every"] = config.pop("update_every")
+        return super().from_config(config)
+
     def get_config(self) -> Config:
         return {
             **super().get_config(),
             "wrt": None if self.wrt is None else self.wrt.as_config(),
-            "update_every": self.update_every,
+            "every": self.every,
         }
 
 

@@ -117,7 +117,7 @@ class IMTLGradient(GradientWeighting):
     is not finite, the weights are `1 / K`.
 
     Args:
-        **options: `wrt`, `update_every`, `terms`, `name` and `dtype`; see
+        **options: `wrt`, `every`, `terms`, `name` and `dtype`; see
             `GradientWeighting`.
 
     Returns:

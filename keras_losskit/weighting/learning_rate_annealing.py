@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_losskit._support.checks import checked_fraction
-from keras_losskit._support.checks import checked_number
+from keras_losskit._support.checks import checked_index
 from keras_losskit._types import Config
 from keras_losskit._types import Tensor
 from keras_losskit.weighting.gramian import GradientWeighting
@@ -56,7 +56,7 @@ class LearningRateAnnealing(GradientWeighting):
         decay: Share of the weights before, 0 to 1.
         reference: Index of the term whose norm is taken, such as the residual
             of the equation. Defaults to the sum of all norms.
-        **options: `wrt`, `update_every`, `terms`, `name` and `dtype`; see
+        **options: `wrt`, `every`, `terms`, `name` and `dtype`; see
             `GradientWeighting`.
 
     Returns:
@@ -90,13 +90,9 @@ class LearningRateAnnealing(GradientWeighting):
         what = "of LearningRateAnnealing"
         self.decay = checked_fraction(decay, f"`decay` {what}")
         if reference is not None:
-            reference = checked_number(reference, f"`reference` {what}")
-            if reference != int(reference) or reference < 0:
-                raise ValueError(
-                    f"Expected `reference` {what} to be the index of a term, "
-                    f"from 0. Received: reference={reference!r}"
-                )
-            reference = int(reference)
+            reference = checked_index(
+                reference, f"`reference` {what}, the index of a term,"
+            )
         self.reference = reference
 
     def build(self, num_terms: int) -> None:

@@ -54,7 +54,7 @@ class MGDA(GradientWeighting):
     weights are `1 / K`.
 
     Args:
-        **options: `wrt`, `update_every`, `terms`, `name` and `dtype`; see
+        **options: `wrt`, `every`, `terms`, `name` and `dtype`; see
             `GradientWeighting`.
 
     Returns:

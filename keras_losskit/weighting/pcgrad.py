@@ -76,7 +76,7 @@ class PCGrad(RandomWeighting, GradientWeighting):
 
     Args:
         seed: Seed of the order, an int. Defaults to a random one.
-        **options: `wrt`, `update_every`, `terms`, `name` and `dtype`; see
+        **options: `wrt`, `every`, `terms`, `name` and `dtype`; see
             `GradientWeighting`.
 
     Returns:

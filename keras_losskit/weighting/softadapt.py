@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_losskit._support.checks import checked_flag
 from keras_losskit._support.checks import checked_number
 from keras_losskit._types import Config
 from keras_losskit._types import Tensor
@@ -88,8 +89,10 @@ class SoftAdapt(Weighting):
     ):
         super().__init__(**options)
         self.beta = checked_number(beta, "`beta` of SoftAdapt")
-        self.normalize = bool(normalize)
-        self.loss_weighted = bool(loss_weighted)
+        self.normalize = checked_flag(normalize, "`normalize` of SoftAdapt")
+        self.loss_weighted = checked_flag(
+            loss_weighted, "`loss_weighted` of SoftAdapt"
+        )
 
     def build(self, num_terms: int) -> None:
         super().build(num_terms)

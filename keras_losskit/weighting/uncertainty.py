@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
+from keras_losskit._support.checks import checked_list
 from keras_losskit._support.checks import checked_number
 from keras_losskit._types import Config
 from keras_losskit._types import Tensor
@@ -140,10 +141,12 @@ def sum_of_present(variable, values):
 
 def checked_clamp(clamp):
     """Return `clamp` as two floats around 0, or refuse it."""
+    what = "`clamp` of Uncertainty"
     bounds = [
-        checked_number(b, "each of `clamp` of Uncertainty") for b in clamp
+        checked_number(bound, f"each of {what}")
+        for bound in checked_list(clamp, what, "(low, high)", length=2)
     ]
-    if len(bounds) != 2 or not bounds[0] <= 0.0 <= bounds[1]:
+    if not bounds[0] <= 0.0 <= bounds[1]:
         raise ValueError(
             "Expected `clamp` of Uncertainty to be (low, high) with "
             f"low <= 0 <= high, as the log variance starts at 0. "

@@ -50,7 +50,7 @@ class UPGrad(GradientWeighting):
     Gramian that is not finite gives `1 / K` for all.
 
     Args:
-        **options: `wrt`, `update_every`, `terms`, `name` and `dtype`; see
+        **options: `wrt`, `every`, `terms`, `name` and `dtype`; see
             `GradientWeighting`.
 
     Returns:

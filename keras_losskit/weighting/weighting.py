@@ -9,6 +9,11 @@ import numpy as np
 from keras import ops
 
 from keras_losskit._support.checks import checked_count
+from keras_losskit._support.checks import checked_flag
+from keras_losskit._support.checks import checked_index
+from keras_losskit._support.checks import checked_name
+from keras_losskit._support.checks import refused
+from keras_losskit._support.named_classes import object_of_class
 from keras_losskit._types import Config
 from keras_losskit._types import DType
 from keras_losskit._types import Tensor
@@ -81,7 +86,7 @@ class Weighting(keras.layers.Layer):
     takes_values = False
     #: What a `GradientWeighting` can be given.
     wrt: VariableSelection | None = None
-    update_every = 1
+    every = 1
 
     def __init__(
         self,
@@ -91,8 +96,15 @@ class Weighting(keras.layers.Layer):
         dtype: DType | None = None,
         trainable: bool = True,
     ):
+        owner = type(self).__name__
+        if name is not None:
+            checked_name(name, f"`name` of {owner}")
         super().__init__(
-            name=name, dtype=dtype or "float32", trainable=trainable
+            name=name,
+            dtype=checked_dtype(
+                "float32" if dtype is None else dtype, f"`dtype` of {owner}"
+            ),
+            trainable=checked_flag(trainable, f"`trainable` of {owner}"),
         )
         self.terms = None if terms is None else checked_names(terms, "`terms`")
         self.num_terms: Any = None  # until it is built
@@ -264,7 +276,7 @@ class Weighting(keras.layers.Layer):
             for name, value in config.items()
             if name not in ("name", "trainable", "dtype")
             and value is not None
-            and (name, value) != ("update_every", 1)
+            and (name, value) != ("every", 1)
         ]
         return f"{type(self).__name__}({', '.join(arguments)})"
 
@@ -284,6 +296,8 @@ class RandomWeighting(Weighting):
 
     def __init__(self, *, seed: int | None = None, **options):
         super().__init__(**options)
+        if seed is not None:
+            seed = checked_index(seed, f"`seed` of {type(self).__name__}")
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
@@ -300,6 +314,42 @@ class RandomWeighting(Weighting):
         super().load_own_variables(rest)
         if seed is not None:
             self.seed_generator.state.assign(seed)
+
+
+def checked_weighting(given):
+    """The weighting that `given` stands for: an object, a name, or None.
+
+    Example:
+        >>> checked_weighting("pcgrad")
+        PCGrad()
+    """
+    named = None
+    if isinstance(given, str):
+        named = object_of_class(given, Weighting, "`weighting`")
+    weighting = given if named is None else named
+    if weighting is None or isinstance(weighting, Weighting):
+        return weighting
+    raise refused(
+        given,
+        "`weighting` to be an object of keras_losskit.weighting, the name of "
+        "one of its classes, or None",
+        remedy="Give an object, such as `weighting.PCGrad()`",
+    )
+
+
+def checked_dtype(dtype, what):
+    """Return `dtype` if it is a dtype of floats, or a policy."""
+    if isinstance(dtype, keras.DTypePolicy):
+        return dtype
+    try:
+        floats = keras.backend.is_float_dtype(dtype)
+    except (TypeError, ValueError, AttributeError):
+        floats = False
+    if not floats:
+        raise refused(
+            dtype, f"{what} to be a dtype of floats", error=ValueError
+        )
+    return dtype
 
 
 def short(registered_name):

@@ -25,7 +25,7 @@ def ours(tmp_path):
     return [
         SetLossWeight("beta", lambda epoch: 1.0 + epoch),
         TermHistory(batches=True, epochs_file=tmp_path / "terms.csv"),
-        TermTensorBoard(tmp_path / "logs", update_freq=1),
+        TermTensorBoard(tmp_path / "logs", every=1),
         TerminateOnNonFiniteTerm(),
     ]
 

@@ -119,7 +119,7 @@ def test_charts_of_the_kinds(tmp_path):
 
 def test_batches(tmp_path):
     board, terms = (
-        TermTensorBoard(tmp_path, update_freq=2),
+        TermTensorBoard(tmp_path, every=2),
         TermHistory(batches=True),
     )
     fit(compiled_model(), [board, terms], epochs=2, batch_size=2)
@@ -148,10 +148,10 @@ def test_a_resumed_run_goes_on_in_the_folder(tmp_path):
 
 
 def test_config_and_errors(monkeypatch):
-    config = TermTensorBoard("there", update_freq=3).get_config()
+    config = TermTensorBoard("there", every=3).get_config()
     assert TermTensorBoard.from_config(config).get_config() == config
-    with pytest.raises(ValueError, match="`update_freq`.*Received: 0"):
-        TermTensorBoard(update_freq=0)
+    with pytest.raises(ValueError, match="`every`.*Received: 0"):
+        TermTensorBoard(every=0)
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     with pytest.raises(ImportError, match=r"keras_losskit\[tensorboard\]"):
         TermTensorBoard()

@@ -127,7 +127,7 @@ def cases():
         )
     found["MGDA_of_trunk"] = Case(
         {"mean": "mse", "weighted": "mae"},
-        settings={"weighting": weighting.MGDA(wrt="hidden/.*", update_every=2)},
+        settings={"weighting": weighting.MGDA(wrt="hidden/.*", every=2)},
     )
     return found
 

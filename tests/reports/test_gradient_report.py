@@ -226,7 +226,7 @@ def fit(model, *watching, **arguments):
 def test_the_callback_records_without_a_trace():
     plain, watched = compiled(network()), compiled(network())
     epochs = callbacks.GradientReport(every=2)
-    steps = callbacks.GradientReport(X, Y, every=3, unit="step")
+    steps = callbacks.GradientReport(X, Y, every=3, by="step")
     expected = fit(plain)
     logs = fit(watched, epochs, steps)
     assert logs == expected
@@ -263,8 +263,8 @@ def test_the_callback_counts_the_steps_of_an_execution():
     model = compiled(network())
     model.steps_per_execution = 4
     # 6 steps in an epoch, executed as 4 and 2
-    every = {2: callbacks.GradientReport(X, Y, every=2, unit="step")}
-    every[5] = callbacks.GradientReport(X, Y, every=5, unit="step")
+    every = {2: callbacks.GradientReport(X, Y, every=2, by="step")}
+    every[5] = callbacks.GradientReport(X, Y, every=5, by="step")
     every["epoch"] = callbacks.GradientReport(X, Y)
     settings = {"batch_size": 2, "epochs": 2, "shuffle": False, "verbose": 0}
     model.fit(X, Y, callbacks=list(every.values()), **settings)
@@ -306,7 +306,7 @@ def test_the_callback_without_a_batch_is_refused():
             callbacks.GradientReport(),
             validation_data=None,
         )
-    with pytest.raises(ValueError, match="`unit`.*Received"):
-        callbacks.GradientReport(unit="batch")
+    with pytest.raises(ValueError, match="`by`.*Received"):
+        callbacks.GradientReport(by="batch")
     with pytest.raises(ValueError, match="`every`.*Received"):
         callbacks.GradientReport(every=0)

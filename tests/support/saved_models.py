@@ -318,7 +318,7 @@ WEIGHTINGS = [
     weighting.DynamicWeightAverage(temperature=1.5),
     weighting.Equal(terms=["a"]),
     weighting.GeometricMean(),
-    weighting.GradNorm(wrt="trunk/.*", update_every=2),
+    weighting.GradNorm(wrt="trunk/.*", every=2),
     weighting.IMTLGradient(),
     weighting.IMTLLoss(),
     weighting.LearningRateAnnealing(decay=0.8),

@@ -53,7 +53,7 @@ def state_of(method):
 @pytest.mark.parametrize("when", [0, 3])
 @pytest.mark.parametrize("name", METHODS)
 def test_a_bad_batch_leaves_the_state_as_it_was(name, when, bad):
-    options = {"update_every": 2} if name in OVER_GRADIENTS else {}
+    options = {"every": 2} if name in OVER_GRADIENTS else {}
     method = make(name, **options)
     for step in range(when):
         ask(method, good(method, step))

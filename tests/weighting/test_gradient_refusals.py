@@ -178,7 +178,7 @@ class AloneWithTheLoss(losskit.Model):
         return ops.mean((y["a"] - y_pred["a"]) ** 2)
 
 
-@pytest.mark.parametrize("options", [{}, {"update_every": 2}])
+@pytest.mark.parametrize("options", [{}, {"every": 2}])
 def test_what_a_compute_loss_adds_is_part_of_the_update(options):
     # The weighting finds the weights of "a" and "b"; the part added keeps 1.
     model = made(AddsAPart, annealing(**options))

@@ -204,16 +204,16 @@ def test_weights_that_move_are_logged_beside_those_that_are_found():
     np.testing.assert_allclose(logs["loss"], kept, rtol=1e-6)
 
 
-# ------------------------------------------------------------ wrt, update_every
+# ------------------------------------------------------------ wrt, every
 
 
 @pytest.mark.parametrize(
     "options, mode",
     [
         ({"wrt": "trunk/.*"}, {}),
-        ({"wrt": "trunk/.*", "update_every": 2}, {}),
-        ({"update_every": 2}, {"jit_compile": "auto"}),
-        ({"update_every": 2}, {"run_eagerly": True}),
+        ({"wrt": "trunk/.*", "every": 2}, {}),
+        ({"every": 2}, {"jit_compile": "auto"}),
+        ({"every": 2}, {"run_eagerly": True}),
     ],
 )
 def test_the_update_is_the_same_however_it_is_computed(options, mode):
@@ -235,7 +235,7 @@ def test_the_update_is_the_same_however_it_is_computed(options, mode):
 
 
 def test_update_every_keeps_the_weights_in_between():
-    model = compiled(Counting((1.0, 2.0), growth=1.0, update_every=3))
+    model = compiled(Counting((1.0, 2.0), growth=1.0, every=3))
     logs = fit(model, epochs=7)
     assert logs["a_weight"] == [1, 1, 1, 2, 2, 2, 3]
     assert logs["b_weight"] == [1, 1, 1, 2, 2, 2, 3]  # 0.5 * 2 and so on
@@ -248,7 +248,7 @@ def test_update_every_keeps_the_weights_in_between():
 def test_a_step_in_between_takes_one_backward_pass(wrt, passes, monkeypatch):
     import torch
 
-    model = compiled(Counting(wrt=wrt, update_every=2))
+    model = compiled(Counting(wrt=wrt, every=2))
     counts = []
     grad = torch.autograd.grad
 
@@ -332,8 +332,8 @@ def test_a_wrt_that_finds_nothing_is_refused_before_training(wrt, model):
         {"wrt": []},
         {"wrt": "("},
         {"wrt": 3},
-        {"update_every": 0},
-        {"update_every": 1.5},
+        {"every": 0},
+        {"every": 1.5},
         {"terms": []},
         {"terms": ["a", "*"]},
         {"terms": [3]},
@@ -349,7 +349,7 @@ def test_options_are_in_the_config(name):
     cls = getattr(weighting, name)
     options = {"terms": ["a", "b.*"]}
     if issubclass(cls, weighting.GradientWeighting):
-        options.update(wrt=["trunk/.*"], update_every=5)
+        options.update(wrt=["trunk/.*"], every=5)
     method = cls(**options)
     again = cls.from_config(method.get_config())
     assert again.get_config() == method.get_config()
@@ -407,7 +407,7 @@ def test_terms_that_match_nothing_are_refused_before_training():
 
 def test_a_resumed_run_goes_on_as_one_that_was_not_stopped(tmp_path):
     method = weighting.GradNorm(
-        learning_rate=0.1, wrt="trunk/.*", update_every=3, terms=["a", "b"]
+        learning_rate=0.1, wrt="trunk/.*", every=3, terms=["a", "b"]
     )
     whole = compiled(method)
     # Two steps: in the middle of those that keep their weights.
@@ -429,7 +429,7 @@ def test_a_resumed_run_goes_on_as_one_that_was_not_stopped(tmp_path):
 def test_gradient_accumulation():
     # Two batches of 12 are one of 24: the mean of their gradients.
     optimizer = keras.optimizers.SGD(0.05, gradient_accumulation_steps=2)
-    method = Counting(wrt="trunk/.*", update_every=2)
+    method = Counting(wrt="trunk/.*", every=2)
     accumulated = compiled(method, optimizer=optimizer)
     once = compiled(None, run_eagerly=BACKEND != "jax")
     fit(accumulated, epochs=2, batch_size=12)
@@ -444,7 +444,7 @@ def test_a_scaled_loss_that_overflows_leaves_the_state_finite():
     optimizer = keras.optimizers.LossScaleOptimizer(
         keras.optimizers.SGD(0.01), initial_scale=2.0**24
     )
-    method = weighting.GradNorm(learning_rate=0.1, update_every=2)
+    method = weighting.GradNorm(learning_rate=0.1, every=2)
     compiled(method, model, optimizer)
     fit(model)
     # The first steps overflow in float16 and are skipped.
@@ -516,7 +516,7 @@ here.compare_with_replicas(
 
 
 def compare_with_replicas(strategy):
-    for options in ({}, {"wrt": "trunk/.*"}, {"update_every": 2}):
+    for options in ({}, {"wrt": "trunk/.*"}, {"every": 2}):
         with strategy.scope():
             model = compiled(Counting((0.5, 2.0), growth=1.0, **options))
         alone = compiled(Counting((0.5, 2.0), growth=1.0, **options))

@@ -145,7 +145,7 @@ def test_a_gradient_weighting_keeps_it_beside_a_layer():
     given = PowerOfGradients(
         10.0,
         wrt=dense,
-        update_every=np.int64(2),
+        every=np.int64(2),
         dtype=keras.DTypePolicy("float64"),
     )
     model = losskit.Sequential([keras.Input((2,)), dense])
@@ -153,7 +153,7 @@ def test_a_gradient_weighting_keeps_it_beside_a_layer():
     assert fit_logs(model, x, 0 * x[:, :1])["mse_weight"] == 10.0
     made = model.compiled_loss.weighting
     assert made.wrt.parts == (dense,)
-    assert (made.update_every, made.variable_dtype) == (2, "float64")
+    assert (made.every, made.variable_dtype) == (2, "float64")
 
 
 def test_an_argument_that_keras_cannot_save_asks_for_a_config():
@@ -169,10 +169,10 @@ def test_a_subclass_of_a_method_keeps_its_arguments_too():
             super().__init__(c=c, wrt=wrt, **options)
             self.power = power
 
-    given = Steeper(2, wrt="trunk/.*", update_every=3)
+    given = Steeper(2, wrt="trunk/.*", every=3)
     again = Steeper.from_config(given.get_config())
     assert again.get_config() == given.get_config()
-    assert (again.power, again.c, again.update_every) == (2, 0.4, 3)
+    assert (again.power, again.c, again.every) == (2, 0.4, 3)
 
 
 def test_an_argument_kept_elsewhere_asks_for_a_config():

@@ -1,0 +1,444 @@
+"""Nonsense for every argument of every public constructor.
+
+What an argument cannot use is refused when the constructor is called, in the
+words of the user: "Expected ... Received: ...". Each argument has a kind, and
+each kind says which of the nonsense it can use after all.
+"""
+
+import inspect
+import math
+
+import keras
+import numpy as np
+import pytest
+
+import keras_losskit as losskit
+from keras_losskit import callbacks
+from keras_losskit import extra
+from keras_losskit import layers
+from keras_losskit import losses
+from keras_losskit import reductions
+from keras_losskit import schedules
+from keras_losskit import weighting
+
+NONSENSE = {
+    "None": None,
+    "True": True,
+    "zero": 0,
+    "minus one": -1,
+    "minus a half": -0.5,
+    "a half": 0.5,
+    "NaN": math.nan,
+    "infinity": math.inf,
+    "1e40": 1e40,
+    "a complex number": 1j,
+    "no characters": "",
+    "a word": "nonsense",
+    "half a pattern": "(",
+    "bytes": b"x",
+    "an empty list": [],
+    "a list": [None],
+    "an empty dict": {},
+    "a dict": {"nonsense": None},
+    "a set": {1.0},
+    "an object": object(),
+    "a class": dict,
+    "a function of nothing": lambda: 1.0,
+    "a vector": np.ones((2,), "float32"),
+    "a schedule": schedules.Linear(0.0, 1.0, epochs=2),
+    "a reduction": reductions.TopK(k=1),
+    "a term": extra.FGSM(epsilon=0.1),
+    "a layer": keras.layers.Dense(1, name="nonsense"),
+}
+
+NUMBERS = {"zero", "minus one", "minus a half", "a half"}
+# What each kind of argument can use of that.
+LEGAL = {
+    "flag": {"True"},
+    "number": NUMBERS,
+    "positive": {"a half"},
+    "fraction": {"zero", "a half"},
+    "open fraction": {"a half"},
+    "count": set(),
+    "index": {"zero"},
+    "weight": NUMBERS | {"a schedule"},
+    "name": {"a word", "half a pattern"},
+    "word": set(),
+    "pattern": {"a word"},
+    "reduction": {"None", "a reduction"},
+    "optional": {"None"},
+}
+DATA = set(NONSENSE)
+ARRANGED = {"None", "an empty list", "a list", "an empty dict", "a dict"}
+LEGAL |= {
+    "data": DATA,
+    "optional number": NUMBERS | {"None"},
+    "optional positive": {"None", "a half"},
+    "optional count": {"None"},
+    "optional index": {"None", "zero"},
+    "optional name": LEGAL["name"] | {"None"},
+    "terms": {"None", "a word"},
+    "wrt": {"None", "a word", "a layer"},
+    # What a function returns is seen in a call, and how many arguments it has.
+    "function of one": {"a reduction", "a term", "a layer"},
+    "path": {"a word", "half a pattern", "no characters"},
+    # A name is resolved when the shapes are known.
+    "losses": ARRANGED | {"no characters", "a word", "half a pattern"},
+    "weights": ARRANGED | NUMBERS | {"a schedule"},
+    "weights of classes": {"a vector"},
+    "names": {"None", "an empty list"},
+    "terms by name": {"None", "an empty dict"},
+    "dtype": {"None"},
+    # Of how many inputs, the call tells.
+    "function": {"a function of nothing", "a reduction", "a schedule"}
+    | {"a term", "a layer"},
+    "a schedule or more": {"a schedule", "a reduction", "a term"} | {"a layer"},
+}
+
+
+def build_teacher():
+    return keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+
+
+OF_A_WEIGHTING = {
+    "terms": "terms",
+    "name": "optional name",
+    "dtype": "dtype",
+    "trainable": "flag",
+}
+OF_A_GRADIENT_WEIGHTING = OF_A_WEIGHTING | {
+    "wrt": "wrt",
+    "every": "count",
+}
+RAMP = {"start": "weight of a schedule", "end": "weight of a schedule"}
+LEGAL["weight of a schedule"] = NUMBERS
+LENGTHS = {"steps": "count", "epochs": "count"}
+TERM = {"weight": "weight", "reduction": "reduction"}
+ATTACK = {
+    "epsilon": "positive",
+    "weight": "weight",
+    "norm": "word",
+    "clip": "optional",
+}
+
+# {constructor: ({argument: kind}, the arguments of a call that is right)}.
+# Of `steps` and `epochs` one is given, so the other leaves out the first.
+CASES = {
+    reductions.MeanNonZero: ({}, {}),
+    reductions.Threshold: (
+        {"low": "optional number", "high": "optional number"},
+        {"low": -3.0, "high": 3.0},
+    ),
+    reductions.TopK: (
+        {"fraction": "open fraction", "k": "count"},
+        {},
+    ),
+    reductions.TrimmedMean: ({"fraction": "fraction"}, {}),
+    reductions.Quantile: ({"q": "fraction"}, {}),
+    reductions.CVaR: ({"alpha": "fraction"}, {}),
+    reductions.Tilted: ({"t": "number"}, {}),
+    reductions.ClassWeighted: ({"weights": "weights of classes"}, {}),
+    reductions.Reduction: ({}, {}),
+    schedules.Linear: (RAMP | LENGTHS, {"start": 1.0, "end": 2.0}),
+    schedules.Cosine: (RAMP | LENGTHS, {"start": 1.0, "end": 2.0}),
+    schedules.Exponential: (RAMP | LENGTHS, {"start": 1.0, "end": 2.0}),
+    schedules.Cyclical: (
+        RAMP | LENGTHS | {"cycles": "count", "ratio": "open fraction"},
+        {},
+    ),
+    schedules.Piecewise: (
+        {"values": "word", "steps": "word", "epochs": "word"},
+        {"values": [0.0, 1.0]},
+    ),
+    schedules.FromLearningRateSchedule: (
+        {"schedule": "word", "by": "word"},
+        {"schedule": keras.optimizers.schedules.ExponentialDecay(1.0, 1, 0.5)},
+    ),
+    schedules.Schedule: ({}, {}),
+    weighting.Weighting: (OF_A_WEIGHTING, {}),
+    weighting.Equal: (OF_A_WEIGHTING, {}),
+    weighting.GeometricMean: (OF_A_WEIGHTING, {}),
+    weighting.IMTLLoss: (OF_A_WEIGHTING, {}),
+    weighting.DynamicWeightAverage: (
+        OF_A_WEIGHTING | {"temperature": "positive"},
+        {},
+    ),
+    weighting.RandomLossWeighting: (
+        OF_A_WEIGHTING | {"seed": "optional index"},
+        {},
+    ),
+    weighting.ReLoBRaLo: (
+        OF_A_WEIGHTING
+        | {
+            "alpha": "fraction",
+            "temperature": "positive",
+            "rho": "fraction",
+            "seed": "optional index",
+        },
+        {},
+    ),
+    weighting.SoftAdapt: (
+        OF_A_WEIGHTING
+        | {"beta": "number", "normalize": "flag", "loss_weighted": "flag"},
+        {},
+    ),
+    weighting.Uncertainty: (OF_A_WEIGHTING | {"clamp": "optional"}, {}),
+    weighting.GradientWeighting: (OF_A_GRADIENT_WEIGHTING, {}),
+    weighting.AlignedMTL: (OF_A_GRADIENT_WEIGHTING, {}),
+    weighting.IMTLGradient: (OF_A_GRADIENT_WEIGHTING, {}),
+    weighting.MGDA: (OF_A_GRADIENT_WEIGHTING, {}),
+    weighting.PCGrad: (
+        OF_A_GRADIENT_WEIGHTING | {"seed": "optional index"},
+        {},
+    ),
+    weighting.UPGrad: (OF_A_GRADIENT_WEIGHTING, {}),
+    weighting.CAGrad: (OF_A_GRADIENT_WEIGHTING | {"c": "fraction"}, {}),
+    weighting.GradNorm: (
+        OF_A_GRADIENT_WEIGHTING
+        | {"alpha": "number", "learning_rate": "positive"},
+        {},
+    ),
+    weighting.LearningRateAnnealing: (
+        OF_A_GRADIENT_WEIGHTING
+        | {"decay": "fraction", "reference": "optional index"},
+        {},
+    ),
+    losskit.Penalty: (
+        {"weight": "weight", "reduction": "word", "groups": "terms by name"},
+        {},
+    ),
+    losskit.LossesContainer: (
+        {
+            "losses": "losses",
+            "loss_weights": "weights",
+            "output_names": "names",
+            "total_loss_mean": "optional",
+            "regularization": "optional",
+            "activity": "optional",
+            "added": "optional",
+            "extra_terms": "terms by name",
+            "weighting": "optional",
+            "log": "word",
+            "name": "name",
+        },
+        {},
+    ),
+    extra.ExtraTerm: (TERM, {}),
+    extra.FromLayer: (
+        TERM | {"layer": "name", "fn": "function of one"},
+        {"layer": "dense", "fn": abs},
+    ),
+    extra.FromWeights: (
+        TERM
+        | {"pattern": "pattern", "fn": "function of one", "from_start": "flag"},
+        {"pattern": ".*", "fn": "l2"},
+    ),
+    extra.FromTeacher: (
+        {"teacher": "word", "loss": "word", "weight": "weight"},
+        {"teacher": build_teacher(), "loss": "mse"},
+    ),
+    extra.EMATeacher: (
+        {"loss": "word", "momentum": "fraction", "weight": "weight"},
+        {"loss": "mse"},
+    ),
+    extra.GradientPenalty: (
+        {
+            "at": "word",
+            "target": "number",
+            "output": "optional name",
+            "weight": "weight",
+            "seed": "optional index",
+        },
+        {},
+    ),
+    extra.FGSM: (ATTACK, {"epsilon": 0.1}),
+    extra.PGD: (
+        ATTACK | {"steps": "count", "step_size": "optional positive"},
+        {"epsilon": 0.1, "steps": 2},
+    ),
+    layers.AddLoss: (
+        TERM | {"fn": "function", "name": "optional name"},
+        {"fn": abs},
+    ),
+    layers.Dense: (
+        {"activity_reduction": "word", "regularization_reduction": "word"},
+        {"units": 2},
+    ),
+    callbacks.GradientReport: (
+        {
+            "x": "data",
+            "y": "data",
+            "sample_weight": "data",
+            "every": "count",
+            "by": "word",
+            "wrt": "wrt",
+            "verbose": "flag",
+        },
+        {},
+    ),
+    callbacks.TerminateOnNonFiniteTerm: ({"restore_weights": "flag"}, {}),
+    callbacks.SetLossWeight: (
+        {
+            "variable": "name",
+            "schedule": "a schedule or more",
+            "by": "word",
+        },
+        {"variable": "beta", "schedule": abs},
+    ),
+    callbacks.TermTensorBoard: (
+        {"log_dir": "path", "every": "count"},
+        {},
+    ),
+    callbacks.TermHistory: (
+        {
+            "batches": "flag",
+            "epochs_file": "optional",
+            "batches_file": "optional",
+            "append": "flag",
+        },
+        {},
+    ),
+}
+
+
+def calls():
+    """`(constructor, argument, kind, arguments of a right call)`."""
+    for constructor, (kinds, base) in CASES.items():
+        for argument, kind in kinds.items():
+            yield constructor, argument, kind, base
+
+
+def refusal(constructor, arguments):
+    """What a constructor says of these arguments; None where it takes them."""
+    try:
+        constructor(**arguments)
+    except ImportError:
+        pytest.skip("needs a package that is optional")
+    except (TypeError, ValueError) as error:
+        return str(error)
+    return None
+
+
+def in_words_of_the_user(message):
+    return "xpected" in message and "Received" in message
+
+
+@pytest.mark.parametrize(
+    ("constructor", "argument", "kind", "base"),
+    [
+        pytest.param(*call, id=f"{call[0].__name__}-{call[1]}")
+        for call in calls()
+    ],
+)
+def test_nonsense_is_refused_in_the_words_of_the_user(
+    constructor, argument, kind, base
+):
+    wrong = {}
+    for name, value in NONSENSE.items():
+        message = refusal(constructor, {**base, argument: value})
+        if message is None and name not in LEGAL[kind]:
+            wrong[name] = "accepted"
+        elif message is not None and not in_words_of_the_user(message):
+            wrong[name] = message
+    assert wrong == {}
+
+
+def public_classes(module):
+    for name in module.__all__:
+        value = getattr(module, name)
+        if inspect.isclass(value):
+            yield value
+
+
+def test_every_constructor_is_called_with_every_argument():
+    # Which the package makes.
+    skipped = {extra.Context, callbacks.RecordedReport}
+    public = [
+        cls
+        for module in (callbacks, extra, reductions, schedules, weighting)
+        for cls in public_classes(module)
+        if cls not in skipped
+    ]
+    assert set(public) <= set(CASES)
+    for cls in CASES:
+        if cls.__module__.startswith("keras_losskit.layers.core"):
+            continue  # the other arguments are Keras'
+        parameters = inspect.signature(cls).parameters.values()
+        named = {p.name for p in parameters if p.kind is not p.VAR_KEYWORD}
+        if issubclass(cls, reductions.Reduction) and not CASES[cls][0]:
+            continue
+        assert named - {"args"} <= set(CASES[cls][0]), cls
+    found = list(calls())
+    assert len(CASES) >= 45
+    assert len(found) >= 150
+    assert len(found) * len(NONSENSE) >= 4000
+
+
+# ------------------------------------------------------------------- losses
+
+# Arguments of losses that take nonsense still. The list may only shrink.
+UNCHECKED = {
+    "alpha",
+    "apply_class_balancing",
+    "arguments",
+    "axis",
+    "beta",
+    "delta",
+    "dtype",
+    "elementwise",
+    "epsilon",
+    "fn",
+    "from_logits",
+    "full",
+    "gamma",
+    "gamma_negative",
+    "gamma_positive",
+    "ignore_class",
+    "ignore_value",
+    "label_smoothing",
+    "levels",
+    "loss",
+    "losses",
+    "margin",
+    "min_variance",
+    "name",
+    "names",
+    "normalize",
+    "per_image",
+    "q",
+    "quantile",
+    "remove_diagonal",
+    "temperature",
+    "weights",
+}
+OF_LOSSES = {"reduction": "reduction", "weight": "weight"}
+
+
+def arguments_of_losses():
+    """`(class, argument)` of the losses that need no argument."""
+    for cls in public_classes(losses):
+        parameters = inspect.signature(cls).parameters.values()
+        parameters = [
+            p
+            for p in parameters
+            if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+        ]
+        if all(p.default is not p.empty for p in parameters):
+            yield from ((cls, p.name) for p in parameters)
+
+
+def test_losses_refuse_nonsense_in_the_words_of_the_user():
+    wrong, checked = {}, 0
+    for cls, argument in arguments_of_losses():
+        if argument in UNCHECKED:
+            continue
+        checked += 1
+        for name, value in NONSENSE.items():
+            message = refusal(cls, {argument: value})
+            if message is None and name in LEGAL[OF_LOSSES[argument]]:
+                continue
+            if message is None or not in_words_of_the_user(message):
+                wrong[cls.__name__, argument, name] = message or "accepted"
+    assert wrong == {}
+    assert checked >= 60
+    assert len(UNCHECKED) <= 32
