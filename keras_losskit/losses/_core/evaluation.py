@@ -242,23 +242,27 @@ def called_as_is(loss, y_true, y_pred, sample_weight=None, mask=None):
 def converted(loss, y_true, y_pred):
     """Tensors of the loss' dtype, as Keras makes them.
 
-    A loss that sets `keeps_integers` gets integers, booleans and strings as
-    they came.
+    A loss that sets `keeps_integers` gets labels that are integers, booleans or
+    strings as they came.
     """
-    keep = getattr(loss, "keeps_integers", False)
     dtype = compute_dtype(loss)
 
-    def convert(x):
-        if keep and not _is_float(x):
-            return x if ops.is_tensor(x) else _tensor_if_numeric(x)
+    def to_float(x):
         return ops.convert_to_tensor(x, dtype=dtype)
 
-    def convert_all(x):
+    def label(x):
+        if _is_float(x):
+            return to_float(x)
+        return x if ops.is_tensor(x) else _tensor_if_numeric(x)
+
+    def convert_all(x, convert):
         if ops.is_tensor(x):
             return convert(x)
         return tree.map_structure(convert, without_lists(x))
 
-    return convert_all(y_true), convert_all(y_pred)
+    keep = getattr(loss, "keeps_integers", False)
+    labels = convert_all(y_true, label if keep else to_float)
+    return labels, convert_all(y_pred, to_float)
 
 
 def compute_dtype(loss):
