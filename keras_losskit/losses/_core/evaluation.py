@@ -23,6 +23,7 @@ from keras_losskit._types import Structure
 from keras_losskit._types import Tensor
 from keras_losskit.losses._core import values as values_lib
 from keras_losskit.losses._core.logits import predicted
+from keras_losskit.losses._core.refusals import refuse_symbolic
 from keras_losskit.reductions._alignment import wide
 
 
@@ -58,6 +59,7 @@ def evaluate(
         >>> float(evaluate(loss, [[1.0], [2.0]], [[1.0], [4.0]]))
         2.0
     """
+    refuse_symbolic(loss, y_true, y_pred)
     if is_composite(loss):
         return weighted_total(
             loss.part_values(y_true, y_pred, sample_weight),
@@ -115,6 +117,7 @@ def own_value(
     loss, y_true, y_pred, sample_weight=None, mask=None, *, logits=None
 ):
     """`leaf_value` by the steps of `Loss.__call__`, which may be overridden."""
+    refuse_symbolic(loss, y_true, y_pred)
     predicted_mask = _keras.get_keras_mask(y_pred)
     with keras.name_scope(loss.name):
         y_true, y_pred = converted(loss, y_true, y_pred)
@@ -216,6 +219,7 @@ def overrides_call(loss):
 
 def called_as_is(loss, y_true, y_pred, sample_weight=None, mask=None):
     """`leaf_value` of a loss that overrides `__call__`, and so reduces."""
+    refuse_symbolic(loss, y_true, y_pred)
     if mask is not None:
         raise ValueError(
             f"Expected loss '{loss.name}' to leave reduction to its reduction, "

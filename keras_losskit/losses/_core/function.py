@@ -18,6 +18,7 @@ from keras_losskit._types import Weight
 from keras_losskit.losses._core.configs import serialized_function
 from keras_losskit.losses._core.loss import Loss
 from keras_losskit.losses._core.names import function_name
+from keras_losskit.losses._core.refusals import refuse_as_loss
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
@@ -43,7 +44,7 @@ class FunctionLoss(Loss):
         weight: What the loss is multiplied by.
 
     Raises:
-        TypeError: if `fn` is not callable.
+        TypeError: if `fn` is not callable, or is no loss, such as a metric.
 
     Example:
         >>> def cubic(y_true, y_pred):
@@ -73,6 +74,7 @@ class FunctionLoss(Loss):
         integer_labels: bool = False,
         weight: Weight = 1.0,
     ):
+        refuse_as_loss(fn, "`fn` to be a function of (y_true, y_pred)")
         if not callable(fn):
             raise TypeError(
                 "Expected `fn` to be a function of (y_true, y_pred). "
