@@ -194,9 +194,15 @@ def test_integers_reach_the_users_function(dtype):
         )
         return ops.mean(y_pred, axis=-1)
 
-    container = losskit.LossesContainer(looks)
+    loss = losskit.losses.FunctionLoss(looks, integer_labels=True)
+    container = losskit.LossesContainer(loss)
     container(ops.ones((2, 1), dtype=dtype), ops.ones((2, 1)))
     assert seen and all(dtypes == [dtype, "float32"] for dtypes in seen)
+    seen.clear()
+    # By itself a function gets what Keras gives it.
+    container = losskit.LossesContainer(looks)
+    container(ops.ones((2, 1), dtype=dtype), ops.ones((2, 1)))
+    assert seen and all(dtypes == ["float32"] * 2 for dtypes in seen)
 
 
 def test_sparse_labels_need_no_last_dimension():

@@ -25,6 +25,11 @@ def vector_of_five(y_true, y_pred):
     return ops.ones((5,)) * ops.mean(y_pred)
 
 
+TOP_OF_FIVE = losskit.losses.FunctionLoss(
+    vector_of_five, losskit.reductions.TopK(k=1)
+)
+
+
 def nothing(y_true, y_pred):
     return None
 
@@ -95,10 +100,10 @@ BAD = {
         {"a": ZERO, "b": ZERO},
         ["'same'", "'a'", "name="],
     ),
-    "a loss of another shape": (
-        {"loss": {"b": vector_of_five}},
+    "a reduction that needs samples": (
+        {"loss": {"b": TOP_OF_FIVE}},
         {"a": ZERO, "b": ZERO},
-        ["vector_of_five", "(5,)"],
+        ["vector_of_five", "(5,)", "TopK"],
     ),
     "a loss that returns nothing": (
         {"loss": {"b": nothing}},

@@ -19,6 +19,7 @@ from keras_losskit.losses._core.configs import serialized_loss
 from keras_losskit.losses._core.function import FunctionLoss
 from keras_losskit.losses._core.loss import LossMixin
 from keras_losskit.losses._core.names import snake_case
+from keras_losskit.losses._core.refusals import refuse_as_loss
 from keras_losskit.losses.wrappers.components import with_components
 
 _BY_SHAPE = ("crossentropy", "ce")
@@ -49,6 +50,8 @@ def get(
     Raises:
         ValueError: if `identifier` stands for no loss, or the shapes that it
             needs are missing.
+        TypeError: if it is something else that can be called: a metric, a
+            schedule, a reduction, a weighting or a regularizer.
 
     Example:
         >>> 0.5 * get("mse") + get(lambda y_true, y_pred: y_pred - y_true)
@@ -60,6 +63,7 @@ def get(
         return _named(identifier, y_true, y_pred)
     if isinstance(identifier, dict):
         identifier = deserialize(identifier)
+    refuse_as_loss(identifier, "a loss: a name, a function or an object")
     if inspect.isclass(identifier):
         identifier = identifier()  # type: ignore[assignment]  # a loss
     if isinstance(identifier, keras.losses.Loss):

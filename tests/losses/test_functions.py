@@ -10,6 +10,7 @@ import pytest
 from keras import ops
 from support.autodiff import value_and_gradient
 
+import keras_losskit as losskit
 from keras_losskit import losses
 from keras_losskit.losses import _catalogue
 
@@ -196,23 +197,84 @@ def test_default_names():
     assert not losses.has_default_name(keras.losses.Huber(name="h"))
 
 
-@pytest.mark.parametrize("dtype", ["int32", "int8", "bool"])
-def test_integers_reach_a_function_as_they_came(dtype):
+def dtypes_seen(**settings):
+    """A loss that notes the dtypes that it is given, and its notes."""
     seen = []
 
     def look(y_true, y_pred):
+        tensors = (y_true, y_pred)
         seen.append(
-            tuple(
-                keras.backend.standardize_dtype(x.dtype)
-                for x in (y_true, y_pred)
-            )
+            tuple(keras.backend.standardize_dtype(x.dtype) for x in tensors)
         )
         return ops.cast(y_pred[:, 0], "float32")
 
-    loss = losses.FunctionLoss(look)
+    return losses.FunctionLoss(look, **settings), seen
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int8", "bool", "float64"])
+def test_labels_are_cast_for_a_function(dtype):
+    loss, seen = dtypes_seen()
     loss(np.ones(2, dtype), np.ones((2, 3), "float16"))
+    assert seen == [("float32", "float32")]
+    half, seen = dtypes_seen(dtype="float16")
+    half(np.ones(2, dtype), np.ones((2, 3), "int32"))
+    assert seen == [("float16", "float16")]
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int8", "bool"])
+def test_integers_reach_a_function_that_asks_for_them(dtype):
+    loss, seen = dtypes_seen(integer_labels=True)
+    loss(np.ones(2, dtype), np.ones((2, 3), "int32"))
     assert seen == [(dtype, "float32")]
-    losses.MeanSquaredError()(np.ones(2, dtype), np.ones((2, 1)))
+    revived = losses.FunctionLoss.from_config(
+        losses.FunctionLoss(scaled, integer_labels=True).get_config()
+    )
+    assert revived.integer_labels
+
+
+def test_a_function_of_an_older_file_still_gets_integers():
+    config = losses.FunctionLoss(scaled).get_config()
+    assert not losses.FunctionLoss.from_config(config).integer_labels
+    del config["integer_labels"]
+    older = losses.FunctionLoss.from_config({**config, "version": 1})
+    assert older.integer_labels
+
+
+class Difference(keras.losses.Loss):
+    def call(self, y_true, y_pred):
+        return ops.square(y_true - y_pred)
+
+
+def difference(y_true, y_pred):
+    return ops.square(y_true - y_pred)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint8", "bool"])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        difference,
+        functools.partial(difference),
+        Difference(name="difference"),
+        0.5 * losses.FunctionLoss(difference),
+    ],
+    ids=["function", "object", "loss", "sum"],
+)
+def test_labels_of_any_dtype_train_as_in_keras(loss, dtype):
+    x = np.linspace(-1.0, 1.0, 8, dtype="float32")[:, None]
+    y = (x > 0).astype(dtype)
+    logs = []
+    for cls in (keras.Model, losskit.Model):
+        inputs = keras.Input((1,))
+        outputs = keras.layers.Dense(1, kernel_initializer="ones")(inputs)
+        model = cls(inputs, outputs)
+        model.compile("sgd", loss=loss)
+        logs.append(model.fit(x, y, epochs=2, verbose=0).history["loss"])
+    np.testing.assert_allclose(logs[1], logs[0], rtol=1e-6)
+    # (y - x) ** 2 with y from 0 and 1, before the first update
+    factor = 0.5 if isinstance(loss, losses.WeightedSum) else 1.0
+    want = factor * np.mean((y.astype("float32") - x) ** 2)
+    assert logs[1][0] == pytest.approx(want, rel=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,8 @@ from keras_losskit.losses._core.evaluation import own_weight
 from keras_losskit.losses._core.evaluation import weighted_total
 from keras_losskit.losses._core.evaluation import without_lists
 from keras_losskit.losses._core.logits import Logits
+from keras_losskit.losses._core.refusals import checked_loss
+from keras_losskit.losses._core.refusals import refuse_symbolic
 from keras_losskit.reductions.reduction import without_version
 from keras_losskit.terms import duplicates
 
@@ -197,6 +199,7 @@ class Composite(Composable, KerasLoss[keras.losses.Loss]):
         sample_weight: TensorLike | None = None,
     ) -> Tensor:
         """The weighted sum, a scalar."""
+        refuse_symbolic(self, y_true, y_pred)
         return weighted_total(
             self.part_values(y_true, y_pred, sample_weight),
             [part.weight for part in self.parts],
@@ -381,12 +384,7 @@ def values_function(loss):
 
 def _flattened(loss, weight):
     """`(loss, weight)` pairs in which no loss is a sum."""
-    if not isinstance(loss, keras.losses.Loss):
-        raise TypeError(
-            "Expected the terms of a sum to be `keras.losses.Loss` objects. "
-            f"Received: {loss!r} of type {type(loss).__name__}. "
-            "`losses.get` makes one of a name or function."
-        )
+    loss = checked_loss(loss, "a term of a sum")
     weight = weights_lib.check_weight(weight, name=loss.name)
     if not isinstance(loss, WeightedSum):
         return [(loss, weight)]

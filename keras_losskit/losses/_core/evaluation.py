@@ -1,12 +1,11 @@
 """From a loss and its tensors to a reduced scalar.
 
 Keras' own `Loss.__call__`, with the reductions of this package: it never
-writes into the caller's weights, sums in float32 at least, and refuses values
-that do not belong to the batch.
+writes into the caller's weights, sums in float32 at least, and says what does
+not fit the values of a loss.
 """
 
 import numbers
-import warnings
 from typing import Any
 from typing import TypeGuard
 
@@ -22,11 +21,10 @@ from keras_losskit._support.counting import flags_of
 from keras_losskit._types import LossObject
 from keras_losskit._types import Structure
 from keras_losskit._types import Tensor
+from keras_losskit.losses._core import values as values_lib
 from keras_losskit.losses._core.logits import predicted
-from keras_losskit.reductions._alignment import align
+from keras_losskit.losses._core.refusals import refuse_symbolic
 from keras_losskit.reductions._alignment import wide
-
-_warned: set[str] = set()
 
 
 def evaluate(
@@ -53,14 +51,15 @@ def evaluate(
         `None`.
 
     Raises:
-        ValueError: if the loss returns what cannot be reduced: values that are
-            not floats, or whose leading dimension is not the batch.
+        ValueError: if the loss returns what cannot be reduced: no floats, or
+            values that are not of samples beside weights that do not broadcast.
 
     Example:
         >>> loss = keras.losses.MeanSquaredError()
         >>> float(evaluate(loss, [[1.0], [2.0]], [[1.0], [4.0]]))
         2.0
     """
+    refuse_symbolic(loss, y_true, y_pred)
     if is_composite(loss):
         return weighted_total(
             loss.part_values(y_true, y_pred, sample_weight),
@@ -118,6 +117,7 @@ def own_value(
     loss, y_true, y_pred, sample_weight=None, mask=None, *, logits=None
 ):
     """`leaf_value` by the steps of `Loss.__call__`, which may be overridden."""
+    refuse_symbolic(loss, y_true, y_pred)
     predicted_mask = _keras.get_keras_mask(y_pred)
     with keras.name_scope(loss.name):
         y_true, y_pred = converted(loss, y_true, y_pred)
@@ -135,11 +135,11 @@ def own_value(
             values = loss.call_on_logits(seen, shared.counted(flags))
         else:
             values = loss.call(seen, flags.apply(y_pred))
-            if flags and is_scalar(values):
-                # One value for the batch, in which all samples count.
+            if flags and not values_lib.are_of_samples(loss, values, y_pred):
+                # Values of the whole batch, in which all samples count.
                 values, seen = loss.call(y_true, y_pred), y_true
         if mask is not None:
-            _refuse_mask_of_scalar(loss, values)
+            values_lib.refuse_mask_of_the_whole(loss, values, y_pred)
         return reduced(loss, values, seen, y_pred, sample_weight, masks)
 
 
@@ -156,14 +156,9 @@ def _value_on_places(loss, y_true, y_pred, shared, sample_weight, masks):
         prediction = prediction.counted(flags)
     values, mask = loss.call_on_places(y_true, prediction, mask)
     if mask is not None:
-        _refuse_mask_of_scalar(loss, values)
+        values_lib.refuse_mask_of_the_whole(loss, values, y_pred)
     masks = (mask, predicted_mask)
     return reduced(loss, values, y_true, y_pred, sample_weight, masks)
-
-
-def is_scalar(values):
-    """Whether a loss returned one value for the batch."""
-    return hasattr(values, "shape") and not len(values.shape)
 
 
 def reduced(loss, values, y_true, y_pred, sample_weight=None, masks=()):
@@ -181,15 +176,24 @@ def reduced(loss, values, y_true, y_pred, sample_weight=None, masks=()):
         Scalar, float32 or float64; not reduced where the reduction is `None`.
 
     Raises:
-        ValueError: if the values do not fit the batch, or the reduction does
-            not return a scalar.
+        ValueError: if weights or masks do not fit the values, or the reduction
+            does not return a scalar.
     """
-    masks = (*masks, _keras.get_keras_mask(values))
-    values = _checked_values(loss, values, y_true, y_pred)
-    if not len(values.shape) and sample_weight is not None:
-        _warn_of_mean_weight(loss, sample_weight)
+    masks = [
+        ops.cast(ops.convert_to_tensor(mask), "bool")
+        for mask in (*masks, _keras.get_keras_mask(values))
+        if mask is not None
+    ]
+    values = values_lib.checked_values(loss, values)
+    if values_lib.are_of_samples(loss, values, y_pred):
+        arguments = values_lib.counted_per_sample(
+            loss, values, y_true, y_pred, sample_weight, masks
+        )
+    else:
+        arguments = values_lib.counted_as_a_whole(
+            loss, values, sample_weight, masks
+        )
     reduction = reductions.get(loss.reduction)
-    arguments = (values, sample_weight, _joint(masks, values))
     if getattr(reduction, "uses_targets", False):
         result = reduction(*arguments, y_true=y_true)
     else:
@@ -213,18 +217,9 @@ def overrides_call(loss):
     )
 
 
-def _refuse_mask_of_scalar(loss, values):
-    if is_scalar(values):
-        raise ValueError(
-            f"Expected loss '{loss.name}' to return a value per sample or "
-            "place, of which a mask leaves some out. Received: one scalar for "
-            f"the batch from `{type(loss).__name__}`. The losses of overlap of "
-            "keras_losskit.losses take a mask."
-        )
-
-
 def called_as_is(loss, y_true, y_pred, sample_weight=None, mask=None):
     """`leaf_value` of a loss that overrides `__call__`, and so reduces."""
+    refuse_symbolic(loss, y_true, y_pred)
     if mask is not None:
         raise ValueError(
             f"Expected loss '{loss.name}' to leave reduction to its reduction, "
@@ -242,23 +237,27 @@ def called_as_is(loss, y_true, y_pred, sample_weight=None, mask=None):
 def converted(loss, y_true, y_pred):
     """Tensors of the loss' dtype, as Keras makes them.
 
-    A loss that sets `keeps_integers` gets integers, booleans and strings as
-    they came.
+    A loss that sets `keeps_integers` gets labels that are integers, booleans or
+    strings as they came.
     """
-    keep = getattr(loss, "keeps_integers", False)
     dtype = compute_dtype(loss)
 
-    def convert(x):
-        if keep and not _is_float(x):
-            return x if ops.is_tensor(x) else _tensor_if_numeric(x)
+    def to_float(x):
         return ops.convert_to_tensor(x, dtype=dtype)
 
-    def convert_all(x):
+    def label(x):
+        if _is_float(x):
+            return to_float(x)
+        return x if ops.is_tensor(x) else _tensor_if_numeric(x)
+
+    def convert_all(x, convert):
         if ops.is_tensor(x):
             return convert(x)
         return tree.map_structure(convert, without_lists(x))
 
-    return convert_all(y_true), convert_all(y_pred)
+    keep = getattr(loss, "keeps_integers", False)
+    labels = convert_all(y_true, label if keep else to_float)
+    return labels, convert_all(y_pred, to_float)
 
 
 def compute_dtype(loss):
@@ -270,11 +269,6 @@ def compute_dtype(loss):
     if getattr(loss, "widens", False) and loss.dtype != "float64":
         return "float32"
     return loss.dtype
-
-
-def leaves(x):
-    """The tensors of a nest; most are one, which needs no walk."""
-    return [x] if ops.is_tensor(x) else tree.flatten(x)
 
 
 def without_lists(x):
@@ -300,79 +294,3 @@ def _tensor_if_numeric(x):
         return ops.convert_to_tensor(x)
     except (TypeError, ValueError):
         return x
-
-
-def _checked_values(loss, values, y_true, y_pred):
-    """`values` as a tensor, after a look at their type, dtype and shape."""
-    if values is None or (not ops.is_tensor(values) and tree.is_nested(values)):
-        raise ValueError(
-            f"Expected loss '{loss.name}' to return a tensor. Received: "
-            f"{type(values).__name__}. Several components are declared with "
-            "`losses.Components`."
-        )
-    if isinstance(values, numbers.Real):
-        values = float(values)  # a constant, such as a placeholder's `0`
-    values = ops.convert_to_tensor(values)
-    dtype = keras.backend.standardize_dtype(values.dtype)
-    if not keras.backend.is_float_dtype(dtype):
-        raise ValueError(
-            f"Expected loss '{loss.name}' to return floating point values. "
-            f"Received: dtype {dtype}, shape {tuple(values.shape)}"
-        )
-    if not getattr(loss, "values_follow_batch", True):
-        return values
-    predictions = [x for x in leaves(y_pred) if len(x.shape)]
-    if not len(values.shape) or not predictions:
-        return values
-    batch, received = predictions[0].shape[0], values.shape[0]
-    if None not in (batch, received) and batch != received:
-        raise ValueError(
-            f"Expected loss '{loss.name}' to return a scalar or values whose "
-            f"leading dimension is the batch, {batch}. Received: values of "
-            f"shape {tuple(values.shape)} for predictions of shape "
-            f"{tuple(predictions[0].shape)}"
-        )
-    _refuse_outer_product(loss, values, leaves(y_true), predictions)
-    return values
-
-
-def _refuse_outer_product(loss, values, targets, predictions):
-    """Raise where `(n,)` against `(n, 1)` was broadcast to `(n, n)`."""
-    if len(targets) != 1 or len(predictions) != 1:
-        return
-    shapes = [tuple(targets[0].shape), tuple(predictions[0].shape)]
-    batch = predictions[0].shape[0]
-    if batch in (None, 1) or sorted(map(len, shapes)) != [1, 2]:
-        return
-    if (batch, 1) in shapes and tuple(values.shape) == (batch, batch):
-        raise ValueError(
-            f"Expected loss '{loss.name}' to compare samples one by one. "
-            f"Received: targets {shapes[0]} and predictions {shapes[1]}, which "
-            f"it broadcast to {tuple(values.shape)}. Give both one shape."
-        )
-
-
-def _joint(masks, values):
-    """The masks that there are, as one; `None` where there is none."""
-    joint = None
-    for mask in masks:
-        if mask is None:
-            continue
-        mask = ops.cast(ops.convert_to_tensor(mask), "bool")
-        if len(values.shape):
-            mask = align(mask, values, "mask")
-        joint = mask if joint is None else ops.logical_and(joint, mask)
-    return joint
-
-
-def _warn_of_mean_weight(loss, sample_weight):
-    if len(ops.convert_to_tensor(sample_weight).shape) == 0:
-        return
-    if loss.name not in _warned:
-        _warned.add(loss.name)
-        warnings.warn(
-            f"Loss '{loss.name}' returns one scalar for the batch, so a "
-            "`sample_weight` per sample can only multiply it by the mean "
-            "weight, as Keras does. Return a value per sample instead.",
-            stacklevel=2,
-        )

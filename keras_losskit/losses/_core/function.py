@@ -18,16 +18,16 @@ from keras_losskit._types import Weight
 from keras_losskit.losses._core.configs import serialized_function
 from keras_losskit.losses._core.loss import Loss
 from keras_losskit.losses._core.names import function_name
+from keras_losskit.losses._core.refusals import refuse_as_loss
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
 class FunctionLoss(Loss):
     """A loss from a function of targets and predictions.
 
-    `loss = reduction(fn(y_true, y_pred, **arguments))`. Integers, booleans and
-    strings reach the function as they came; floats have the loss' dtype, as in
-    Keras. A trailing dimension of 1 that only one of the two has is squeezed or
-    added, so that both have one rank.
+    `loss = reduction(fn(y_true, y_pred, **arguments))`. Both tensors reach the
+    function in the loss' dtype and with one rank, as in Keras: a trailing
+    dimension of 1 that only one of the two has is squeezed or added.
 
     Args:
         fn: `(y_true, y_pred, **arguments) ->` values `(batch, ...)` or a
@@ -38,10 +38,13 @@ class FunctionLoss(Loss):
             lambda, the snake-case class name for a callable object.
         dtype: Dtype of the computation. Defaults to Keras' `floatx`.
         arguments: Optional further arguments of `fn`, a dict.
+        integer_labels: Whether labels that are integers, booleans or strings
+            reach `fn` as they came, such as class numbers: a float16 cannot
+            hold that of class 2049.
         weight: What the loss is multiplied by.
 
     Raises:
-        TypeError: if `fn` is not callable.
+        TypeError: if `fn` is not callable, or is no loss, such as a metric.
 
     Example:
         >>> def cubic(y_true, y_pred):
@@ -49,10 +52,16 @@ class FunctionLoss(Loss):
         >>> loss = FunctionLoss(cubic)
         >>> loss.name, float(loss([1.0, 1.0], [1.0, 3.0]))
         ('cubic', 4.0)
+        >>> def of_class(y_true, y_pred):
+        ...     p = keras.ops.take_along_axis(y_pred, y_true[:, None], axis=-1)
+        ...     return 1.0 - p[:, 0]
+        >>> loss = FunctionLoss(of_class, integer_labels=True)
+        >>> float(loss([1], [[0.75, 0.25]]))
+        0.75
     """
 
-    #: Tells `evaluate` to convert floats only.
-    keeps_integers = True
+    #: Since 2 labels are cast unless `integer_labels` says otherwise.
+    version = 2
 
     def __init__(
         self,
@@ -62,8 +71,10 @@ class FunctionLoss(Loss):
         dtype: DType | None = None,
         *,
         arguments: Mapping[str, Any] | None = None,
+        integer_labels: bool = False,
         weight: Weight = 1.0,
     ):
+        refuse_as_loss(fn, "`fn` to be a function of (y_true, y_pred)")
         if not callable(fn):
             raise TypeError(
                 "Expected `fn` to be a function of (y_true, y_pred). "
@@ -78,6 +89,12 @@ class FunctionLoss(Loss):
         self.named_by_itself = name is None
         self.fn = fn
         self.arguments = dict(arguments or {})
+        self.integer_labels = integer_labels
+
+    @property
+    def keeps_integers(self) -> bool:
+        """Whether `evaluate` casts labels that are floats only."""
+        return self.integer_labels
 
     def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
         if not tree.is_nested(y_true) and not tree.is_nested(y_pred):
@@ -85,7 +102,11 @@ class FunctionLoss(Loss):
         return self.fn(y_true, y_pred, **self.arguments)
 
     def settings(self) -> Config:
-        return {"fn": self.fn, "arguments": self.arguments}
+        return {
+            "fn": self.fn,
+            "arguments": self.arguments,
+            "integer_labels": self.integer_labels,
+        }
 
     def get_config(self) -> Config:
         return {
@@ -98,6 +119,8 @@ class FunctionLoss(Loss):
     def from_config(cls, config: Config) -> Self:
         revive = keras.saving.deserialize_keras_object
         revived = {key: revive(config[key]) for key in ("fn", "arguments")}
+        if config.get("version", cls.version) == 1:
+            revived["integer_labels"] = True
         return super().from_config({**config, **revived})
 
 

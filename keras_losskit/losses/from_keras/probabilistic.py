@@ -1,8 +1,10 @@
 """Keras' losses between distributions, except the categorical ones."""
 
 import keras
+import numpy as np
 from keras import ops
 
+from keras_losskit import _backend
 from keras_losskit._types import Config
 from keras_losskit._types import DType
 from keras_losskit._types import KerasLoss
@@ -130,6 +132,11 @@ class BinaryCrossentropy(LossMixin, KerasLoss[keras.losses.BinaryCrossentropy]):
             "axis": self.axis,
         }
 
+    def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
+        if self.from_logits:
+            return super().call(y_true, y_pred)
+        return _despite_nan(super().call, y_true, y_pred, self.axis)
+
     @property
     def values_follow_batch(self) -> bool:
         """Whether the values have the batch in front."""
@@ -210,6 +217,9 @@ class BinaryFocalCrossentropy(
         }
 
     def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
+        return _despite_nan(self._values, y_true, y_pred, self.axis)
+
+    def _values(self, y_true, y_pred):
         if self.gamma >= 1.0:
             return super().call(y_true, y_pred)
         # As in Keras, but for the power, whose slope at 0 is infinite.
@@ -293,3 +303,24 @@ class CategoricalGeneralizedCrossEntropy(
         power = ops.power(ops.maximum(p, lowest), self.q)
         line = p * lowest ** (self.q - 1.0)
         return (1.0 - ops.where(p < lowest, line, power)) / self.q
+
+
+def _despite_nan(call, y_true, y_pred, axis):
+    """`call(y_true, y_pred)`, NaN where the predictions are.
+
+    PyTorch's crossentropy of probabilities raises an error there, after which
+    a GPU can no longer be used; that of other backends is NaN.
+    """
+    if keras.config.backend() != "torch":
+        return call(y_true, y_pred)
+    if _backend.is_concrete_on_cpu(y_pred):
+        try:
+            return call(y_true, y_pred)
+        except RuntimeError:
+            if not bool(ops.any(ops.isnan(y_pred))):
+                raise
+    unknown = ops.isnan(y_pred)
+    values = call(y_true, ops.where(unknown, 0.5, y_pred))
+    # Twice, since the gradient of 0 times NaN would be NaN everywhere.
+    nan = ops.where(unknown, y_pred, 0.0) * ops.where(unknown, np.nan, 0.0)
+    return values + ops.mean(nan, axis=axis)

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_losskit._support.checks import checked_non_negative
+from keras_losskit._support.checks import checked_number
 from keras_losskit._types import Config
 from keras_losskit._types import DType
 from keras_losskit._types import ReductionLike
@@ -139,9 +141,9 @@ class Poly1(ClassLoss):
     `loss = reduction(poly1(y_true, y_pred))`.
 
     Args:
-        reduction, name, dtype, weight: See `Loss`.
         epsilon: What is added to the coefficient; 0 gives the crossentropy.
         from_logits: Whether `y_pred` holds logits rather than probabilities.
+        reduction, name, dtype, weight: See `Loss`.
 
     Reference:
         Leng et al., "PolyLoss", ICLR 2022.
@@ -154,18 +156,18 @@ class Poly1(ClassLoss):
 
     def __init__(
         self,
+        epsilon: float = 1.0,
+        from_logits: bool = False,
         reduction: ReductionLike = "sum_over_batch_size",
         name: str | None = "poly1",
         dtype: DType | None = None,
         *,
-        epsilon: float = 1.0,
-        from_logits: bool = False,
         weight: Weight = 1.0,
     ):
         super().__init__(
             reduction, name, dtype, from_logits=from_logits, weight=weight
         )
-        self.epsilon = epsilon
+        self.epsilon = checked_number(epsilon, "`epsilon` of Poly1")
 
     def call_on_logits(
         self, y_true: TensorLike, logits: Logits | Probabilities
@@ -184,11 +186,11 @@ class AsymmetricLoss(Loss):
     `loss = reduction(asymmetric_loss(y_true, y_pred))`.
 
     Args:
-        reduction, name, dtype, weight: See `Loss`.
         gamma_positive: Focusing exponent of the labels that apply.
         gamma_negative: Focusing exponent of those that do not.
         margin: Probability up to which a label that does not apply is ignored.
         from_logits: Whether `y_pred` holds logits rather than probabilities.
+        reduction, name, dtype, weight: See `Loss`.
 
     Raises:
         ValueError: if an exponent is negative, or `margin` not in [0, 1).
@@ -205,26 +207,29 @@ class AsymmetricLoss(Loss):
 
     def __init__(
         self,
-        reduction: ReductionLike = "sum_over_batch_size",
-        name: str | None = "asymmetric_loss",
-        dtype: DType | None = None,
-        *,
         gamma_positive: float = 1.0,
         gamma_negative: float = 4.0,
         margin: float = 0.05,
         from_logits: bool = False,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "asymmetric_loss",
+        dtype: DType | None = None,
+        *,
         weight: Weight = 1.0,
     ):
         super().__init__(reduction, name, dtype, weight=weight)
-        if min(gamma_positive, gamma_negative) < 0.0 or not 0 <= margin < 1:
+        self.gamma_positive = checked_non_negative(
+            gamma_positive, "`gamma_positive` of AsymmetricLoss"
+        )
+        self.gamma_negative = checked_non_negative(
+            gamma_negative, "`gamma_negative` of AsymmetricLoss"
+        )
+        self.margin = checked_non_negative(margin, "`margin` of AsymmetricLoss")
+        if self.margin >= 1.0:
             raise ValueError(
-                "Expected exponents of 0 or more, and `margin` in [0, 1). "
-                f"Received: gamma_positive={gamma_positive}, "
-                f"gamma_negative={gamma_negative}, margin={margin}"
+                "Expected `margin` of AsymmetricLoss to be below 1. "
+                f"Received: {margin!r}"
             )
-        self.gamma_positive = gamma_positive
-        self.gamma_negative = gamma_negative
-        self.margin = margin
         self.from_logits = from_logits
 
     def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:

@@ -5,6 +5,7 @@ import math
 import keras
 from keras import ops
 
+from keras_losskit._support.checks import checked_positive
 from keras_losskit._types import Config
 from keras_losskit._types import DType
 from keras_losskit._types import ReductionLike
@@ -123,9 +124,9 @@ class GaussianNLL(Loss):
     log variances.
 
     Args:
-        reduction, name, dtype, weight: See `Loss`.
         full: Whether to add the constant `log(2 * pi) / 2`.
         min_variance: Smallest variance, positive, in the unit squared.
+        reduction, name, dtype, weight: See `Loss`.
 
     Raises:
         ValueError: if `min_variance` is not positive.
@@ -141,22 +142,19 @@ class GaussianNLL(Loss):
 
     def __init__(
         self,
+        full: bool = False,
+        min_variance: float = 1e-6,
         reduction: ReductionLike = "sum_over_batch_size",
         name: str | None = "gaussian_nll",
         dtype: DType | None = None,
         *,
-        full: bool = False,
-        min_variance: float = 1e-6,
         weight: Weight = 1.0,
     ):
         super().__init__(reduction, name, dtype, weight=weight)
-        if not min_variance > 0.0:
-            raise ValueError(
-                "Expected `min_variance` to be positive. Received: "
-                f"{min_variance}"
-            )
         self.full = full
-        self.min_variance = min_variance
+        self.min_variance = checked_positive(
+            min_variance, "`min_variance` of GaussianNLL"
+        )
 
     def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
         return gaussian_nll(y_true, y_pred, **self.settings())

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_losskit._support.checks import checked_positive
 from keras_losskit._types import Config
 from keras_losskit._types import DType
 from keras_losskit._types import ReductionLike
@@ -43,19 +44,11 @@ def distillation(
         >>> round(float(loss[0]), 4)
         0.4338
     """
-    temperature = _checked_temperature(temperature)
+    temperature = checked_positive(temperature, "`temperature` of distillation")
     teacher = ops.log_softmax(wide(y_true) / temperature)
     student = ops.log_softmax(wide(y_pred) / temperature)
     divergence = ops.sum(ops.exp(teacher) * (teacher - student), axis=-1)
     return nonnegative(temperature**2 * divergence)
-
-
-def _checked_temperature(temperature):
-    if not temperature > 0.0:
-        raise ValueError(
-            f"Expected `temperature` to be positive. Received: {temperature}"
-        )
-    return temperature
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
@@ -65,8 +58,8 @@ class Distillation(Loss):
     `loss = reduction(distillation(y_true, y_pred))`, both being logits.
 
     Args:
-        reduction, name, dtype, weight: See `Loss`.
         temperature: What both logits are divided by, positive.
+        reduction, name, dtype, weight: See `Loss`.
 
     Raises:
         ValueError: if `temperature` is not positive.
@@ -83,15 +76,17 @@ class Distillation(Loss):
 
     def __init__(
         self,
+        temperature: float = 2.0,
         reduction: ReductionLike = "sum_over_batch_size",
         name: str | None = "distillation",
         dtype: DType | None = None,
         *,
-        temperature: float = 2.0,
         weight: Weight = 1.0,
     ):
         super().__init__(reduction, name, dtype, weight=weight)
-        self.temperature = _checked_temperature(temperature)
+        self.temperature = checked_positive(
+            temperature, "`temperature` of Distillation"
+        )
 
     def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
         return distillation(y_true, y_pred, temperature=self.temperature)

@@ -94,10 +94,10 @@ class LovaszSoftmax(OverlapLoss, ClassLoss):
     `loss = reduction(lovasz_softmax(y_true, y_pred))`.
 
     Args:
-        reduction, name, dtype, weight: See `Loss`.
         per_image: Whether every sample has a separate index; else the batch is
             one large image, and only the mean of the sample weights counts.
         from_logits: Whether `y_pred` holds logits rather than probabilities.
+        reduction, name, dtype, weight: See `Loss`.
 
     Reference:
         Berman, Rannen Triki, Blaschko, "The Lovasz-Softmax Loss", CVPR 2018.
@@ -110,12 +110,12 @@ class LovaszSoftmax(OverlapLoss, ClassLoss):
 
     def __init__(
         self,
+        per_image: bool = True,
+        from_logits: bool = False,
         reduction: ReductionLike = "sum_over_batch_size",
         name: str | None = "lovasz_softmax",
         dtype: DType | None = None,
         *,
-        per_image: bool = True,
-        from_logits: bool = False,
         weight: Weight = 1.0,
     ):
         super().__init__(

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_losskit._support.checks import checked_non_negative
+from keras_losskit._support.checks import checked_positive
 from keras_losskit._types import Config
 from keras_losskit._types import DType
 from keras_losskit._types import ReductionLike
@@ -151,8 +153,8 @@ class GeneralizedDice(OverlapLoss, ClassLoss):
     `loss = reduction(generalized_dice(y_true, y_pred))`.
 
     Args:
-        reduction, name, dtype, weight: See `Loss`.
         from_logits: Whether `y_pred` holds logits rather than probabilities.
+        reduction, name, dtype, weight: See `Loss`.
 
     Reference:
         Sudre et al., "Generalised Dice Overlap as a Deep Learning Loss
@@ -166,11 +168,11 @@ class GeneralizedDice(OverlapLoss, ClassLoss):
 
     def __init__(
         self,
+        from_logits: bool = False,
         reduction: ReductionLike = "sum_over_batch_size",
         name: str | None = "generalized_dice",
         dtype: DType | None = None,
         *,
-        from_logits: bool = False,
         weight: Weight = 1.0,
     ):
         super().__init__(
@@ -193,14 +195,14 @@ class FocalTversky(OverlapLoss, ClassLoss):
     Keras 3.16 on.
 
     Args:
-        reduction, name, dtype, weight: See `Loss`.
         alpha: Weight of false negatives.
         beta: Weight of false positives.
         gamma: Focusing parameter; 1 gives the Tversky loss.
         from_logits: Whether `y_pred` holds logits rather than probabilities.
+        reduction, name, dtype, weight: See `Loss`.
 
     Raises:
-        ValueError: if `gamma` is not positive.
+        ValueError: if `alpha` or `beta` is negative, or `gamma` not positive.
 
     Reference:
         Abraham, Khan, "A Novel Focal Tversky Loss Function with Improved
@@ -214,26 +216,22 @@ class FocalTversky(OverlapLoss, ClassLoss):
 
     def __init__(
         self,
-        reduction: ReductionLike = "sum_over_batch_size",
-        name: str | None = "focal_tversky",
-        dtype: DType | None = None,
-        *,
         alpha: float = 0.7,
         beta: float = 0.3,
         gamma: float = 4.0 / 3.0,
         from_logits: bool = False,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = "focal_tversky",
+        dtype: DType | None = None,
+        *,
         weight: Weight = 1.0,
     ):
         super().__init__(
             reduction, name, dtype, from_logits=from_logits, weight=weight
         )
-        if not gamma > 0.0:
-            raise ValueError(
-                f"Expected `gamma` to be positive. Received: gamma={gamma}"
-            )
-        self.alpha = alpha
-        self.beta = beta
-        self.gamma = gamma
+        self.alpha = checked_non_negative(alpha, "`alpha` of FocalTversky")
+        self.beta = checked_non_negative(beta, "`beta` of FocalTversky")
+        self.gamma = checked_positive(gamma, "`gamma` of FocalTversky")
 
     def call_on_logits(
         self, y_true: TensorLike, logits: Logits | Probabilities

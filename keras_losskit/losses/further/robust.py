@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_losskit._support.checks import checked_number
+from keras_losskit._support.checks import checked_positive
 from keras_losskit._types import Config
 from keras_losskit._types import DType
 from keras_losskit._types import ReductionLike
@@ -39,7 +41,7 @@ def pinball(
         >>> round(float(pinball([[3.0]], [[1.0]], quantile=0.9)[0]), 4)
         1.8
     """
-    quantile = _checked_quantile(quantile)
+    quantile = _checked_quantile(quantile, "pinball")
     y_true, y_pred = same_rank(wide(y_true), wide(y_pred))
     error = y_true - y_pred
     return ops.mean(
@@ -73,25 +75,19 @@ def charbonnier(
         >>> round(float(charbonnier([[3.0]], [[0.0]], epsilon=4.0)[0]), 4)
         5.0
     """
-    epsilon = _checked_epsilon(epsilon)
+    epsilon = checked_positive(epsilon, "`epsilon` of charbonnier")
     y_true, y_pred = same_rank(wide(y_true), wide(y_pred))
     return ops.mean(ops.sqrt(ops.square(y_true - y_pred) + epsilon**2), axis=-1)
 
 
-def _checked_quantile(quantile):
-    if not 0.0 < quantile < 1.0:
+def _checked_quantile(quantile, name):
+    number = checked_number(quantile, f"`quantile` of {name}")
+    if not 0.0 < number < 1.0:
         raise ValueError(
-            f"Expected `quantile` inside (0, 1). Received: {quantile}"
+            f"Expected `quantile` of {name} to be inside (0, 1). "
+            f"Received: {quantile!r}"
         )
-    return quantile
-
-
-def _checked_epsilon(epsilon):
-    if not epsilon > 0.0:
-        raise ValueError(
-            f"Expected `epsilon` to be positive. Received: {epsilon}"
-        )
-    return epsilon
+    return number
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
@@ -101,8 +97,8 @@ class Pinball(Loss):
     `loss = reduction(pinball(y_true, y_pred))`.
 
     Args:
-        reduction, name, dtype, weight: See `Loss`.
         quantile: Between 0 and 1 exclusive; 0.5 gives half the absolute error.
+        reduction, name, dtype, weight: See `Loss`.
 
     Raises:
         ValueError: if `quantile` is not inside (0, 1).
@@ -117,15 +113,15 @@ class Pinball(Loss):
 
     def __init__(
         self,
+        quantile: float = 0.5,
         reduction: ReductionLike = "sum_over_batch_size",
         name: str | None = "pinball",
         dtype: DType | None = None,
         *,
-        quantile: float = 0.5,
         weight: Weight = 1.0,
     ):
         super().__init__(reduction, name, dtype, weight=weight)
-        self.quantile = _checked_quantile(quantile)
+        self.quantile = _checked_quantile(quantile, "Pinball")
 
     def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
         return pinball(y_true, y_pred, quantile=self.quantile)
@@ -141,8 +137,8 @@ class Charbonnier(Loss):
     `loss = reduction(charbonnier(y_true, y_pred))`.
 
     Args:
-        reduction, name, dtype, weight: See `Loss`.
         epsilon: Width of the smooth part, positive, in the unit of the data.
+        reduction, name, dtype, weight: See `Loss`.
 
     Raises:
         ValueError: if `epsilon` is not positive.
@@ -158,15 +154,15 @@ class Charbonnier(Loss):
 
     def __init__(
         self,
+        epsilon: float = 1e-3,
         reduction: ReductionLike = "sum_over_batch_size",
         name: str | None = "charbonnier",
         dtype: DType | None = None,
         *,
-        epsilon: float = 1e-3,
         weight: Weight = 1.0,
     ):
         super().__init__(reduction, name, dtype, weight=weight)
-        self.epsilon = _checked_epsilon(epsilon)
+        self.epsilon = checked_positive(epsilon, "`epsilon` of Charbonnier")
 
     def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
         return charbonnier(y_true, y_pred, epsilon=self.epsilon)

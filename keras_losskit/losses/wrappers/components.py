@@ -19,9 +19,9 @@ from keras_losskit.losses._core.composition import Composite
 from keras_losskit.losses._core.composition import Part
 from keras_losskit.losses._core.configs import serialized_loss
 from keras_losskit.losses._core.evaluation import converted
-from keras_losskit.losses._core.evaluation import is_scalar
 from keras_losskit.losses._core.evaluation import reduced
 from keras_losskit.losses._core.function import FunctionLoss
+from keras_losskit.losses._core.values import are_of_samples
 from keras_losskit.reductions.reduction import without_version
 
 
@@ -114,11 +114,15 @@ class Components(Composite):
                     f"Expected loss '{self.name}' to return a dict with the "
                     f"keys {list(self.names)}. Received: {received}"
                 )
-            scalars = [key for key, x in values.items() if is_scalar(x)]
-            if flags and scalars:
-                # One value for the batch, in which all samples count.
+            of_batch = [
+                key
+                for key, x in values.items()
+                if not are_of_samples(self.loss, x, y_pred)
+            ]
+            if flags and of_batch:
+                # Values of the whole batch, in which all samples count.
                 whole = self.loss.call(y_true, y_pred)
-                values = {**values, **{key: whole[key] for key in scalars}}
+                values = {**values, **{key: whole[key] for key in of_batch}}
             return [
                 reduced(
                     self.loss,

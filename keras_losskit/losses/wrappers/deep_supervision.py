@@ -22,6 +22,8 @@ from keras_losskit.losses._core.composition import values_of
 from keras_losskit.losses._core.configs import serialized_loss
 from keras_losskit.losses._core.evaluation import weighted_total
 from keras_losskit.losses._core.evaluation import without_lists
+from keras_losskit.losses._core.refusals import checked_loss
+from keras_losskit.losses._core.refusals import refuse_symbolic
 from keras_losskit.reductions.reduction import without_version
 
 
@@ -93,6 +95,7 @@ class DeepSupervision(Composite):
         name: Name of the whole. Defaults to that of `loss`.
 
     Raises:
+        TypeError: if `loss` is not a loss.
         ValueError: for other weights, or another number of predictions.
 
     Reference:
@@ -117,6 +120,7 @@ class DeepSupervision(Composite):
         levels: int | None = None,
         name: str | None = None,
     ):
+        loss = checked_loss(loss, "the loss of DeepSupervision")
         super().__init__(name=name or loss.name)
         if isinstance(weights, str):
             if weights not in ("same", "exp"):
@@ -218,6 +222,7 @@ class DeepSupervision(Composite):
         sample_weight: TensorLike | None = None,
     ) -> Tensor:
         """The weighted sum, a scalar."""
+        refuse_symbolic(self, y_true, y_pred)
         values = self.part_values(y_true, y_pred, sample_weight)
         parts = self._parts(len(y_pred))
         return weighted_total(values, [part.weight for part in parts])

@@ -18,6 +18,7 @@ from keras_losskit.losses._core.composition import values_of
 from keras_losskit.losses._core.configs import serialized_loss
 from keras_losskit.losses._core.evaluation import is_composite
 from keras_losskit.losses._core.evaluation import without_lists
+from keras_losskit.losses._core.refusals import checked_loss
 from keras_losskit.reductions._alignment import align
 from keras_losskit.reductions.reduction import without_version
 
@@ -45,6 +46,7 @@ class Masked(Composite):
             composite keep theirs.
 
     Raises:
+        TypeError: if `loss` is not a loss.
         ValueError: in a call, for a loss that returns one scalar for a batch
             and does not use masks.
 
@@ -63,6 +65,7 @@ class Masked(Composite):
         elementwise: bool = False,
         name: str | None = None,
     ):
+        loss = checked_loss(loss, "the loss of Masked")
         super().__init__(name=name or loss.name)
         self.loss = loss
         self.ignore_value = ignore_value
