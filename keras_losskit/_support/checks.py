@@ -112,16 +112,6 @@ def checked_non_negative(value, what):
     return number
 
 
-def checked_non_negative(value, what):
-    """Return `value` as a float of at least 0; see `checked_number`."""
-    number = checked_number(value, what)
-    if number < 0.0:
-        raise ValueError(
-            f"Expected {what} to be 0 or more. Received: {value!r}"
-        )
-    return number
-
-
 def checked_fraction(value, what):
     """Return `value` as a float from 0 to 1; see `checked_number`."""
     number = checked_number(value, what)

@@ -4,10 +4,9 @@ import keras
 
 from keras_losskit._support.checks import refused
 from keras_losskit._support.checks import takes
-from keras_losskit._weights import is_schedule
 from keras_losskit.losses._core.composition import parts_of
 from keras_losskit.losses._core.names import has_default_name
-from keras_losskit.reductions import Reduction
+from keras_losskit.losses._core.refusals import refuse_as_loss
 from keras_losskit.terms import checked_term_name
 
 
@@ -19,6 +18,7 @@ def check_loss(loss):
             class, the config of one, or None.
 
     Raises:
+        TypeError: for what belongs elsewhere, such as a metric or a schedule.
         ValueError: for anything else, and for a loss that bears the name of a
             kind.
 
@@ -35,13 +35,11 @@ def check_loss(loss):
         return
     if isinstance(loss, type) and issubclass(loss, keras.losses.Loss):
         return
-    # A schedule can be called with two arguments as well.
-    other = type | Reduction | keras.layers.Layer | keras.metrics.Metric
-    is_loss = callable(loss) and not isinstance(loss, other)
-    if not is_loss or is_schedule(loss) or not takes(loss, "y_true", "y_pred"):
-        raise refused(
-            loss,
-            "a loss to be a name, a function of (y_true, y_pred) or a "
-            "`keras.losses.Loss`",
-            error=ValueError,
-        )
+    expected = (
+        "a loss to be a name, a function of (y_true, y_pred) or a "
+        "`keras.losses.Loss`"
+    )
+    refuse_as_loss(loss, expected)
+    is_loss = callable(loss) and not isinstance(loss, type | keras.layers.Layer)
+    if not is_loss or not takes(loss, "y_true", "y_pred"):
+        raise refused(loss, expected, error=ValueError)
