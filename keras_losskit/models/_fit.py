@@ -198,6 +198,12 @@ class _EpochEnd(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         self.epochs_by_key = {}
 
+    def on_epoch_begin(self, epoch, logs=None):
+        # Not when it ends: what is evaluated until now belongs to it.
+        container = self.model.compiled_loss
+        if container is not None and int(container.clock.epoch_over.value):
+            container.on_epoch_end()
+
     def on_epoch_end(self, epoch, logs=None):
         for key in logs or ():
             self.epochs_by_key.setdefault(key, []).append(epoch)
@@ -209,7 +215,7 @@ class _EpochEnd(keras.callbacks.Callback):
             if container is not None and container.built:
                 history.kinds_by_key = container.tracker.kinds_by_key
         if container is not None:
-            container.on_epoch_end()
+            container.clock.epoch_over.assign(1)
 
 
 def with_epoch_end(callbacks, model):

@@ -28,6 +28,15 @@ class StepCounter(keras.layers.Layer):
             trainable=False,
             name="epoch",
         )
+        #: Whether the epoch is over and the next has not begun: what is
+        #: evaluated in between belongs to the former.
+        self.epoch_over = self.add_weight(
+            shape=(),
+            initializer="zeros",
+            dtype="int32",
+            trainable=False,
+            name="epoch_over",
+        )
         self.built = True
 
     def now(self):
@@ -41,8 +50,14 @@ class StepCounter(keras.layers.Layer):
     def on_epoch_end(self):
         """Count an epoch."""
         self.epoch.assign_add(1)
+        self.epoch_over.assign(0)
 
     def load_own_variables(self, store):
-        """Read the counts; a file without counts leaves them as they are."""
+        """Read the counts; a file without counts leaves them as they are.
+
+        Version 0.1.0 counted an epoch as soon as it was over.
+        """
+        if len(store.keys()) == 2:
+            store = {**{key: store[key] for key in store.keys()}, "2": 0}
         if len(store.keys()):
             super().load_own_variables(store)

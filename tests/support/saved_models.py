@@ -391,6 +391,8 @@ def penalized(name, *args, **kwargs):
         for argument in parameters
         if argument.endswith("_regularizer")
     }
+    if name == "SimpleRNN":  # of which 0.1.0 forgot it, as Keras does
+        del penalties["activity_regularizer"]
     if "activity_regularizer" in penalties:
         kwargs["activity_reduction"] = "mean_over_elements"
     if penalties:
