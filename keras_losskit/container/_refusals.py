@@ -5,7 +5,7 @@ from keras_losskit._support.checks import checked_instance
 from keras_losskit._support.checks import checked_list
 from keras_losskit._support.checks import checked_mapping
 from keras_losskit._support.checks import checked_name
-from keras_losskit._support.output_structure import map_leaves
+from keras_losskit._support.output_structure import is_nest
 from keras_losskit.extra import ExtraTerm
 from keras_losskit.losses._core.check import check_loss
 from keras_losskit.penalties.penalty import Penalty
@@ -20,9 +20,27 @@ PLAIN_MODEL_HINT = (
 )
 
 
-def check_losses(losses):
-    """Refuse a nest of losses in which something is no loss."""
-    map_leaves(check_loss, losses)
+def check_losses(losses, names=None, place=""):
+    """Refuse a nest of losses in which something is not a loss.
+
+    Args:
+        losses: The nest.
+        names: Names of the outputs, for the error, or None.
+        place: What the nest is of, for the error.
+    """
+    if not is_nest(losses):
+        single = names is not None and len(names) == 1
+        check_loss(losses, f" for {names[0]!r}" if single else place)
+        return
+    if isinstance(losses, dict):
+        keyed = losses.items()
+    else:
+        known = names is not None and len(names) == len(losses) and not place
+        keys = names if known else range(len(losses))
+        keyed = zip(keys, losses, strict=True)
+    for key, loss in keyed:
+        inner = place if isinstance(key, int) and place else f" for {key!r}"
+        check_losses(loss, None, inner)
 
 
 def check_loss_weights(loss_weights, names, term="loss_weights"):

@@ -104,8 +104,8 @@ class LossesContainer(KerasLoss[keras.losses.Loss]):
         name: str = "losses_container",
     ):
         super().__init__(name=checked_name(name, "`name` of LossesContainer"))
-        _refusals.check_losses(losses)
         self.output_names = _refusals.checked_output_names(output_names)
+        _refusals.check_losses(losses, self.output_names)
         _refusals.check_loss_weights(loss_weights, self.output_names)
         self.losses = losses
         self.loss_weights = loss_weights

@@ -10,12 +10,13 @@ from keras_losskit.losses._core.refusals import refuse_as_loss
 from keras_losskit.terms import checked_term_name
 
 
-def check_loss(loss):
+def check_loss(loss, place=""):
     """Refuse what is no loss, as far as can be seen without its labels.
 
     Args:
         loss: A name, which is resolved later, a function, a `Loss` object or
             class, the config of one, or None.
+        place: Where it stands, for the error: `" for 'a'"`.
 
     Raises:
         TypeError: for what belongs elsewhere, such as a metric or a schedule.
@@ -36,7 +37,7 @@ def check_loss(loss):
     if isinstance(loss, type) and issubclass(loss, keras.losses.Loss):
         return
     expected = (
-        "a loss to be a name, a function of (y_true, y_pred) or a "
+        f"a loss{place} to be a name, a function of (y_true, y_pred) or a "
         "`keras.losses.Loss`"
     )
     refuse_as_loss(loss, expected)
