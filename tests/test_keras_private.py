@@ -66,10 +66,11 @@ BY_THEMSELVES = [
 
 
 def names_used():
-    """`(private attributes, modules of keras.src and names)` of `_keras.py`."""
-    tree = ast.parse(inspect.getsource(_keras))
+    """`(private attributes, modules of keras.src and names)` of `_keras`."""
+    folder = Path(inspect.getfile(_keras)).parent
+    sources = [path.read_text() for path in sorted(folder.glob("*.py"))]
     attributes, imports = set(), set()
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse("\n".join(sources))):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "private":
             module, name = (argument.value for argument in node.args)
             imports.add((f"keras.src.{module}", name))

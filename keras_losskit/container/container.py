@@ -25,7 +25,7 @@ from keras_losskit._types import Tensor
 from keras_losskit.container import _arguments
 from keras_losskit.container import _refusals
 from keras_losskit.container._built_losses import BuiltLosses
-from keras_losskit.container._output_losses import lay_losses
+from keras_losskit.container._laying import lay_losses
 from keras_losskit.container._tracker import batch_size_of
 from keras_losskit.container._tracker import track_total
 from keras_losskit.container._tracker import trainer_tracks_total

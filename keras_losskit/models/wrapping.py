@@ -10,8 +10,8 @@ from keras_losskit.models._functional import Twins
 from keras_losskit.models._functional import functional_twin
 from keras_losskit.models._functional import twin
 from keras_losskit.models.mixin import LossTermsMixin
-from keras_losskit.models.mixin import Model
-from keras_losskit.models.mixin import Sequential
+from keras_losskit.models.model import Model
+from keras_losskit.models.model import Sequential
 
 
 def wrap(model: keras.Model) -> LossTermsMixin:

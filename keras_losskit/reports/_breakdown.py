@@ -9,7 +9,7 @@ from keras_losskit import _keras
 from keras_losskit import _origin
 from keras_losskit.container._built_losses import NO_LOSSES
 from keras_losskit.container._built_losses import BuiltLosses
-from keras_losskit.container._output_losses import lay_losses
+from keras_losskit.container._laying import lay_losses
 from keras_losskit.container.container import LossesContainer
 from keras_losskit.models.mixin import LossTermsMixin
 from keras_losskit.models.wrapping import wrap

@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_losskit._types import TensorLike
-from keras_losskit.models.mixin import Model
+from keras_losskit.models.model import Model
 from keras_losskit.penalties.collect import collect_losses
 from keras_losskit.terms import KINDS
 from keras_losskit.testing import _common

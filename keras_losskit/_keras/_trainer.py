@@ -1,119 +1,16 @@
-"""The only place that touches a private name of Keras.
-
-Each function says which private names it uses and what they are for. All were
-tried on the versions in `SUPPORTED`; `tests/test_keras_private.py` says which
-of them a later Keras breaks. Where versions differ, the presence of a name
-decides, not the version's number.
-"""
+"""Private names of Keras' trainers."""
 
 import contextlib
-import importlib
 import operator
 import sys
-from typing import Any
 
 import keras
 
+from keras_losskit._keras._layers import flatten_layers
+from keras_losskit._keras._layers import set_untracked
+from keras_losskit._keras._names import CompileMetrics
+from keras_losskit._keras._names import MetricsList
 from keras_losskit._origin import overrides
-
-#: The versions of Keras that every name here was tried with.
-SUPPORTED = "Keras 3.14, 3.15 or the pre-release of 3.16 of October 2026"
-
-
-def unsupported(name):
-    """The error for a Keras that lacks the private `name`."""
-    return ImportError(
-        f"Expected {SUPPORTED}. Received: Keras {keras.__version__}, which has "
-        f"no `{name}`. Install one that this keras_losskit supports, "
-        '`pip install "keras>=3.14,<3.16"`, or a newer keras_losskit.'
-    )
-
-
-def private(module, name) -> Any:
-    """The object that `keras.src.<module>` has by this name.
-
-    Raises:
-        ImportError: if the installed Keras has none, saying which have it.
-    """
-    try:
-        return getattr(importlib.import_module(f"keras.src.{module}"), name)
-    except (ImportError, AttributeError) as error:
-        raise unsupported(f"keras.src.{module}.{name}") from error
-
-
-def check_methods(cls, *names):
-    """Refuse a Keras whose `cls` lacks a private method that is called here."""
-    for name in names:
-        if not hasattr(cls, name):
-            raise unsupported(f"{cls.__name__}.{name}")
-
-
-#: Runs a function of tensors on specs of them, to infer shapes.
-compute_output_spec = private("backend", "compute_output_spec")
-get_global_attribute = private(
-    "backend.common.global_state", "get_global_attribute"
-)
-get_keras_mask = private("backend.common.masking", "get_keras_mask")
-set_keras_mask = private("backend.common.masking", "set_keras_mask")
-in_stateless_scope = private(
-    "backend.common.stateless_scope", "in_stateless_scope"
-)
-in_symbolic_scope = private(
-    "backend.common.symbolic_scope", "in_symbolic_scope"
-)
-Functional = private("models.functional", "Functional")
-KerasSaveable: Any = private("saving.keras_saveable", "KerasSaveable")
-GLOBAL_CUSTOM_NAMES: Any = private(
-    "saving.object_registration", "GLOBAL_CUSTOM_NAMES"
-)
-CompileMetrics = private("trainers.compile_utils", "CompileMetrics")
-MetricsList: Any = private("trainers.compile_utils", "MetricsList")
-default = private("utils.python_utils", "default")
-
-check_methods(
-    keras.Model,
-    "_compute_loss",
-    "_flatten_layers",
-    "_flatten_metrics_in_order",
-    "_get_own_losses",
-    "_post_build",
-    "_symbolic_build",
-    "_unpickle_model",
-)
-if keras.config.backend() == "jax":
-    check_methods(keras.Model, "_get_jax_state", "jax_state_sync")
-if keras.config.backend() == "tensorflow":
-    check_methods(keras.Model, "_maybe_symbolic_build")
-
-
-def register_tree_node_class(cls):
-    """Let `keras.tree` look into `cls`. `keras.src.tree`."""
-    private("tree", "register_tree_node_class")(cls)
-
-
-def flatten_layers(model):
-    """`model` and all layers below it, each once, in the order of `losses`.
-
-    `Layer._flatten_layers`.
-    """
-    return model._flatten_layers()
-
-
-def own_losses(layer):
-    """What the layer itself added in the last pass, sublayers left out.
-
-    `Layer._get_own_losses`.
-    """
-    return list(layer._get_own_losses())
-
-
-def clear_losses_override(model):
-    """Drop the losses that the JAX trainer lends to `compute_loss`.
-
-    `Layer._losses_override`: after an exception Keras leaves dead
-    tracers there, which every later step would add.
-    """
-    model._losses_override.clear()
 
 
 def reset_trainer(model):
@@ -129,11 +26,6 @@ def reset_trainer(model):
         ("_losses_override", []),
     ):
         set_untracked(model, name, value)
-
-
-def set_untracked(layer, name, value):
-    """Set an attribute that neither Keras nor PyTorch looks into."""
-    object.__setattr__(layer, name, value)
 
 
 def unpickle_model(buffer):
@@ -356,16 +248,6 @@ def compile_config(model):
     return dict(model._compile_config.config)
 
 
-def seed_generators(model):
-    """All seed generators of a model, in the order of its layers.
-
-    `Layer._seed_generators`.
-    """
-    return [
-        g for layer in flatten_layers(model) for g in layer._seed_generators
-    ]
-
-
 class MonitoredMetrics(MetricsList):
     """A metric among whose `metrics` callbacks look for the one they monitor.
 
@@ -385,15 +267,6 @@ class Falling:
     """Mixin for a metric that is better the lower it is. `_direction`."""
 
     _direction = "down"
-
-
-def function_arguments(loss):
-    """The arguments that a Keras loss hands to its function, by name.
-
-    `LossFunctionWrapper._fn_kwargs`: the only place that keeps
-    `delta` of `Huber` and `axis` of `CosineSimilarity`.
-    """
-    return dict(getattr(loss, "_fn_kwargs", {}))
 
 
 def trainer_loss(model, x, y, y_pred, sample_weight):
@@ -440,66 +313,3 @@ def track_total(model, total, batch_size):
     `Trainer._loss_tracker`.
     """
     model._loss_tracker.update_state(total, sample_weight=batch_size)
-
-
-def rnn(*args, **kwargs):
-    """The backend's loop over time.
-
-    `keras.src.backend.rnn`, a function in 3.14 and 3.15, in 3.16 a module that
-    has it.
-    """
-    loop = private("backend", "rnn")
-    return getattr(loop, "rnn", loop)(*args, **kwargs)
-
-
-def in_call():
-    """Whether a layer is being called, or a model in a stateless scope.
-
-    The global attribute `current_call_ctx`.
-    """
-    return in_stateless_scope() or (
-        get_global_attribute("current_call_ctx") is not None
-    )
-
-
-def keep_registered_name(cls, origin):
-    """Save `cls` by the name that `origin` is registered by.
-
-    `keras.src.saving.object_registration.GLOBAL_CUSTOM_NAMES`.
-    """
-    GLOBAL_CUSTOM_NAMES[cls] = keras.saving.get_registered_name(origin)
-
-
-def forget_registered_name(cls):
-    """Undo `keep_registered_name`, so that the class may be freed."""
-    GLOBAL_CUSTOM_NAMES.pop(cls, None)
-
-
-def derived_config(get_config):
-    """Mark a `get_config` as one that Keras derives from the constructor.
-
-    `keras.src.utils.python_utils.default`: a subclass that does
-    not write its own gets its constructor's arguments saved.
-    """
-    return default(get_config)
-
-
-class Saveable(KerasSaveable):
-    """Base of what `model.save` looks into for weights, as it does for losses.
-
-    `KerasSaveable` of `keras.src.saving.keras_saveable` and `_obj_type`.
-    """
-
-    def _obj_type(self):
-        return "Loss"
-
-
-class LayerHooks:
-    """A private step of `Layer.build` that calls a public one here.
-
-    `Layer._post_build`.
-    """
-
-    def _post_build(self):
-        super()._post_build()
-        self._losskit_after_build()
