@@ -321,3 +321,22 @@ def test_looking_at_the_data_first_costs_no_batch_of_a_generator():
     batches = ((column(value), column(0)) for value in (1, 2, 3))
     logs = model.fit(batches, verbose=0).history
     assert logs["loss"] == [pytest.approx((1 + 4 + 9) / 3)]
+
+
+@pytest.mark.parametrize("eager", [True, False])
+def test_an_error_of_shapes_names_term_and_output(eager):
+    inputs = keras.Input((3,))
+    outputs = {
+        name: keras.layers.Dense(units, name=name)(inputs)
+        for name, units in (("a", 3), ("b", 1))
+    }
+    model = losskit.Model(inputs, outputs)
+    model.compile("sgd", {"a": "mse", "b": "mae"}, run_eagerly=eager)
+    y = {"a": np.ones((4, 2)), "b": np.ones((4, 1))}
+    with pytest.raises(Exception) as caught:  # each backend has its own
+        model.fit(np.ones((4, 3)), y, verbose=0)
+    (note,) = [n for n in caught.value.__notes__ if "While computing" in n]
+    assert note == (
+        "While computing 'a' of output 'a' from labels of shape (4, 2) and "
+        "predictions of shape (4, 3)."
+    )

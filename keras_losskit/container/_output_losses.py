@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_losskit import _weights as weights_lib
 from keras_losskit._support.output_structure import StructureError
@@ -72,6 +73,19 @@ class OutputLoss:
     def indices(self):
         """Indices of the outputs that it compares."""
         return keras.tree.flatten(self.place)
+
+    def evaluate(self, y_true, y_pred, sample_weight):
+        """The values of its parts; an error says which term it is of."""
+        try:
+            return self.values(y_true, y_pred, sample_weight)
+        except Exception as error:
+            names = ", ".join(f"'{part.name}'" for part in self.parts)
+            error.add_note(
+                f"While computing {names} of output '{self.parts[0].output}' "
+                f"from labels {shapes_of(y_true)} and predictions "
+                f"{shapes_of(y_pred)}."
+            )
+            raise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,7 +165,7 @@ class OutputLosses:
                 if loss.needs_labels:
                     continue
                 y_true = picked(predictions, loss.place)
-            values = loss.values(
+            values = loss.evaluate(
                 y_true,
                 picked(predictions, loss.place),
                 weight_at(sample_weights, loss.place),
@@ -160,6 +174,12 @@ class OutputLosses:
                 check_scalar(part.name, value)
                 terms.append(part.term(value, clock))
         return terms
+
+
+def shapes_of(tensors):
+    """The shapes of a nest of tensors, for an error."""
+    shapes = [np.shape(tensor) for tensor in keras.tree.flatten(tensors)]
+    return " and ".join(f"of shape {tuple(shape)}" for shape in shapes)
 
 
 def picked(tensors, place):

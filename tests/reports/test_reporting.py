@@ -280,9 +280,9 @@ def test_named_losses_and_extra_terms_have_their_names_and_weights():
 def test_a_weight_that_moves_is_shown_as_it_is_now():
     model = two_outputs(scheduled())
     model.fit(X, Y, epochs=2, verbose=0)
-    # Linear from 0 to 1 in 4 epochs, after 2 of them
-    assert rows(table_of(model, X, Y))["  parity"]["weight"] == "0.5000*"
-    assert rows(table_of(model))["  parity"]["weight"] == "0.5000*"
+    # Linear from 0 to 1 in 4 epochs, in the second of them
+    assert rows(table_of(model, X, Y))["  parity"]["weight"] == "0.2500*"
+    assert rows(table_of(model))["  parity"]["weight"] == "0.2500*"
 
 
 @pytest.mark.parametrize(
@@ -307,10 +307,10 @@ def test_without_a_batch_the_same_terms_are_listed(name):
 def test_what_layers_add_is_listed_without_a_batch(trained):
     model = compiled(drop_in_layers())
     if trained:
-        model.fit(X, PARITY, verbose=0)
+        model.fit(X, PARITY, epochs=2, verbose=0)
     found = rows(table_of(model))
     (name,) = [name for name in found if name.endswith("energy/energy")]
-    # 0.5 + (1 - 0.5) / 4 after an epoch
+    # 0.5 + (1 - 0.5) / 4 in the second epoch
     assert found[name]["weight"] == ("0.6250*" if trained else "0.5000*")
     subclassed = compiled(Adding())
     assert "added" not in rows(table_of(subclassed))
