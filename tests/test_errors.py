@@ -321,3 +321,17 @@ def test_looking_at_the_data_first_costs_no_batch_of_a_generator():
     batches = ((column(value), column(0)) for value in (1, 2, 3))
     logs = model.fit(batches, verbose=0).history
     assert logs["loss"] == [pytest.approx((1 + 4 + 9) / 3)]
+
+
+def test_class_weight_of_several_outputs_names_the_reduction_for_it():
+    model = two_outputs()
+    model.compile(still(), "mse")
+    with pytest.raises(ValueError, match="Expected.*Received.*ClassWeighted"):
+        model.fit(X, [ZERO, ZERO], class_weight={0: 2.0}, verbose=0)
+
+
+@pytest.mark.parametrize("name", ["Linear", "Cosine", "Exponential"])
+def test_a_misspelt_argument_is_told_of_the_schedule_itself(name):
+    schedule = getattr(losskit.schedules, name)
+    with pytest.raises(TypeError, match=rf"{name}\.__init__\(\).*'epoch'"):
+        schedule(1.0, 2.0, epoch=2)

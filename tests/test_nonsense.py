@@ -93,7 +93,9 @@ LEGAL |= {
     # Of how many inputs, the call tells.
     "function": {"a function of nothing", "a reduction", "a schedule"}
     | {"a term", "a layer"},
-    "a schedule or more": {"a schedule", "a reduction", "a term"} | {"a layer"},
+    "a schedule or more": {"a class"}
+    | {"a schedule", "a reduction", "a term"}
+    | {"a layer"},
 }
 
 
