@@ -340,3 +340,17 @@ def test_an_error_of_shapes_names_term_and_output(eager):
         "While computing 'a' of output 'a' from labels of shape (4, 2) and "
         "predictions of shape (4, 3)."
     )
+
+
+def test_class_weight_of_several_outputs_names_the_reduction_for_it():
+    model = two_outputs()
+    model.compile(still(), "mse")
+    with pytest.raises(ValueError, match="Expected.*Received.*ClassWeighted"):
+        model.fit(X, [ZERO, ZERO], class_weight={0: 2.0}, verbose=0)
+
+
+@pytest.mark.parametrize("name", ["Linear", "Cosine", "Exponential"])
+def test_a_misspelt_argument_is_told_of_the_schedule_itself(name):
+    schedule = getattr(losskit.schedules, name)
+    with pytest.raises(TypeError, match=rf"{name}\.__init__\(\).*'epoch'"):
+        schedule(1.0, 2.0, epoch=2)

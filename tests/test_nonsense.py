@@ -59,6 +59,7 @@ LEGAL = {
     "positive": {"a half"},
     "fraction": {"zero", "a half"},
     "open fraction": {"a half"},
+    "zero": {"zero"},
     "count": set(),
     "index": {"zero"},
     "weight": NUMBERS | {"a schedule"},
@@ -85,14 +86,16 @@ LEGAL |= {
     # A name is resolved when the shapes are known.
     "losses": ARRANGED | {"no characters", "a word", "half a pattern"},
     "weights": ARRANGED | NUMBERS | {"a schedule"},
-    "weights of classes": {"a vector"},
+    "two numbers": {"a vector"},
     "names": {"None", "an empty list"},
     "terms by name": {"None", "an empty dict"},
     "dtype": {"None"},
     # Of how many inputs, the call tells.
     "function": {"a function of nothing", "a reduction", "a schedule"}
     | {"a term", "a layer"},
-    "a schedule or more": {"a schedule", "a reduction", "a term"} | {"a layer"},
+    "a schedule or more": {"a class"}
+    | {"a schedule", "a reduction", "a term"}
+    | {"a layer"},
 }
 
 
@@ -122,7 +125,6 @@ ATTACK = {
 }
 
 # {constructor: ({argument: kind}, the arguments of a call that is right)}.
-# Of `steps` and `epochs` one is given, so the other leaves out the first.
 CASES = {
     reductions.MeanNonZero: ({}, {}),
     reductions.Threshold: (
@@ -131,24 +133,30 @@ CASES = {
     ),
     reductions.TopK: (
         {"fraction": "open fraction", "k": "count"},
-        {},
+        {"k": 1},
     ),
-    reductions.TrimmedMean: ({"fraction": "fraction"}, {}),
-    reductions.Quantile: ({"q": "fraction"}, {}),
-    reductions.CVaR: ({"alpha": "fraction"}, {}),
-    reductions.Tilted: ({"t": "number"}, {}),
-    reductions.ClassWeighted: ({"weights": "weights of classes"}, {}),
+    reductions.TrimmedMean: ({"fraction": "zero"}, {"fraction": 0.1}),
+    reductions.Quantile: ({"q": "fraction"}, {"q": 0.1}),
+    reductions.CVaR: ({"alpha": "fraction"}, {"alpha": 0.1}),
+    reductions.Tilted: ({"t": "number"}, {"t": 0.1}),
+    reductions.ClassWeighted: (
+        {"weights": "two numbers"},
+        {"weights": [1.0]},
+    ),
     reductions.Reduction: ({}, {}),
-    schedules.Linear: (RAMP | LENGTHS, {"start": 1.0, "end": 2.0}),
-    schedules.Cosine: (RAMP | LENGTHS, {"start": 1.0, "end": 2.0}),
-    schedules.Exponential: (RAMP | LENGTHS, {"start": 1.0, "end": 2.0}),
+    schedules.Linear: (RAMP | LENGTHS, {"start": 1.0, "end": 2.0, "steps": 2}),
+    schedules.Cosine: (RAMP | LENGTHS, {"start": 1.0, "end": 2.0, "steps": 2}),
+    schedules.Exponential: (
+        RAMP | LENGTHS,
+        {"start": 1.0, "end": 2.0, "steps": 2},
+    ),
     schedules.Cyclical: (
         RAMP | LENGTHS | {"cycles": "count", "ratio": "open fraction"},
-        {},
+        {"steps": 8},
     ),
     schedules.Piecewise: (
-        {"values": "word", "steps": "word", "epochs": "word"},
-        {"values": [0.0, 1.0]},
+        {"values": "two numbers", "steps": "word", "epochs": "word"},
+        {"values": [0.0, 1.0], "steps": [2]},
     ),
     schedules.FromLearningRateSchedule: (
         {"schedule": "word", "by": "word"},
@@ -301,11 +309,17 @@ CASES = {
 }
 
 
+# Of these two, one is given.
+EXCLUSIVE = {"epochs": "steps", "fraction": "k"}
+
+
 def calls():
-    """`(constructor, argument, kind, arguments of a right call)`."""
+    """`(constructor, argument, kind, the others of a right call)`."""
     for constructor, (kinds, base) in CASES.items():
         for argument, kind in kinds.items():
-            yield constructor, argument, kind, base
+            left_out = {argument, EXCLUSIVE.get(argument)}
+            others = {k: v for k, v in base.items() if k not in left_out}
+            yield constructor, argument, kind, others
 
 
 def refusal(constructor, arguments):
@@ -324,23 +338,28 @@ def in_words_of_the_user(message):
 
 
 @pytest.mark.parametrize(
-    ("constructor", "argument", "kind", "base"),
+    ("constructor", "argument", "kind", "others"),
     [
         pytest.param(*call, id=f"{call[0].__name__}-{call[1]}")
         for call in calls()
     ],
 )
 def test_nonsense_is_refused_in_the_words_of_the_user(
-    constructor, argument, kind, base
+    constructor, argument, kind, others
 ):
     wrong = {}
     for name, value in NONSENSE.items():
-        message = refusal(constructor, {**base, argument: value})
+        message = refusal(constructor, {**others, argument: value})
         if message is None and name not in LEGAL[kind]:
             wrong[name] = "accepted"
         elif message is not None and not in_words_of_the_user(message):
             wrong[name] = message
     assert wrong == {}
+
+
+@pytest.mark.parametrize("constructor", CASES, ids=lambda cls: cls.__name__)
+def test_what_is_right_is_taken(constructor):
+    assert refusal(constructor, CASES[constructor][1]) is None
 
 
 def public_classes(module):

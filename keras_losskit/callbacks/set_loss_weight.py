@@ -10,10 +10,10 @@ from keras import ops
 
 from keras_losskit import _weights as weights_lib
 from keras_losskit._support.checks import checked_choice
-from keras_losskit._support.checks import checked_function
 from keras_losskit._support.checks import checked_name
 from keras_losskit._support.checks import checked_number
 from keras_losskit._support.checks import refused
+from keras_losskit._support.checks import takes
 from keras_losskit._types import Config
 from keras_losskit._types import Logs
 from keras_losskit._types import Variable
@@ -80,9 +80,14 @@ class SetLossWeight(keras.callbacks.Callback):
         if isinstance(variable, str):
             checked_name(variable, "`variable` of SetLossWeight, a name,")
         self.by = checked_choice(by, ("epoch", "step"), "`by` of SetLossWeight")
-        if not weights_lib.is_schedule(schedule):
-            what = "`schedule` of SetLossWeight, unless a schedule,"
-            checked_function(schedule, what, [by])
+        by_schedule = weights_lib.is_schedule(schedule)
+        # A class will do, such as `float`.
+        if not by_schedule and not (callable(schedule) and takes(schedule, by)):
+            raise refused(
+                schedule,
+                "`schedule` of SetLossWeight to be a schedule, or a function "
+                f"of the {by}",
+            )
         self.variable = variable
         self.schedule = schedule
         self._epoch = 0

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -12,6 +13,7 @@ from keras_losskit._support import replicas
 from keras_losskit._types import Structure
 from keras_losskit.container._arguments import weights_beyond_compiled
 from keras_losskit.container._log_entries import log_entries
+from keras_losskit.container._log_entries import refuse_names_of_metrics
 from keras_losskit.container._output_losses import OutputLosses
 from keras_losskit.container._refusals import refuse_late_schedules
 from keras_losskit.container._refusals import refuse_names_of_parts
@@ -59,6 +61,7 @@ class BuiltLosses:
             produce; None where they are not known.
         kinds: The kinds that it can produce.
         picked: Ids of the variables that a Gramian is taken over; None for all.
+        metrics: What else is logged, which no term may be called.
         logs: Whether the terms are logged, for which all must be known.
         logged: Names under which layers log values.
 
@@ -75,6 +78,7 @@ class BuiltLosses:
         *,
         kinds: Iterable[str] = KINDS,
         picked: set[int] | None = None,
+        metrics: Sequence[str] = (),
         logs: bool = False,
         logged: Iterable[str] = (),
     ):
@@ -119,6 +123,7 @@ class BuiltLosses:
             if self.weighting is not None and not self.weighting.built:
                 self.weighting.build(len(self.weighted_names()))
             self.tracker = self._new_tracker(kinds, groups, recipe.log, logged)
+            refuse_names_of_metrics(self.tracker.entries, metrics)
 
     def _groups(self, check):
         """`{logged name: [term names]}` of extra terms and penalty groups."""

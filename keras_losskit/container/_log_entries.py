@@ -135,6 +135,29 @@ def refuse_logged_keys(logged, keys):
         )
 
 
+def refuse_names_of_metrics(entries, metrics):
+    """Refuse a metric that is called as a term is in the logs.
+
+    Keras has one dict for all that is logged: the later one would win.
+
+    Args:
+        entries: List of `LogEntry`.
+        metrics: What the logs call the results of metrics.
+
+    Raises:
+        ValueError: if one of them is the key of an entry.
+    """
+    keys = [entry.key for entry in entries]
+    clash = sorted(set(keys[1:]) & set(metrics))  # all but the total
+    if clash:
+        raise ValueError(
+            "Expected metrics to have other names than the terms, which may "
+            f"be logged as {keys}. Received a metric and a term that are both "
+            f"called {', '.join(map(repr, clash))}. Give the metric another "
+            "`name=`."
+        )
+
+
 def _label_entries(terms, moving, found_later):
     """What is logged of the losses that a user named in `add_loss`."""
     entries = []

@@ -209,6 +209,7 @@ class LossesContainer(KerasLoss[keras.losses.Loss]):
         separator: str = "_",
         *,
         picked: set[int] | None = None,
+        metrics: Sequence[str] = (),
         logged: Sequence[str] = (),
     ) -> BuiltLosses:
         """Resolve losses against outputs and make the metrics.
@@ -222,6 +223,7 @@ class LossesContainer(KerasLoss[keras.losses.Loss]):
             separator: What joins the keys of a nested output's name.
             picked: Ids of the variables that a Gramian is taken over; None for
                 all.
+            metrics: What else is logged, which no term may be called.
             logged: Names under which layers log values.
 
         Returns:
@@ -235,6 +237,7 @@ class LossesContainer(KerasLoss[keras.losses.Loss]):
             terms,
             kinds=kinds,
             picked=picked,
+            metrics=metrics,
             logs=True,
             logged=logged,
         )

@@ -6,6 +6,7 @@ from keras_losskit import _keras
 from keras_losskit import _origin
 from keras_losskit._support.scopes import VariableReads
 from keras_losskit.container._log_entries import refuse_logged_keys
+from keras_losskit.container._tracker import TermTracker
 from keras_losskit.models import _gradient_weights
 from keras_losskit.penalties._fused import FusedPenalties
 from keras_losskit.penalties._fused import fuses
@@ -34,6 +35,8 @@ def build_losses(model, container, x, y, y_pred, training):
         terms, logged = terms + further, logged + names
     logged = list(dict.fromkeys(logged))
     refuse_logged_keys(logged, names_of_metrics(model))
+    # What is logged, an own step says itself.
+    says_itself = _origin.overrides(model, "train_step")
     container.build(
         y,
         y_pred,
@@ -42,6 +45,7 @@ def build_losses(model, container, x, y, y_pred, training):
         "/",
         picked=_gradient_weights.picked_variables(model),
         logged=logged,
+        metrics=[] if says_itself else names_of_metrics(model),
     )
     penalty = container.penalties["regularization"]
     if fuses(penalty, container.log):
@@ -51,12 +55,14 @@ def build_losses(model, container, x, y, y_pred, training):
 
 
 def names_of_metrics(model):
-    """The names under which the user's own metrics are logged."""
+    """What the logs call the results of the user's metrics, a list."""
     names = []
     for metric in model.metrics:
-        compiled = isinstance(metric, _keras.CompileMetrics)
-        parts = metric.metrics if compiled and metric.built else [metric]
-        names += [part.name for part in parts]
+        if isinstance(metric, _keras.CompileMetrics):
+            # Here are the names of outputs before those of their metrics.
+            names += metric.result() if metric.built else ()
+        elif not isinstance(metric, TermTracker):
+            names.append(metric.name)
     return names
 
 

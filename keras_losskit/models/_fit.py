@@ -36,6 +36,7 @@ class FitArguments(MixesIntoModel):
     ) -> keras.callbacks.History:
         """As Keras; sample weights may be given by name, or in part."""
         given = named_arguments(FIT_ARGUMENTS, args, kwargs)
+        refuse_class_weight_of_several(given.get("class_weight"), y)
         given["callbacks"] = with_epoch_end(given.get("callbacks"), self)
         given["sample_weight"] = self._losskit_like_labels(
             given.get("sample_weight"), y
@@ -148,6 +149,21 @@ class FitArguments(MixesIntoModel):
     def _losskit_like_labels(self, sample_weight, y):
         names = getattr(self, "output_names", None)
         return like_labels(sample_weight, y, names)
+
+
+def refuse_class_weight_of_several(class_weight, y):
+    """Refuse `class_weight` with labels of several outputs, as Keras does."""
+    if class_weight is None or not isinstance(y, dict | list | tuple):
+        return
+    arrays = [hasattr(leaf, "shape") for leaf in keras.tree.flatten(y)]
+    if len(arrays) > 1 and all(arrays):
+        raise ValueError(
+            "`class_weight` is only supported for Models with a single "
+            f"output. Expected labels of one output. Received: {len(arrays)} "
+            "arrays of labels. Give the loss of an output the weights of its "
+            "classes: `loss(reduction=keras_losskit.reductions.ClassWeighted("
+            "weights=class_weight))`."
+        )
 
 
 def named_arguments(names, args, kwargs):

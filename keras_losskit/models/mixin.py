@@ -206,7 +206,9 @@ class LossTermsMixin(
         losses = container.built_losses
         bare = is_bare_trace(y_pred)
         if bare and (losses.variables or regularized_variables(self)):
-            raise RuntimeError(f"{BARE_TRACE} Received: none.")
+            raise RuntimeError(
+                f"{BARE_TRACE} Received: a call outside of such a scope."
+            )
         # A custom `compute_loss` may call this one more than once.
         apart = trainer_tracks_total(container) and _origin.overrides(
             self, "compute_loss"

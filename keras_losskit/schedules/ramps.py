@@ -100,6 +100,17 @@ class Linear(Ramp):
         [0.0, 0.25, 1.0, 1.0]
     """
 
+    # Of its own, so that the error for a misspelt argument names this class.
+    def __init__(
+        self,
+        start: float,
+        end: float,
+        *,
+        steps: int | None = None,
+        epochs: int | None = None,
+    ):
+        super().__init__(start, end, steps=steps, epochs=epochs)
+
     def blend(self, fraction: Tensor) -> Tensor:
         # Not start + (end - start) * fraction: this is exact at both ends.
         return self.start * (1.0 - fraction) + self.end * fraction
@@ -130,6 +141,17 @@ class Cosine(Ramp):
         >>> round(float(decay(step=50, epoch=0)), 4)
         0.5
     """
+
+    # Of its own, so that the error for a misspelt argument names this class.
+    def __init__(
+        self,
+        start: float,
+        end: float,
+        *,
+        steps: int | None = None,
+        epochs: int | None = None,
+    ):
+        super().__init__(start, end, steps=steps, epochs=epochs)
 
     def blend(self, fraction: Tensor) -> Tensor:
         eased = 0.5 * (1.0 - ops.cos(math.pi * fraction))

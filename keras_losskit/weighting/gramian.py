@@ -66,11 +66,13 @@ class GradientWeighting(Weighting):
     def __init__(self, *, wrt: Wrt | None = None, every: int = 1, **options):
         # Not a decorator: Keras reads the constructor of a layer.
         owner, renamed = type(self).__name__, {"update_every": "every"}
+        if checked_count(every, f"`every` of {owner}") != 1:
+            options["every"] = every
         options = with_new_names(options, renamed, owner)
-        every = options.pop("every", every)
+        every = options.pop("every", 1)
         super().__init__(**options)
         self.wrt = None if wrt is None else VariableSelection(wrt)
-        self.every = checked_count(every, "`every`")
+        self.every = checked_count(every, f"`every` of {owner}")
         self.found = None
 
     def build(self, num_terms: int) -> None:

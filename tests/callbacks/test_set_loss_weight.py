@@ -127,7 +127,7 @@ def test_errors(model):
         SetLossWeight(1.0, doubled)
     with pytest.raises(TypeError, match="`schedule`.*Received: 2.0"):
         SetLossWeight(variable(), 2.0)
-    with pytest.raises(ValueError, match="Received: by='batch'"):
+    with pytest.raises(ValueError, match="Received: 'batch'"):
         SetLossWeight(variable(), doubled, by="batch")
     with pytest.raises(ValueError, match=r"reads, among \['beta'\].*<Variable"):
         fit(model, [SetLossWeight(variable(), doubled)])

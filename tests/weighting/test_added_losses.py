@@ -86,7 +86,7 @@ def fit(model, epochs=3):
 
 METHODS = {
     "PCGrad": lambda **terms: weighting.PCGrad(seed=1, **terms),
-    "MGDA": lambda **terms: weighting.MGDA(update_every=2, **terms),
+    "MGDA": lambda **terms: weighting.MGDA(every=2, **terms),
     "GradNorm": lambda **terms: weighting.GradNorm(wrt="first/.*", **terms),
     "Uncertainty": lambda **terms: weighting.Uncertainty(**terms),
     "ReLoBRaLo": lambda **terms: weighting.ReLoBRaLo(seed=1, **terms),

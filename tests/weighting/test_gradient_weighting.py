@@ -234,7 +234,7 @@ def test_the_update_is_the_same_however_it_is_computed(options, mode):
     assert_same_layers(model, plain)
 
 
-def test_update_every_keeps_the_weights_in_between():
+def test_every_keeps_the_weights_in_between():
     model = compiled(Counting((1.0, 2.0), growth=1.0, every=3))
     logs = fit(model, epochs=7)
     assert logs["a_weight"] == [1, 1, 1, 2, 2, 2, 3]
