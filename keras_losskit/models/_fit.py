@@ -217,7 +217,7 @@ class _EpochEnd(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         # Not when it ends: what is evaluated until now belongs to it.
         container = self.model.compiled_loss
-        if container is not None and int(container.clock.epoch_over.value):
+        if container is not None and container.clock.epoch_over.numpy():
             container.on_epoch_end()
 
     def on_epoch_end(self, epoch, logs=None):

@@ -82,7 +82,7 @@ def test_smoothing_is_that_of_one_hot_labels(from_logits):
 
 @pytest.mark.parametrize("smoothing", [-0.1, 1.5, "a name, as before 3.16"])
 def test_a_smoothing_that_is_no_share_is_refused(smoothing):
-    with pytest.raises(ValueError, match=r"label_smoothing.*in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"label_smoothing.*0(, | to )1"):
         losses.SparseCategoricalCrossentropy(label_smoothing=smoothing)
 
 

@@ -10,6 +10,7 @@ from typing import Self
 import keras
 from keras import ops
 
+from keras_losskit import _origin
 from keras_losskit import _weights as weights_lib
 from keras_losskit._types import Config
 from keras_losskit._types import KerasLoss
@@ -19,6 +20,7 @@ from keras_losskit._types import Tensor
 from keras_losskit._types import TensorLike
 from keras_losskit._types import Weight
 from keras_losskit._weights import Reciprocal
+from keras_losskit.losses._core.arguments import check_arguments
 from keras_losskit.losses._core.configs import serialized_loss
 from keras_losskit.losses._core.evaluation import called_as_is
 from keras_losskit.losses._core.evaluation import is_composite
@@ -69,6 +71,12 @@ class Composable(MixesIntoLoss):
         >>> 0.5 * (mse - mae / 4)
         0.5 * mse - 0.125 * mae
     """
+
+    def __new__(cls, *args, **kwargs):
+        # A custom class gives its arguments a meaning of its own.
+        if not _origin.is_users_own(cls):
+            check_arguments(cls, args, kwargs)
+        return super().__new__(cls)
 
     # NumPy's scalars would otherwise take a sum for a sequence.
     __array_ufunc__ = None
