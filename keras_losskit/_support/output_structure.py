@@ -60,6 +60,15 @@ class Outputs:
         return len(self.names)
 
 
+def names_of_outputs(model):
+    """Flat names of a model's outputs; None where it has none, as subclassed.
+
+    Args:
+        model: A `keras.Model`, or None.
+    """
+    return getattr(model, "output_names", None)
+
+
 def pseudo_name(path, separator):
     """Name of an unnamed output, counted from one as in tf.keras."""
     if not path:

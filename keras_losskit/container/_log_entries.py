@@ -185,11 +185,11 @@ def _label_weights(label, members, moving, found_later):
     read = None if label in found_later else _weight_of_label(label)
     weights = {f"{label}_weight": (read, names)}
     # What a weighting weighs it weighs together.
-    if label not in moving and len(names) > 1:
-        if not all(same(members[0].weight, t.weight) for t in members):
-            weights = {
-                f"{name}_weight": (_weight_of(name), (name,)) for name in names
-            }
+    differ = not all(same(members[0].weight, t.weight) for t in members)
+    if label not in moving and len(names) > 1 and differ:
+        weights = {
+            f"{name}_weight": (_weight_of(name), (name,)) for name in names
+        }
     return [
         LogEntry(key, read, scaled=False, member_of="added", terms=of)
         for key, (read, of) in weights.items()

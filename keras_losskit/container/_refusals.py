@@ -20,49 +20,58 @@ PLAIN_MODEL_HINT = (
 )
 
 
-def check_losses(losses, names=None, place=""):
+def check_losses(losses, names):
     """Refuse a nest of losses in which something is not a loss.
 
     Args:
         losses: The nest.
         names: Names of the outputs, for the error, or None.
-        place: What the nest is of, for the error.
     """
-    if not is_nest(losses):
-        single = names is not None and len(names) == 1
-        check_loss(losses, f" for {names[0]!r}" if single else place)
-        return
-    if isinstance(losses, dict):
-        keyed = losses.items()
-    else:
-        known = names is not None and len(names) == len(losses) and not place
-        keys = names if known else range(len(losses))
-        keyed = zip(keys, losses, strict=True)
-    for key, loss in keyed:
-        inner = place if isinstance(key, int) and place else f" for {key!r}"
-        check_losses(loss, None, inner)
+    for name, loss in named_leaves(losses, names):
+        if name is None and names is not None and len(names) == 1:
+            name = names[0]
+        check_loss(loss, "" if name is None else f" for {name!r}")
 
 
-def check_loss_weights(loss_weights, names, term="loss_weights"):
-    """Refuse a nest of weights in which something is no weight.
+def check_loss_weights(loss_weights, names):
+    """Refuse a nest of weights in which something is not a weight.
 
     Args:
         loss_weights: The nest.
         names: Names of the outputs, for the error, or None.
-        term: What a weight that is no nest is of.
     """
-    if isinstance(loss_weights, dict):
-        keyed = loss_weights.items()
-    elif isinstance(loss_weights, list | tuple):
-        known = names is not None and len(names) == len(loss_weights)
-        keys = names if known else range(len(loss_weights))
-        keyed = zip(keys, loss_weights, strict=True)
-    else:
-        if loss_weights is not None:
-            weights_lib.check_weight(loss_weights, name=term)
+    for name, weight in named_leaves(loss_weights, names):
+        if weight is not None:
+            name = "loss_weights" if name is None else name
+            weights_lib.check_weight(weight, name=name)
+
+
+def named_leaves(structure, names, name=None):
+    """Each leaf of a nest that goes with the outputs, with its output's name.
+
+    Args:
+        structure: The nest.
+        names: Names of the outputs, or None.
+        name: What the nest is of; None for all outputs.
+
+    Yields:
+        `(name, leaf)`; the name is the key, or the position, where it is not
+        known, and None for a leaf that is not in a nest.
+    """
+    if not is_nest(structure):
+        yield name, structure
         return
-    for key, weight in keyed:
-        check_loss_weights(weight, None, key)
+    if isinstance(structure, dict):
+        keyed = structure.items()
+    else:
+        known = names is not None and len(names) == len(structure)
+        keyed = zip(
+            names if known else range(len(structure)), structure, strict=True
+        )
+    for key, entry in keyed:
+        # Several of one output, in a list, are of that output.
+        of_output = isinstance(key, int) and name is not None
+        yield from named_leaves(entry, None, name if of_output else key)
 
 
 def checked_output_names(names):

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from keras_losskit._support.output_structure import Outputs
+from keras_losskit._support.output_structure import names_of_outputs
 from keras_losskit._support.output_structure import spread_data
 from keras_losskit._types import Structure
 from keras_losskit._types import Tensor
@@ -86,7 +87,7 @@ class Context:
         return position, labels[position]
 
     def _outputs(self):
-        names = getattr(self.model, "output_names", None)
+        names = names_of_outputs(self.model)
         return Outputs.of(self.y_pred, names, separator="/")
 
     def loss_at(self, x: Structure) -> Tensor:

@@ -8,6 +8,7 @@ import keras
 from keras_losskit import _keras
 from keras_losskit._support.output_structure import like_labels
 from keras_losskit._support.output_structure import like_outputs
+from keras_losskit._support.output_structure import names_of_outputs
 from keras_losskit._types import MixesIntoModel
 from keras_losskit._types import Structure
 from keras_losskit._types import Tensor
@@ -90,7 +91,7 @@ class FitArguments(MixesIntoModel):
             `{name: result}` of all metrics.
         """
         if isinstance(sample_weight, dict):
-            names = getattr(self, "output_names", None)
+            names = names_of_outputs(self)
             sample_weight = like_outputs(sample_weight, y_pred, names)
         return super().compute_metrics(x, y, y_pred, sample_weight)
 
@@ -147,7 +148,7 @@ class FitArguments(MixesIntoModel):
         }
 
     def _losskit_like_labels(self, sample_weight, y):
-        names = getattr(self, "output_names", None)
+        names = names_of_outputs(self)
         return like_labels(sample_weight, y, names)
 
 

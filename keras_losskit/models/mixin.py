@@ -12,6 +12,7 @@ from keras_losskit import _keras_hooks
 from keras_losskit import _origin
 from keras_losskit._support import replicas
 from keras_losskit._support.jax_tracing import is_bare_trace
+from keras_losskit._support.output_structure import names_of_outputs
 from keras_losskit._support.scopes import random_state_kept
 from keras_losskit._types import Config
 from keras_losskit._types import Losses
@@ -109,7 +110,7 @@ class LossTermsMixin(
         Raises:
             ValueError: for `loss_weights` beside a container.
         """
-        names = getattr(self, "output_names", None)
+        names = names_of_outputs(self)
         if not isinstance(loss, LossesContainer):
             loss = LossesContainer(loss, loss_weights, names)
         elif loss_weights is not None:

@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_losskit import _keras
 from keras_losskit import _origin
+from keras_losskit._support.output_structure import names_of_outputs
 from keras_losskit.container._built_losses import NO_LOSSES
 from keras_losskit.container._built_losses import BuiltLosses
 from keras_losskit.container._laying import lay_losses
@@ -122,7 +123,7 @@ def compiled_container(model):
 def container_like(model):
     """A container like that of `model`, in its state."""
     original = compiled_container(model) or LossesContainer()
-    return original.copy_in_state(getattr(model, "output_names", None))
+    return original.copy_in_state(names_of_outputs(model))
 
 
 def symbolic_output(model):

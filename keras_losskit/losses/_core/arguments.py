@@ -79,9 +79,10 @@ def check_arguments_by_name(value, what):
 
 def check_loss_function(value, what):
     """Refuse what is not a function of labels and predictions."""
-    refuse_as_loss(value, f"{what} to be a function of (y_true, y_pred)")
+    expected = f"{what} to be a function of (y_true, y_pred)"
+    refuse_as_loss(value, expected)
     if isinstance(value, keras.layers.Layer):
-        raise refused(value, f"{what} to be a function of (y_true, y_pred)")
+        raise refused(value, expected)
     checked_function(value, what, ["y_true", "y_pred"])
 
 
