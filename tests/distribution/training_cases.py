@@ -369,6 +369,11 @@ def main(where, *names):
         if not names or name in names
     }
     print("RESULT " + json.dumps(results), flush=True)
+    if BACKEND == "torch" and where != "single":
+        import torch
+
+        # Its threads would outlive the interpreter, which then aborts at times.
+        torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
