@@ -14,7 +14,6 @@ from keras_losskit._support.checks import checked_function
 from keras_losskit._support.checks import checked_pattern
 from keras_losskit._support.checks import refused
 from keras_losskit._support.paths import path_matches
-from keras_losskit._support.precision import at_least_float32
 from keras_losskit._types import Config
 from keras_losskit._types import ReductionLike
 from keras_losskit._types import Tensor
@@ -23,6 +22,7 @@ from keras_losskit._types import Weight
 from keras_losskit.extra.context import Context
 from keras_losskit.extra.extra_term import ExtraTerm
 from keras_losskit.extra.extra_term import registered
+from keras_losskit.terms import at_least_float32
 
 
 @registered

@@ -5,23 +5,11 @@ Nothing here writes into its inputs: PyTorch would change the caller's weights.
 
 import math
 
-import keras
 import numpy as np
 from keras import ops
 
 from keras_losskit._support import replicas
-
-
-def wide(values):
-    """`values` as a tensor of float32 at least, so that sums do not overflow.
-
-    float64 stays; everything else becomes float32.
-    """
-    if not ops.is_tensor(values):
-        values = ops.convert_to_tensor(values)
-    if keras.backend.standardize_dtype(values.dtype) in ("float32", "float64"):
-        return values
-    return ops.cast(values, "float32")
+from keras_losskit.terms import at_least_float32
 
 
 def align(factor, values, name):
@@ -79,7 +67,7 @@ def prepare(values, sample_weight=None, mask=None):
     Raises:
         ValueError: if the shapes do not fit.
     """
-    values = wide(values)
+    values = at_least_float32(values)
     if mask is not None:
         mask = ops.cast(ops.convert_to_tensor(mask), "bool")
     weight = None

@@ -13,9 +13,9 @@ from keras_losskit._support.checks import checked_non_negative
 from keras_losskit._types import Config
 from keras_losskit._types import Tensor
 from keras_losskit._types import TensorLike
-from keras_losskit.reductions._alignment import wide
 from keras_losskit.reductions._standard import mean
 from keras_losskit.reductions.reduction import Reduction
+from keras_losskit.terms import at_least_float32
 
 
 def class_weighted(values, sample_weight=None, mask=None, *, y_true, weights):
@@ -25,7 +25,7 @@ def class_weighted(values, sample_weight=None, mask=None, *, y_true, weights):
     """
     table, beyond = _table(weights)
     # Before the product, which half precision might not hold.
-    values = wide(values)
+    values = at_least_float32(values)
     labels = ops.convert_to_tensor(y_true)
     rank = len(values.shape)
     if len(labels.shape) == rank + 1 and labels.shape[-1] == 1:

@@ -18,7 +18,7 @@ from keras_losskit._types import Config
 from keras_losskit._types import DType
 from keras_losskit._types import Tensor
 from keras_losskit._types import TensorLike
-from keras_losskit.reductions._alignment import wide
+from keras_losskit.terms import at_least_float32
 from keras_losskit.weighting._arithmetic import all_finite
 from keras_losskit.weighting._own_arguments import own_arguments
 from keras_losskit.weighting._variable_selection import VariableSelection
@@ -359,4 +359,4 @@ def short(registered_name):
 
 def in_float(statistic):
     """A statistic without gradient, in float32 at least."""
-    return wide(ops.stop_gradient(ops.convert_to_tensor(statistic)))
+    return at_least_float32(ops.stop_gradient(ops.convert_to_tensor(statistic)))

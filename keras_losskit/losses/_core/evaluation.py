@@ -24,7 +24,7 @@ from keras_losskit._types import Tensor
 from keras_losskit.losses._core import values as values_lib
 from keras_losskit.losses._core.logits import predicted
 from keras_losskit.losses._core.refusals import refuse_symbolic
-from keras_losskit.reductions._alignment import wide
+from keras_losskit.terms import at_least_float32
 
 
 def evaluate(
@@ -200,7 +200,7 @@ def reduced(loss, values, y_true, y_pred, sample_weight=None, masks=()):
         result = reduction(*arguments)
     if reductions.is_unreduced(loss.reduction):
         return result
-    result = wide(result)
+    result = at_least_float32(result)
     if len(result.shape):
         raise ValueError(
             f"Expected the reduction of loss '{loss.name}' to return a scalar. "
@@ -231,7 +231,7 @@ def called_as_is(loss, y_true, y_pred, sample_weight=None, mask=None):
         sample_weight = tree.map_structure(
             lambda x: ops.copy(ops.convert_to_tensor(x)), sample_weight
         )
-    return wide(loss(y_true, y_pred, sample_weight=sample_weight))
+    return at_least_float32(loss(y_true, y_pred, sample_weight=sample_weight))
 
 
 def converted(loss, y_true, y_pred):

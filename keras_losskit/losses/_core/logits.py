@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_losskit.reductions._alignment import wide
+from keras_losskit.terms import at_least_float32
 
 
 class Logits:
@@ -83,7 +83,7 @@ class Probabilities:
 
 def predicted(y_pred, from_logits):
     """`y_pred` as `Logits` or `Probabilities`, of float32 at least."""
-    y_pred = wide(y_pred)
+    y_pred = at_least_float32(y_pred)
     return Logits(y_pred) if from_logits else Probabilities(y_pred)
 
 

@@ -18,7 +18,7 @@ from keras_losskit.losses._core.logits import Probabilities
 from keras_losskit.losses._core.logits import predicted
 from keras_losskit.losses._core.loss import ClassLoss
 from keras_losskit.losses._core.loss import Loss
-from keras_losskit.reductions._alignment import wide
+from keras_losskit.terms import at_least_float32
 
 
 def poly1(
@@ -105,7 +105,9 @@ def asymmetric_loss(
         >>> round(float(loss[0]), 4)
         0.1733
     """
-    y_true, y_pred = same_rank(wide(y_true), wide(y_pred))
+    y_true, y_pred = same_rank(
+        at_least_float32(y_true), at_least_float32(y_pred)
+    )
     y_true = ops.cast(y_true, y_pred.dtype)
     tiny = keras.config.epsilon()
     if from_logits:

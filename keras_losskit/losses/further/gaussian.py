@@ -14,7 +14,7 @@ from keras_losskit._types import TensorLike
 from keras_losskit._types import Weight
 from keras_losskit.losses._core.logits import nonnegative
 from keras_losskit.losses._core.loss import Loss
-from keras_losskit.reductions._alignment import wide
+from keras_losskit.terms import at_least_float32
 
 # Beyond it the exponential leaves float32's range.
 _LARGEST_LOG_VARIANCE = 60.0
@@ -54,7 +54,7 @@ def gaussian_nll(
         2.0
     """
     mean, log_variance = halves(y_pred)
-    y_true = wide(y_true)
+    y_true = at_least_float32(y_true)
     if len(y_true.shape) == len(mean.shape) - 1 and mean.shape[-1] == 1:
         y_true = ops.expand_dims(y_true, axis=-1)
     if len(y_true.shape) != len(mean.shape) or (
@@ -106,7 +106,7 @@ def kl_to_standard_normal(y_true: TensorLike, y_pred: TensorLike) -> Tensor:
 
 def halves(y_pred):
     """The halves of the last axis: mean and log variance."""
-    y_pred = wide(y_pred)
+    y_pred = at_least_float32(y_pred)
     size = y_pred.shape[-1]
     if size is None or size % 2:
         raise ValueError(

@@ -12,7 +12,7 @@ from keras_losskit._types import TensorLike
 from keras_losskit._types import Weight
 from keras_losskit.losses._core.logits import nonnegative
 from keras_losskit.losses._core.loss import Loss
-from keras_losskit.reductions._alignment import wide
+from keras_losskit.terms import at_least_float32
 
 
 def distillation(
@@ -45,8 +45,8 @@ def distillation(
         0.4338
     """
     temperature = checked_positive(temperature, "`temperature` of distillation")
-    teacher = ops.log_softmax(wide(y_true) / temperature)
-    student = ops.log_softmax(wide(y_pred) / temperature)
+    teacher = ops.log_softmax(at_least_float32(y_true) / temperature)
+    student = ops.log_softmax(at_least_float32(y_pred) / temperature)
     divergence = ops.sum(ops.exp(teacher) * (teacher - student), axis=-1)
     return nonnegative(temperature**2 * divergence)
 

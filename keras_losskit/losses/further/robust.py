@@ -13,7 +13,7 @@ from keras_losskit._types import TensorLike
 from keras_losskit._types import Weight
 from keras_losskit.losses._core.function import same_rank
 from keras_losskit.losses._core.loss import Loss
-from keras_losskit.reductions._alignment import wide
+from keras_losskit.terms import at_least_float32
 
 
 def pinball(
@@ -42,7 +42,9 @@ def pinball(
         1.8
     """
     quantile = _checked_quantile(quantile, "pinball")
-    y_true, y_pred = same_rank(wide(y_true), wide(y_pred))
+    y_true, y_pred = same_rank(
+        at_least_float32(y_true), at_least_float32(y_pred)
+    )
     error = y_true - y_pred
     return ops.mean(
         ops.maximum(quantile * error, (quantile - 1.0) * error), axis=-1
@@ -76,7 +78,9 @@ def charbonnier(
         5.0
     """
     epsilon = checked_positive(epsilon, "`epsilon` of charbonnier")
-    y_true, y_pred = same_rank(wide(y_true), wide(y_pred))
+    y_true, y_pred = same_rank(
+        at_least_float32(y_true), at_least_float32(y_pred)
+    )
     return ops.mean(ops.sqrt(ops.square(y_true - y_pred) + epsilon**2), axis=-1)
 
 
