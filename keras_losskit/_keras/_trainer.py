@@ -203,12 +203,12 @@ class CompileLossSlot:
     @property
     def built(self):
         """Whether the container knows the model's outputs, if there are any."""
-        return self.container.built or not self.callable_model
+        return self.metrics != [] or not self.callable_model
 
     @property
     def metrics(self):
         """The one metric of all terms."""
-        tracker = self.container.tracker
+        tracker = self.container.built_losses.tracker
         return [] if tracker is None else [tracker]
 
     @property
@@ -298,12 +298,15 @@ def process_group(model):
     return None if parallel is None else parallel.process_group
 
 
-def is_called_by_compile_loss():
-    """Whether the function that asks was called by Keras' trainer as a loss.
+def is_called_by_compile_loss(above=1):
+    """Whether a function was called by Keras' trainer, as a loss.
 
     `keras.src.trainers.compile_utils`.
+
+    Args:
+        above: How many calls above this one the function is.
     """
-    caller = sys._getframe(2)
+    caller = sys._getframe(above + 1)
     return caller.f_globals.get("__name__") == CompileMetrics.__module__
 
 

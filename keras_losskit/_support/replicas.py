@@ -141,11 +141,29 @@ def batch_share(batch):
     return part_of_sum(ops.divide_no_nan(size, total_of(size)))
 
 
+def shared(terms, share):
+    """Terms that every replica has by itself, as parts of those of the batch.
+
+    Args:
+        terms: List of `LossTerm`.
+        share: Of `batch_share`: what this replica's value counts for.
+    """
+    if isinstance(share, float):
+        return terms
+    return [dataclasses.replace(t, value=t.value * share) for t in terms]
+
+
 def undo_share(value, share):
     """What `value` is a part of, by a share that is applied to it later."""
     return (
         value if isinstance(share, float) else ops.divide_no_nan(value, share)
     )
+
+
+def whole(value):
+    """What all replicas agree on, from the part of it that each has."""
+    count = _backend.num_replicas()
+    return value if count == 1 else value * count
 
 
 def global_batch_size(size):
@@ -161,6 +179,16 @@ def whole_gradients(gradients):
     sums = _backend.sum_over_replicas(gradients)
     processes = _backend.num_processes()
     return sums if processes == 1 else [each / processes for each in sums]
+
+
+def for_optimizer(gradients):
+    """Gradients of this replica's part, as the optimizer takes them.
+
+    It adds up over replicas by itself; over processes nobody does.
+    """
+    if _backend.num_processes() == 1:
+        return gradients
+    return whole_gradients(gradients)
 
 
 def all_reduced(terms):

@@ -15,11 +15,9 @@ from keras_losskit.container._arguments import weights_beyond_compiled
 from keras_losskit.container._log_entries import log_entries
 from keras_losskit.container._log_entries import refuse_names_of_metrics
 from keras_losskit.container._output_losses import OutputLosses
-from keras_losskit.container._refusals import refuse_late_schedules
 from keras_losskit.container._refusals import refuse_names_of_parts
 from keras_losskit.container._tracker import TermTracker
 from keras_losskit.container._weighting_step import member_name
-from keras_losskit.container._weighting_step import shared
 from keras_losskit.container._weighting_step import weighted
 from keras_losskit.extra.context import Context
 from keras_losskit.penalties.collect import PENALTY_KINDS
@@ -106,15 +104,20 @@ class BuiltLosses:
             for label in dict.fromkeys(t.label for t in self.known_penalties)
             if label and label not in self.weights and self.penalties["added"]
         ]
-        self._all_weights = [
+        weights = [
             *(part.product for part in self.parts),
             *weights_beyond_compiled(recipe),
             *(term.weight for term in self.known_penalties),
         ]
         #: Whether anything depends on the step or the epoch.
         self.counts_steps = self.weighting is not None or any(
-            map(weights_lib.is_schedule, self._all_weights)
+            map(weights_lib.is_schedule, weights)
         )
+        self._weight_variables = [
+            variable
+            for weight in weights
+            for variable in weights_lib.weight_variables(weight)
+        ]
         self._adopted: tuple[keras.Variable, ...] = ()
         #: The metric behind all that is logged; None where nothing is.
         self.tracker: Any = None
@@ -273,7 +276,7 @@ class BuiltLosses:
             penalty = self.penalties[kind]
             if penalty is not None:
                 members = [term for term in penalties if term.kind == kind]
-                terms += shared(penalty.apply(members, clock), share)
+                terms += replicas.shared(penalty.apply(members, clock), share)
         terms = replicas.all_reduced(terms)
         if self.weighting is not None and not self.weighs_gradients:
             terms = weighted(
@@ -327,14 +330,31 @@ class BuiltLosses:
     def non_trainable_variables(self) -> list[keras.Variable]:
         """What else moves during training, in a fixed order."""
         found = list(self.clock.variables) if self.counts_steps else []
-        for weight in self._all_weights:
-            found += weights_lib.weight_variables(weight)
+        found += self._weight_variables
         for term in self.extra_terms.values():
             found += term.variables
         if self.weighting is not None:
             found += self.weighting.non_trainable_variables
         found += self._adopted
         return list({id(variable): variable for variable in found}.values())
+
+
+def refuse_late_schedules(penalties):
+    """Refuse weights that should follow a step which nobody counts."""
+    late = [
+        term.name
+        for term in penalties
+        if not isinstance(term.weight, float)
+        and weights_lib.is_schedule(term.weight)
+    ]
+    if late:
+        raise ValueError(
+            "Expected the container to know of losses whose weights "
+            "follow a schedule when it is built, to count the steps. "
+            f"Received: {late}, not known then. Call "
+            "`container.build(y_true, y_pred, model.losses)` after a "
+            "forward pass, or build the model anew by `compile`."
+        )
 
 
 def word_for(reduction):

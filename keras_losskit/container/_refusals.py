@@ -1,5 +1,7 @@
 """What a `LossesContainer` refuses: arguments, and whom it cannot serve."""
 
+import keras
+
 from keras_losskit import _weights as weights_lib
 from keras_losskit._support.checks import checked_instance
 from keras_losskit._support.checks import checked_list
@@ -101,6 +103,18 @@ def checked_extra_terms(terms):
     return terms
 
 
+def checked_metric(metric):
+    """The metric of the total, or None, refused if it is none."""
+    if metric is None:
+        return None
+    return checked_instance(
+        metric,
+        keras.metrics.Metric,
+        "`total_loss_mean`",
+        "a metric, such as `keras.metrics.Mean()`",
+    )
+
+
 def checked_penalties(**penalties):
     """Penalties by kind, refused if one is neither Penalty nor None."""
     for kind, penalty in penalties.items():
@@ -132,24 +146,6 @@ def refuse_names_of_parts(parts, extra_terms):
         raise ValueError(
             "Expected compiled losses and extra terms to have names of "
             f"their own. Received twice: {clash}. Rename one of them."
-        )
-
-
-def refuse_late_schedules(penalties):
-    """Refuse weights that should follow a step which nobody counts."""
-    late = [
-        term.name
-        for term in penalties
-        if not isinstance(term.weight, float)
-        and weights_lib.is_schedule(term.weight)
-    ]
-    if late:
-        raise ValueError(
-            "Expected the container to know of losses whose weights "
-            "follow a schedule when it is built, to count the steps. "
-            f"Received: {late}, not known then. Call "
-            "`container.build(y_true, y_pred, model.losses)` after a "
-            "forward pass, or build the model anew by `compile`."
         )
 
 

@@ -113,10 +113,10 @@ class TermTracker(_keras.MonitoredMetrics):
         addition = ops.stop_gradient(_backend.stack_scalars(scalars))
         # Losses are divided by the number of replicas, whose gradients are
         # added up; means over the replicas are what is logged.
-        replicas = _backend.num_replicas()
-        if replicas == 1:
+        factor = replicas.whole(1)
+        if factor == 1:
             return addition
-        factors = [replicas if entry.scaled else 1 for entry in self.entries]
+        factors = [factor if entry.scaled else 1 for entry in self.entries]
         factors += [1] * len(self.entries)
         return addition * np.asarray(factors, "float32")
 
@@ -268,8 +268,7 @@ def track_total(metric, total, batch_size):
     """Update the mean of the total, as Keras' trainer does, if there is one."""
     if metric is not None:
         size = ops.cast(replicas.global_batch_size(batch_size), "float32")
-        total = total * _backend.num_replicas()
-        metric.update_state(total, sample_weight=size)
+        metric.update_state(replicas.whole(total), sample_weight=size)
 
 
 @contextlib.contextmanager

@@ -1,26 +1,13 @@
-"""From valued terms to weighted ones: replicas and the weighting."""
+"""From valued terms to those that a loss-based weighting weighed."""
 
 import dataclasses
 
 from keras import ops
 
-from keras_losskit import _backend
 from keras_losskit._support import replicas
 from keras_losskit.terms import LossTerm
 from keras_losskit.terms import add_up
 from keras_losskit.terms import multiply
-
-
-def shared(terms, share):
-    """Terms that every replica has by itself, as parts of those of the batch.
-
-    Args:
-        terms: List of `LossTerm`.
-        share: What this replica's value counts for; see `replicas`.
-    """
-    if isinstance(share, float):
-        return terms
-    return [dataclasses.replace(t, value=t.value * share) for t in terms]
 
 
 def member_name(term, members):
@@ -80,8 +67,7 @@ def weighted(terms, weighting, members, step, training):
             for found in by_member(terms, members).values()
         ]
     )
-    # Parts of what all replicas agree on.
-    values = values * _backend.num_replicas()
+    values = replicas.whole(values)
     statistic = step if weighting.statistic == "step" else values
     weights = ops.unstack(weighting(statistic, training=training))
     factors = dict(zip(members, weights, strict=True))

@@ -9,13 +9,8 @@ from typing import Self
 import keras
 from keras import ops
 
-from keras_losskit import _keras
 from keras_losskit._support.checks import checked_choice
-from keras_losskit._support.checks import checked_instance
 from keras_losskit._support.checks import checked_name
-from keras_losskit._support.jax_tracing import refuse_to_build
-from keras_losskit._support.jax_tracing import refuse_tracers
-from keras_losskit._support.output_structure import StructureError
 from keras_losskit._types import Config
 from keras_losskit._types import KerasLoss
 from keras_losskit._types import Losses
@@ -23,12 +18,10 @@ from keras_losskit._types import LossWeights
 from keras_losskit._types import Structure
 from keras_losskit._types import Tensor
 from keras_losskit.container import _arguments
+from keras_losskit.container import _loop
 from keras_losskit.container import _refusals
 from keras_losskit.container._built_losses import BuiltLosses
 from keras_losskit.container._laying import lay_losses
-from keras_losskit.container._tracker import batch_size_of
-from keras_losskit.container._tracker import track_total
-from keras_losskit.container._tracker import trainer_tracks_total
 from keras_losskit.extra import ExtraTerm
 from keras_losskit.extra.context import Context
 from keras_losskit.penalties.collect import as_terms
@@ -109,14 +102,7 @@ class LossesContainer(KerasLoss[keras.losses.Loss]):
         _refusals.check_loss_weights(loss_weights, self.output_names)
         self.losses = losses
         self.loss_weights = loss_weights
-        if total_loss_mean is not None:
-            checked_instance(
-                total_loss_mean,
-                keras.metrics.Metric,
-                "`total_loss_mean`",
-                "a metric, such as `keras.metrics.Mean()`",
-            )
-        self.total_loss_mean = total_loss_mean
+        self.total_loss_mean = _refusals.checked_metric(total_loss_mean)
         self.penalties = _refusals.checked_penalties(
             regularization=regularization, activity=activity, added=added
         )
@@ -151,19 +137,6 @@ class LossesContainer(KerasLoss[keras.losses.Loss]):
             log=self.log,
             name=self.name,
         )
-
-    def copy_in_state(self, output_names: Sequence[str] | None = None) -> Self:
-        """A copy over this one's state, to be run where nothing is assigned."""
-        copy = self.copy(output_names)
-        copy.clock = self.clock
-        copy.extra_terms = {
-            name: term.copy_in_state()
-            for name, term in self.extra_terms.items()
-        }
-        if self.weighting is not None and self.weighting.built:
-            copy.weighting = self.weighting
-        copy.built_losses = BuiltLosses(copy)
-        return copy
 
     def get_config(self) -> Config:
         """Everything needed to build the container again."""
@@ -243,25 +216,6 @@ class LossesContainer(KerasLoss[keras.losses.Loss]):
         )
         return self.built_losses
 
-    def _losses_for(self, y_true, y_pred, state=()):
-        """What it became; without metrics where nobody has called `build`.
-
-        Args:
-            y_true: Nest of labels.
-            y_pred: Nest of predictions.
-            state: What else may come from a transformation.
-        """
-        weighting = None if self.weighs_gradients else self.weighting
-        if weighting is not None and not weighting.built:
-            refuse_to_build(weighting, (y_true, y_pred, state))
-        if self.built_losses.output_losses.outputs is None:
-            self.built_losses = BuiltLosses(
-                self, lay_losses(self, y_true, y_pred)
-            )
-        if weighting is not None and not weighting.built:
-            weighting.build(len(self.weighted_names()))
-        return self.built_losses
-
     # ----------------------------------------------------------- computation
 
     def compute(
@@ -296,10 +250,10 @@ class LossesContainer(KerasLoss[keras.losses.Loss]):
             RuntimeError: inside `jax.jit` or `jax.grad`, for a weighting that
                 is not built: call `build` before.
         """
-        penalties = terms_by_kind(
+        penalties = _loop.terms_by_kind(
             regularization_losses, activity_losses, added_losses
         )
-        return self._losses_for(y_true, y_pred).terms(
+        return _loop.losses_for(self, y_true, y_pred).terms(
             y_true, y_pred, sample_weight, penalties, context, moves=False
         )
 
@@ -333,7 +287,7 @@ class LossesContainer(KerasLoss[keras.losses.Loss]):
         """
         mapping = list(zip(self.variables, variables, strict=True))
         # Not in the scope, where a new variable has no value yet.
-        losses = self._losses_for(y_true, y_pred, variables)
+        losses = _loop.losses_for(self, y_true, y_pred, variables)
         with keras.StatelessScope(state_mapping=mapping):
             terms = losses.terms(
                 y_true,
@@ -384,38 +338,12 @@ class LossesContainer(KerasLoss[keras.losses.Loss]):
                 more than a total; in `fit` of a plain `keras.Model`, if a
                 weight moves.
         """
-        penalties = terms_by_kind(
+        penalties = _loop.terms_by_kind(
             regularization_losses, activity_losses, added_losses
         )
-        refuse_tracers((y_true, y_pred, [term.value for term in penalties]))
-        if training and self.weighs_gradients:
-            _refusals.refuse_gradient_weighting(self.weighting)
-        try:
-            if not self.built:
-                by_keras = _keras.is_called_by_compile_loss()
-                self.build(y_true, y_pred, penalties or None)
-                if by_keras and (self.variables or self.weighting is not None):
-                    self.built_losses = BuiltLosses(self)  # refused once more
-                    _refusals.refuse_keras_trainer(self)
-            losses = self.built_losses
-            terms = losses.terms(
-                y_true,
-                y_pred,
-                sample_weight,
-                penalties,
-                Context(y_true=y_true, y_pred=y_pred, training=training),
-                moves=training,
-            )
-        except StructureError as error:
-            raise StructureError(
-                f"{error}\n{_refusals.PLAIN_MODEL_HINT}"
-            ) from None
-        batch_size = batch_size_of(y_pred)
-        losses.track(terms, batch_size, training)
-        track_total(self.total_loss_mean, terms.total, batch_size)
-        if not trainer_tracks_total(self):
-            track_total(self.loss_tracker, terms.total, batch_size)
-        return terms.total
+        return _loop.call_counted(
+            self, y_true, y_pred, sample_weight, penalties, training
+        )
 
     # ------------------------------------------------------------------ state
 
@@ -430,15 +358,6 @@ class LossesContainer(KerasLoss[keras.losses.Loss]):
         return (
             self.weighting is not None and self.weighting.statistic == "gramian"
         )
-
-    def weighted_names(self) -> list[str]:
-        """The terms that a weighting weighs; penalties keep their own."""
-        return self.built_losses.weighted_names()
-
-    @property
-    def picked(self) -> set[int] | None:
-        """Ids of the variables that a Gramian is taken over; None for all."""
-        return self.built_losses.picked
 
     @property
     def tracker(self) -> Any:
@@ -481,12 +400,3 @@ class LossesContainer(KerasLoss[keras.losses.Loss]):
         self.clock.on_epoch_end()
         if self.weighting is not None:
             self.weighting.on_epoch_end()
-
-
-def terms_by_kind(regularization, activity, added):
-    """A list of `LossTerm` of what the arguments of a call hold."""
-    return [
-        *as_terms(regularization, "regularization"),
-        *as_terms(activity, "activity"),
-        *as_terms(added, "added"),
-    ]

@@ -23,6 +23,9 @@ def build_losses(model, container, x, y, y_pred, training):
         y: Labels.
         y_pred: Predictions.
         training: Whether it was of a training step.
+
+    Returns:
+        `BuiltLosses`.
     """
     terms = model._losskit_penalty_terms()
     logged = list(model._losskit_logged_values())
@@ -37,7 +40,7 @@ def build_losses(model, container, x, y, y_pred, training):
     refuse_logged_keys(logged, names_of_metrics(model))
     # What is logged, an own step says itself.
     says_itself = _origin.overrides(model, "train_step")
-    container.build(
+    losses = container.build(
         y,
         y_pred,
         terms,
@@ -52,6 +55,7 @@ def build_losses(model, container, x, y, y_pred, training):
         model._losskit_state.fused = FusedPenalties(
             regularized_variables(model), penalty
         )
+    return losses
 
 
 def names_of_metrics(model):
@@ -66,17 +70,17 @@ def names_of_metrics(model):
     return names
 
 
-def refuse_optimizer_of_before(model, container):
+def refuse_optimizer_of_before(model, losses):
     """Refuse an optimizer that cannot train what the weighting learns.
 
     Raises:
         ValueError: if it was built before the weighting was.
     """
-    learned = container.trainable_variables
-    if learned and _keras.is_built_without(model.optimizer, learned):
+    learned = losses.trainable_variables
+    if _keras.is_built_without(model.optimizer, learned):
         raise ValueError(
             f"Expected the optimizer to be built with what "
-            f"{container.weighting!r} learns. Received: "
+            f"{losses.weighting!r} learns. Received: "
             f"{model.optimizer.name!r}, which was built before, for a model "
             "with another loss. Give `compile` a new optimizer."
         )

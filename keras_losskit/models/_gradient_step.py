@@ -104,7 +104,7 @@ def _stateful_step(model, data):
     gradients = gradient_step.update(batch_size_of(x))
     _keras.track_total(
         model,
-        total * _backend.num_replicas(),
+        replicas.whole(total),
         replicas.global_batch_size(batch_size_of(x)),
     )
     _backend.apply_gradients(
@@ -161,10 +161,10 @@ def _stateless_step(model, state, data):
 
 def gradient_step_of(model, pullback, parts, scale):
     """`GradientStep` of a model, whose `parts` the pullback is of."""
-    container, columns = model.compiled_loss, None
-    if container.picked is not None:
-        columns = positions(container.picked, model.trainable_weights)
-    return GradientStep(container, pullback, parts, scale, columns)
+    losses, columns = model.compiled_loss.built_losses, None
+    if losses.picked is not None:
+        columns = positions(losses.picked, model.trainable_weights)
+    return GradientStep(losses, pullback, parts, scale, columns)
 
 
 def split(model, total):
@@ -190,7 +190,7 @@ def split(model, total):
             "Received: a total only. Return what that gives, with your own "
             "part added."
         )
-    names = model.compiled_loss.weighted_names()
+    names = model.compiled_loss.built_losses.weighted_names()
     found = by_member(terms.values(), names)
     members = [contribution_of(parts) for parts in found.values()]
     weights = [parts[0].weight if parts else 1.0 for parts in found.values()]

@@ -46,7 +46,7 @@ class GradientStep:
     """From the gradients of the terms of one batch to weights and an update.
 
     Args:
-        container: The `LossesContainer`, after the forward pass.
+        losses: The `BuiltLosses`, after the forward pass.
         pullback: `_backend.Pullback` of the scalars of `total`.
         total: The `SplitTotal`.
         scale: What the gradients are scaled by, a scalar or 1.0.
@@ -54,7 +54,7 @@ class GradientStep:
             None for all, whose gradients then give the update as well.
     """
 
-    container: Any
+    losses: Any
     pullback: _backend.Pullback
     total: SplitTotal
     scale: Any
@@ -62,20 +62,20 @@ class GradientStep:
 
     def update(self, batch_size):
         """A list of gradients, scaled; the weights are logged."""
-        weighting = self.container.weighting
+        weighting = self.losses.weighting
         if weighting.every == 1:
             weights, gradients = self.renewed()
         else:
             # The forward pass has counted this step.
-            step = self.container.clock.now()[0] - 1
+            step = self.losses.clock.now()[0] - 1
             due = step % weighting.every == 0
             weights, gradients = self.renewed_if(due)
-        track_weights(self.container, weights, self.total.weights, batch_size)
+        track_weights(self.losses, weights, self.total.weights, batch_size)
         return gradients
 
     def renewed_if(self, due):
         """`renewed` where `due`, else `kept`."""
-        weighting = self.container.weighting
+        weighting = self.losses.weighting
         if _backend.num_replicas() == 1:
             variables = weighting.variables
             return branched(due, self.renewed, self.kept, variables)
@@ -90,7 +90,7 @@ class GradientStep:
     def renewed(self):
         """New weights and their gradients, for K passes and perhaps one."""
         weights, blocks = self.find_weights()
-        if self.container.weighting.every > 1:
+        if self.losses.weighting.every > 1:
             weights = self.last_weights()
         return weights, self.gradients(weights, blocks)
 
@@ -102,11 +102,11 @@ class GradientStep:
     def last_weights(self):
         """The weights that were found last, in the dtype that keeps them."""
         # A copy: PyTorch's tensor is the variable's own memory.
-        return 1.0 * ops.convert_to_tensor(self.container.weighting.found)
+        return 1.0 * ops.convert_to_tensor(self.losses.weighting.found)
 
     def find_weights(self):
         """The weights of the Gramian, and the Jacobian that it is of."""
-        members, weighting = self.total.members, self.container.weighting
+        members, weighting = self.total.members, self.losses.weighting
         alone = self.columns is not None
         rows = len(members if alone else self.total.scalars)
         blocks = replicas.whole_gradients(
@@ -114,8 +114,7 @@ class GradientStep:
         )
         more = {}
         if weighting.takes_values:
-            # Parts of what all replicas agree on.
-            more["values"] = ops.stack(members) * _backend.num_replicas()
+            more["values"] = replicas.whole(ops.stack(members))
         matrix = gramian(
             unscaled(block[: len(members)], self.scale) for block in blocks
         )
@@ -128,9 +127,8 @@ class GradientStep:
         if self.columns is not None:
             return self.one_pass(weights)
         weights = padded(weights, len(self.total.scalars))
-        if _backend.num_replicas() > 1:
-            # The trainer adds up over them what is already summed here.
-            weights = weights / _backend.num_replicas()
+        # The trainer adds up over replicas what is already summed here.
+        weights = replicas.part_of_mean(weights)
         return self.pullback.unpack(
             [
                 ops.cast(ops.matmul(weights, block), block.dtype)
@@ -141,11 +139,7 @@ class GradientStep:
     def one_pass(self, weights):
         """Gradients of the total with these weights."""
         weights = padded(weights, len(self.total.scalars))
-        gradients = self.pullback.combine(weights)
-        # The trainer adds up over replicas; over processes nobody does.
-        if _backend.num_processes() == 1:
-            return gradients
-        return replicas.whole_gradients(gradients)
+        return replicas.for_optimizer(self.pullback.combine(weights))
 
 
 def branched(condition, if_true, if_false, variables):
@@ -222,19 +216,19 @@ def gramian(blocks):
     return add_up(ops.matmul(block, ops.transpose(block)) for block in blocks)
 
 
-def track_weights(container, found, given, batch_size):
+def track_weights(losses, found, given, batch_size):
     """Log the weights that were found in the step just counted.
 
     Args:
-        container: The container.
+        losses: The `BuiltLosses`.
         found: `(K,)`.
         given: The user's own weights, a list, onto which they multiply.
         batch_size: Number of samples.
     """
-    names = container.weighted_names()
+    names = losses.weighted_names()
     found = ops.unstack(found, len(names))
     amounts = {
         f"{name}_weight": multiply(factor, weight)
         for name, factor, weight in zip(names, found, given, strict=True)
     }
-    container.tracker.add(amounts, batch_size)
+    losses.tracker.add(amounts, batch_size)

@@ -98,11 +98,13 @@ class RecordsLosses(AddsLosses):
         Args:
             batch: A nest of tensors `(batch, ...)` of this replica.
         """
-        values = of_all_replicas(self._losskit_logged_values(), batch)
         recorder = self._losskit_last_pass().recorder
-        if recorder is not None:
-            recorder.logs_are_counted = True
-        return values
+        if recorder is None:
+            return {}
+        recorder.logs_are_counted = True
+        if not recorder.logged:
+            return {}
+        return of_all_replicas(logged_means(recorder.logged), batch)
 
     def _losskit_kept_of_pass(self) -> StepState:
         """What is noted during a step, of each thread its own."""

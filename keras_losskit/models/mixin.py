@@ -200,11 +200,11 @@ class LossTermsMixin(
             RuntimeError: inside a bare `jax.grad`, if the loss has state.
         """
         container = self.compiled_loss or LossesContainer()
-        if training and container.weighs_gradients:
-            _gradient_step.refuse_other_steps(self)
-        if not container.built:
-            build_losses(self, container, x, y, y_pred, training)
         losses = container.built_losses
+        if training and losses.weighs_gradients:
+            _gradient_step.refuse_other_steps(self)
+        if losses.tracker is None:
+            losses = build_losses(self, container, x, y, y_pred, training)
         bare = is_bare_trace(y_pred)
         if bare and (losses.variables or regularized_variables(self)):
             raise RuntimeError(
@@ -273,13 +273,14 @@ class LossTermsMixin(
     def train_step(self, *args, **kwargs) -> Any:
         """As Keras; a step of its own for a gradient-based weighting."""
         container = self.compiled_loss
+        losses = container and container.built_losses
         with replicas.of_trainer(_keras.process_group(self)) as processes:
             if processes:
                 # The trainer calls `zero_grad` of the model's wrapper.
                 self._losskit_forget_learned_gradients()
-            if container is not None:
-                refuse_optimizer_of_before(self, container)
-            if container is None or not container.weighs_gradients:
+            if losses and losses.trainable_variables:
+                refuse_optimizer_of_before(self, losses)
+            if not losses or not losses.weighs_gradients:
                 return super().train_step(*args, **kwargs)
             _gradient_step.refuse_hidden_step(self, LossTermsMixin)
             return _gradient_step.train_step(self, *args, **kwargs)
@@ -306,11 +307,12 @@ class LossTermsMixin(
         if _gradient_step.is_running(self):
             self._losskit_kept_of_pass().computed = terms  # it takes them apart
         container = self.compiled_loss
-        if container is None or not container.built or terms is None:
+        if container is None or terms is None:
             return
-        tracker, batch_size = container.tracker, batch_size_of(batch)
+        losses = container.built_losses
+        tracker, batch_size = losses.tracker, batch_size_of(batch)
         logged = self._losskit_count_logs(batch)
-        container.built_losses.track(terms, batch_size, training, logged)
+        losses.track(terms, batch_size, training, logged)
         if total is not terms.total:
             tracker.add(
                 {tracker.key_of("added"): total - terms.total}, batch_size
@@ -359,10 +361,11 @@ class LossTermsMixin(
         container = self.compiled_loss
         if container is None:
             return own
+        losses = container.built_losses
         if name == "non_trainable_variables":
-            further = container.non_trainable_variables
+            further = losses.non_trainable_variables
         else:
-            further = container.trainable_variables
+            further = losses.trainable_variables
         if not further:
             return own
         known = {id(variable) for variable in self.variables}

@@ -123,7 +123,21 @@ def compiled_container(model):
 def container_like(model):
     """A container like that of `model`, in its state."""
     original = compiled_container(model) or LossesContainer()
-    return original.copy_in_state(names_of_outputs(model))
+    return copy_in_state(original, names_of_outputs(model))
+
+
+def copy_in_state(original, output_names):
+    """A copy of a container over its state, to run where none is assigned."""
+    copy = original.copy(output_names)
+    copy.clock = original.clock
+    copy.extra_terms = {
+        name: term.copy_in_state()
+        for name, term in original.extra_terms.items()
+    }
+    if original.weighting is not None and original.weighting.built:
+        copy.weighting = original.weighting
+    copy.built_losses = BuiltLosses(copy)
+    return copy
 
 
 def symbolic_output(model):

@@ -140,7 +140,7 @@ def test_the_weight_is_that_of_the_user_times_the_factor():
 def test_without_terms_what_is_added_keeps_its_weight():
     model = compiled(weighting.PCGrad(), adds=True)
     assert "kl_weight" not in fit(model, 1)
-    assert model.compiled_loss.weighted_names() == ["mse", "mae"]
+    assert model.compiled_loss.built_losses.weighted_names() == ["mse", "mae"]
 
 
 def test_compiled_to_one_program():

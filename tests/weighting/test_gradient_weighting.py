@@ -280,7 +280,7 @@ def test_wrt_takes_layers_before_they_are_built():
     container = model.compiled_loss
     fit(model)
     ids = {id(v) for v in (*model.trunk.variables, *model.a.variables)}
-    assert container.picked == ids
+    assert container.built_losses.picked == ids
     # The layers stay the model's alone.
     assert len(model.layers) == 3
     assert len(container.weighting.variables) == 2
