@@ -1,6 +1,7 @@
 """Private names of Keras' trainers."""
 
 import contextlib
+import functools
 import operator
 import sys
 
@@ -61,14 +62,16 @@ class TrainerHooks:
     def _compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
     ):
-        with self._losskit_total_tracked_by_trainer():
-            total = super()._compute_loss(
-                x, y, y_pred, sample_weight=sample_weight, training=training
-            )
-        if overrides(self, "compute_loss"):
-            batch = y_pred if x is None else x
-            self._losskit_account_for(total, batch, training)
-        return total
+        compute = functools.partial(
+            super()._compute_loss,
+            x,
+            y,
+            y_pred,
+            sample_weight=sample_weight,
+            training=training,
+        )
+        batch = y_pred if x is None else x
+        return self._losskit_count_loss(compute, batch, training)
 
     def _flatten_metrics_in_order(self, logs):
         names = self._losskit_names_in_list()

@@ -9,7 +9,7 @@ from keras_losskit.container._built_losses import BuiltLosses
 from keras_losskit.container._laying import lay_losses
 from keras_losskit.container._tracker import batch_size_of
 from keras_losskit.container._tracker import track_total
-from keras_losskit.container._tracker import trainer_tracks_total
+from keras_losskit.container._tracker import trainer_counts
 from keras_losskit.extra.context import Context
 from keras_losskit.penalties.collect import as_terms
 
@@ -76,6 +76,6 @@ def call_counted(container, y_true, y_pred, sample_weight, penalties, training):
     batch_size = batch_size_of(y_pred)
     losses.track(terms, batch_size, training)
     track_total(container.total_loss_mean, terms.total, batch_size)
-    if not trainer_tracks_total(container):
+    if not trainer_counts(container):
         track_total(container.loss_tracker, terms.total, batch_size)
     return terms.total

@@ -12,8 +12,9 @@ from keras_losskit import _backend
 from keras_losskit import _keras
 from keras_losskit._support import replicas
 
-# Of the thread: replicas take turns wherever they exchange values.
-_tracked_by_trainer = contextvars.ContextVar("tracked_by_trainer", default=None)
+# Of the thread: replicas take turns wherever they exchange values. It is not
+# `Scoped`, around which TorchDynamo counts what a step notes twice.
+_counted_by_trainer = contextvars.ContextVar("counted_by_trainer", default=None)
 
 
 class TermTracker(_keras.MonitoredMetrics):
@@ -272,15 +273,15 @@ def track_total(metric, total, batch_size):
 
 
 @contextlib.contextmanager
-def total_tracked_by_trainer(container):
-    """Around a computation whose total Keras' trainer logs by itself."""
-    token = _tracked_by_trainer.set(container)
+def counted_by_trainer(container):
+    """Around a loss whose total and terms the step of a trainer counts."""
+    token = _counted_by_trainer.set(container)
     try:
         yield
     finally:
-        _tracked_by_trainer.reset(token)
+        _counted_by_trainer.reset(token)
 
 
-def trainer_tracks_total(container):
-    """Whether the trainer logs the total that `container` computes now."""
-    return _tracked_by_trainer.get() is container
+def trainer_counts(container):
+    """Whether the trainer counts what `container` computes now."""
+    return _counted_by_trainer.get() is container

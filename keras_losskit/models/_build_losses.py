@@ -113,9 +113,6 @@ def adopting_variables(model, losses):
         model: The model.
         losses: Its `BuiltLosses`, which take them on.
     """
-    if not _keras.in_symbolic_scope():
-        yield
-        return
     with VariableReads() as reads:
         yield
     known = [*model.variables, *model.metrics_variables]

@@ -1,8 +1,8 @@
 """Drop-in models whose loss is made of named terms."""
 
-import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import keras
@@ -20,8 +20,8 @@ from keras_losskit._types import LossWeights
 from keras_losskit._types import Structure
 from keras_losskit._types import Tensor
 from keras_losskit.container._tracker import batch_size_of
-from keras_losskit.container._tracker import total_tracked_by_trainer
-from keras_losskit.container._tracker import trainer_tracks_total
+from keras_losskit.container._tracker import counted_by_trainer
+from keras_losskit.container._tracker import trainer_counts
 from keras_losskit.container.container import LossesContainer
 from keras_losskit.extra.context import Context
 from keras_losskit.models import _gradient_step
@@ -210,15 +210,14 @@ class LossTermsMixin(
             raise RuntimeError(
                 f"{BARE_TRACE} Received: a call outside of such a scope."
             )
-        # A custom `compute_loss` may call this one more than once.
-        apart = trainer_tracks_total(container) and _origin.overrides(
-            self, "compute_loss"
-        )
-        earlier = self._losskit_last_terms() if apart else None
+        by_trainer = trainer_counts(container)
+        # Of the same step, of whose custom `compute_loss` this is a part.
+        earlier = self._losskit_last_terms() if by_trainer else None
         penalties = self._losskit_penalties_of_step()
         context = Context(self, x, y, y_pred, sample_weight, training)
         moves = training and not bare and earlier is None
-        with adopting_variables(self, losses):
+        symbolic = _keras.in_symbolic_scope()
+        with adopting_variables(self, losses) if symbolic else nullcontext():
             terms = losses.terms(
                 y, y_pred, sample_weight, penalties, context, moves
             )
@@ -230,7 +229,7 @@ class LossTermsMixin(
         if bare:
             warnings.warn(f"{BARE_TRACE} No term is logged.", stacklevel=2)
             return terms.total
-        if not apart:
+        if not by_trainer:
             batch_size = batch_size_of(y_pred if x is None else x)
             logged = self._losskit_count_logs(y_pred)
             losses.track(terms, batch_size, training, logged)
@@ -248,21 +247,44 @@ class LossTermsMixin(
         self._losskit_state.fused = fused
         return self._losskit_recorded_terms() + fused.terms()
 
-    @contextlib.contextmanager
-    def _losskit_total_tracked_by_trainer(self) -> Iterator[None]:
-        """Around a `compute_loss` whose result Keras' trainer logs itself."""
+    def _losskit_count_loss(
+        self, compute: Callable[[], Tensor], batch: Structure, training: bool
+    ) -> Tensor:
+        """The loss of a trainer's step, whose terms are booked afterwards.
+
+        A custom `compute_loss` may ask for terms more than once. What it adds
+        to them is of the kind `added`, so that the kinds still sum to `loss`.
+
+        Args:
+            compute: Runs `compute_loss`, and returns what it does.
+            batch: The tensors whose leading size counts the samples.
+            training: Whether it is of a training step.
+        """
         container = self.compiled_loss
         if container is None:
-            yield
-            return
+            return compute()
         self._losskit_last_terms()  # of an earlier step
-        with total_tracked_by_trainer(container):
-            yield
+        with counted_by_trainer(container):
+            total = compute()
+        terms = self._losskit_last_terms()
+        if terms is None:
+            return total
+        if _gradient_step.is_running(self):
+            self._losskit_kept_of_pass().computed = terms  # it takes them apart
+        losses, batch_size = container.built_losses, batch_size_of(batch)
+        logged = self._losskit_count_logs(batch)
+        losses.track(terms, batch_size, training, logged)
+        # TorchDynamo gives back another tensor than it was given.
+        added_to = total is not terms.total
+        if added_to and _origin.overrides(self, "compute_loss"):
+            key = losses.tracker.key_of("added")
+            losses.tracker.add({key: total - terms.total}, batch_size)
+        return total
 
     def _losskit_computes_loss(self) -> bool:
         """Whether Keras' trainer runs `compute_loss` now."""
         container = self.compiled_loss
-        return container is not None and trainer_tracks_total(container)
+        return container is not None and trainer_counts(container)
 
     def _losskit_last_terms(self) -> LossTerms | None:
         """The `LossTerms` of the `compute_loss` that just ran, once."""
@@ -290,34 +312,6 @@ class LossTermsMixin(
         with replicas.of_trainer(_keras.process_group(self)):
             return super().test_step(*args, **kwargs)
 
-    def _losskit_account_for(
-        self, total: Tensor, batch: Structure, training: bool
-    ) -> None:
-        """Book the terms of a custom `compute_loss`.
-
-        What it adds to them is of the kind `added`, so that the kinds still sum
-        to `loss`.
-
-        Args:
-            total: What the user's `compute_loss` returned.
-            batch: The tensors whose leading size counts the samples.
-            training: Whether it was of a training step.
-        """
-        terms = self._losskit_last_terms()
-        if _gradient_step.is_running(self):
-            self._losskit_kept_of_pass().computed = terms  # it takes them apart
-        container = self.compiled_loss
-        if container is None or terms is None:
-            return
-        losses = container.built_losses
-        tracker, batch_size = losses.tracker, batch_size_of(batch)
-        logged = self._losskit_count_logs(batch)
-        losses.track(terms, batch_size, training, logged)
-        if total is not terms.total:
-            tracker.add(
-                {tracker.key_of("added"): total - terms.total}, batch_size
-            )
-
     def _losskit_building(self, draws):
         """Around a pass that builds what is not built.
 
@@ -329,7 +323,7 @@ class LossTermsMixin(
         """
         container = self.compiled_loss
         if draws or (container is not None and container.losses is not None):
-            return contextlib.nullcontext()
+            return nullcontext()
         return random_state_kept()
 
     def _losskit_has_own_step(self):
