@@ -75,6 +75,14 @@ class HasTerms:
         """In place of `Trainer.compute_loss`."""
         raise NotImplementedError
 
+    def _losskit_penalty_terms(self) -> list[Any]:
+        """The terms beyond the compiled ones after a forward pass."""
+        raise NotImplementedError
+
+    def _losskit_kept_outputs(self, layer: Any) -> list[Structure]:
+        """The outputs of `layer` in the last pass, one per call."""
+        raise NotImplementedError
+
     def _losskit_container_for(self, loss: Any, loss_weights: Any) -> Any:
         """The loss that `Trainer.compile` is to install, by its arguments."""
         raise NotImplementedError

@@ -181,7 +181,7 @@ def variables_kept(model):
     try:
         yield
     except BaseException:
-        if hasattr(model, "jax_state_sync"):
+        if keras.config.backend() == "jax":
             model.jax_state_sync()
         for variable, value in model._losskit_kept_of_pass().purged:
             if variable._value is None and not value.is_deleted():

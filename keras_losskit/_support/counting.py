@@ -122,8 +122,7 @@ def _takes_places_apart(loss):
     if hasattr(loss, "fn"):
         functions.append(loss.fn)
     return keras.losses.circle not in functions and all(
-        str(getattr(function, "__module__", None)).partition(".")[0]
-        in ("keras", "keras_losskit")
+        str(function.__module__).partition(".")[0] in ("keras", "keras_losskit")
         for function in functions
     )
 

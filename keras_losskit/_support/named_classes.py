@@ -1,4 +1,4 @@
-"""Objects for strings that name a class, as Keras resolves them."""
+"""Objects by the name of their class, and what a function is called."""
 
 import keras
 
@@ -59,3 +59,13 @@ def _class_of(name, base):
 
 def _folded(name):
     return name.replace("_", "").lower()
+
+
+def name_of(function):
+    """What a function is called; an object as it is written.
+
+    Example:
+        >>> name_of(len), name_of("sum")
+        ('len', "'sum'")
+    """
+    return getattr(function, "__name__", None) or repr(function)

@@ -9,6 +9,7 @@ together; whatever neither accepts is refused with the path that is at fault.
 import dataclasses
 
 import keras
+import numpy as np
 
 from keras_losskit.terms import unique_names
 
@@ -214,7 +215,7 @@ def _one_array(entry, outputs, argument):
     if not isinstance(entry, (list, tuple, dict)):
         return entry
     leaves = keras.tree.flatten(entry)
-    if any(hasattr(leaf, "shape") for leaf in leaves):
+    if any(np.shape(leaf) for leaf in leaves):
         if len(leaves) == 1:
             return leaves[0]
         raise _different(entry, outputs, argument, "")

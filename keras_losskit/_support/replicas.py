@@ -31,7 +31,13 @@ class PerThread(threading.local):
         return type(self), ()
 
 
-_apart = PerThread()
+class Apart(PerThread):
+    """Whether this thread computes its part of a batch by itself."""
+
+    active = False
+
+
+_apart = Apart()
 
 
 def data_parallel(group: Any = None) -> AbstractContextManager[None]:
@@ -92,7 +98,7 @@ def local_only():
 
     For the forward pass, in which replicas need not come by the same places.
     """
-    outer = getattr(_apart, "active", False)
+    outer = _apart.active
     _apart.active = True
     try:
         yield
@@ -102,7 +108,7 @@ def local_only():
 
 def num_parts():
     """The number of parts that a batch is split into."""
-    if getattr(_apart, "active", False):
+    if _apart.active:
         return 1
     return _backend.num_replicas() * _backend.num_processes()
 

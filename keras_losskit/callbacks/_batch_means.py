@@ -1,7 +1,10 @@
 """What the callbacks share: the model's container, and means per batch."""
 
+import keras
 import numpy as np
 from keras import ops
+
+from keras_losskit._keras_hooks import HasTerms
 
 
 def checked_container(model):
@@ -10,7 +13,7 @@ def checked_container(model):
     Raises:
         ValueError: for a model whose terms are not logged.
     """
-    if getattr(model, "_losskit_penalty_terms", None) is None:
+    if not isinstance(model, HasTerms):
         raise ValueError(
             "Expected a model that logs its terms: a keras_losskit.Model, "
             f"or keras_losskit.wrap(model). Received: {model!r}"
@@ -24,8 +27,9 @@ def steps_taken(model):
     To be asked when an epoch begins, not when training does: `BackupAndRestore`
     may restore the number in between.
     """
-    # A `LossScaleOptimizer` leaves the count to the one inside.
-    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    optimizer = model.optimizer
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        optimizer = optimizer.inner_optimizer  # which has the count
     # Where gradients are accumulated `optimizer.iterations` counts updates.
     count = next(v for v in optimizer.variables if v.name == "iteration")
     return int(ops.convert_to_numpy(count.value))

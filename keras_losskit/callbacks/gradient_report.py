@@ -13,6 +13,7 @@ from keras_losskit._support.renamed import renamed_arguments
 from keras_losskit._types import Logs
 from keras_losskit._types import Structure
 from keras_losskit._types import Wrt
+from keras_losskit.models._fit import TakesValidationData
 from keras_losskit.reports.gradients import TermGradients
 from keras_losskit.reports.gradients import gradient_report
 from keras_losskit.weighting._variable_selection import VariableSelection
@@ -32,7 +33,7 @@ class RecordedReport(typing.NamedTuple):
     report: TermGradients
 
 
-class GradientReport(keras.callbacks.Callback):
+class GradientReport(TakesValidationData, keras.callbacks.Callback):
     """Record during `fit` what the terms do to each other's gradients.
 
     Every report is on the same batch: the one that is given, or else the first

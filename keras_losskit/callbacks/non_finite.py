@@ -67,8 +67,9 @@ class TerminateOnNonFiniteTerm(keras.callbacks.Callback):
         ]
         if not bad:
             return  # on JAX, to ask for `model` costs time
-        tracker = getattr(self.model.compiled_loss, "tracker", None)
-        entries = tracker.entries if tracker else ()
+        container = self.model.compiled_loss
+        known = container is not None and container.built
+        entries = container.tracker.entries if known else ()
         terms = most_specific(bad, entries)
         if not {entry.key for entry in entries} & (set(logs or ()) - {"loss"}):
             # A custom step that logs its own losses, and no term.

@@ -10,6 +10,7 @@ import keras
 
 from keras_losskit import _weights as weights_lib
 from keras_losskit._support import replicas
+from keras_losskit._support.named_classes import name_of
 from keras_losskit._types import Structure
 from keras_losskit.container._arguments import weights_beyond_compiled
 from keras_losskit.container._log_entries import log_entries
@@ -183,7 +184,7 @@ class BuiltLosses:
         rows = [
             DescribedTerm(
                 part.term(None, clock),
-                word_for(getattr(part.loss, "reduction", None)),
+                word_for(part.loss.reduction),
                 part.name in moving,
             )
             for part in self.parts
@@ -359,4 +360,4 @@ def refuse_late_schedules(penalties):
 
 def word_for(reduction):
     """A reduction in a word: its name, or that of a function or object."""
-    return getattr(reduction, "__name__", str(reduction))
+    return reduction if isinstance(reduction, str) else name_of(reduction)

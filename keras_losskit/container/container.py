@@ -202,12 +202,10 @@ class LossesContainer(KerasLoss[keras.losses.Loss]):
         Returns:
             What the container became.
         """
-        if terms is not None:
-            terms = as_terms(terms, "added")
         self.built_losses = BuiltLosses(
             self,
             lay_losses(self, y_true, y_pred, separator),
-            terms,
+            None if terms is None else as_terms(terms, "added"),
             kinds=kinds,
             picked=picked,
             metrics=metrics,

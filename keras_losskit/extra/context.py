@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from keras_losskit._keras_hooks import HasTerms
 from keras_losskit._support.output_structure import Outputs
 from keras_losskit._support.output_structure import names_of_outputs
 from keras_losskit._support.output_structure import spread_data
@@ -46,14 +47,13 @@ class Context:
         Raises:
             ValueError: if the model does not keep outputs.
         """
-        kept = getattr(self.model, "_losskit_kept_outputs", None)
-        if kept is None:
+        if not isinstance(self.model, HasTerms):
             raise ValueError(
                 "Expected a keras_losskit.Model, which keeps the output of "
                 f"layer '{layer.name}' during its forward pass. Received: a "
                 f"{type(self.model).__name__}. Use `keras_losskit.wrap(model)`."
             )
-        return kept(layer)
+        return self.model._losskit_kept_outputs(layer)
 
     def sample_weights(self) -> list[Tensor | None]:
         """The sample weights of each output, flat; None where it has none."""

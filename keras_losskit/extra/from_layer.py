@@ -8,6 +8,7 @@ import keras
 from keras_losskit import _keras
 from keras_losskit._support.checks import checked_function
 from keras_losskit._support.checks import checked_name
+from keras_losskit._support.named_classes import name_of
 from keras_losskit._types import Config
 from keras_losskit._types import ReductionLike
 from keras_losskit._types import Tensor
@@ -113,7 +114,7 @@ class FromLayer(ExtraTerm):
         }
 
     def __repr__(self) -> str:
-        return f"FromLayer({self.layer!r}, {named(self.fn)}, " + (
+        return f"FromLayer({self.layer!r}, {name_of(self.fn)}, " + (
             f"weight={self.weight!r})"
         )
 
@@ -123,8 +124,3 @@ def widened(x):
     if "float" in keras.backend.standardize_dtype(x.dtype):
         return at_least_float32(x)
     return x
-
-
-def named(fn):
-    """How a function is written in a `repr`."""
-    return getattr(fn, "__name__", None) or repr(fn)

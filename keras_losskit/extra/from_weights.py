@@ -13,6 +13,7 @@ from keras_losskit._support.checks import checked_flag
 from keras_losskit._support.checks import checked_function
 from keras_losskit._support.checks import checked_pattern
 from keras_losskit._support.checks import refused
+from keras_losskit._support.named_classes import name_of
 from keras_losskit._support.paths import path_matches
 from keras_losskit._types import Config
 from keras_losskit._types import ReductionLike
@@ -143,7 +144,7 @@ class FromWeights(ExtraTerm):
         }
 
     def __repr__(self) -> str:
-        name = getattr(self.fn, "__name__", None) or type(self.fn).__name__
+        name = name_of(self.fn)
         end = ", from_start=True)" if self.from_start else ")"
         return f"FromWeights({self.pattern!r}, {name}, " + (
             f"weight={self.weight!r}{end}"

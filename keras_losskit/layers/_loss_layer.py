@@ -13,6 +13,7 @@ from keras_losskit._types import Config
 from keras_losskit._types import Structure
 from keras_losskit.penalties._add_loss import AddsLosses
 from keras_losskit.penalties._recorder import Calls
+from keras_losskit.penalties.collect import regularizer_of
 
 ACTIVITY_REDUCTIONS = ("sum_over_batch_size", "mean_over_elements", "sum")
 REGULARIZATION_REDUCTIONS = ("sum", "mean_over_parameters")
@@ -103,7 +104,7 @@ class LossLayer(AddsLosses, _keras.LayerHooks):
             self._losskit_reduce_regularizer(variable)
 
     def _losskit_reduce_regularizer(self, variable):
-        regularizer = getattr(variable, "regularizer", None)
+        regularizer = regularizer_of(variable)
         if (
             regularizer is not None
             and self.regularization_reduction == "mean_over_parameters"

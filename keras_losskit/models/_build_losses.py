@@ -91,9 +91,7 @@ def possible_kinds(model, container):
     layers = _keras.flatten_layers(model)
     possible = {
         "compiled": container.losses is not None,
-        "regularization": any(
-            getattr(v, "regularizer", None) for v in model.trainable_weights
-        ),
+        "regularization": bool(regularized_variables(model)),
         "activity": any(layer.activity_regularizer for layer in layers),
         "added": bool(container.extra_terms)
         or not all(_origin.is_keras_class(type(layer)) for layer in layers),
@@ -117,6 +115,7 @@ def adopting_variables(model, losses):
         yield
     known = [*model.variables, *model.metrics_variables]
     known += [*losses.variables, *losses.clock.variables]
-    known += getattr(model.optimizer, "variables", ())
+    if model.optimizer is not None:
+        known += model.optimizer.variables
     known = {id(variable) for variable in known}
     losses.adopt(v for v in reads.variables if id(v) not in known)

@@ -4,6 +4,7 @@ import inspect
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_losskit import _keras
 from keras_losskit._support.output_structure import like_labels
@@ -156,7 +157,7 @@ def refuse_class_weight_of_several(class_weight, y):
     """Refuse `class_weight` with labels of several outputs, as Keras does."""
     if class_weight is None or not isinstance(y, dict | list | tuple):
         return
-    arrays = [hasattr(leaf, "shape") for leaf in keras.tree.flatten(y)]
+    arrays = [np.shape(leaf) != () for leaf in keras.tree.flatten(y)]
     if len(arrays) > 1 and all(arrays):
         raise ValueError(
             "`class_weight` is only supported for Models with a single "
@@ -187,6 +188,19 @@ def without_defaults(given):
     }
 
 
+class TakesValidationData:
+    """Mixin for a callback that `fit` shows its validation data."""
+
+    def take_validation_data(self, data: Any, batch_size: int) -> None:
+        """Take note of it before training.
+
+        Args:
+            data: What `fit` was given; None for nothing.
+            batch_size: The size of its batches.
+        """
+        raise NotImplementedError
+
+
 def offer_validation_data(given):
     """Hand the arguments on validation to callbacks that ask for them.
 
@@ -194,8 +208,10 @@ def offer_validation_data(given):
         given: The arguments of `fit`, `callbacks` a list.
     """
     callbacks = given["callbacks"]
-    for callback in getattr(callbacks, "callbacks", callbacks):
-        if hasattr(callback, "take_validation_data"):
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        callbacks = callbacks.callbacks
+    for callback in callbacks:
+        if isinstance(callback, TakesValidationData):
             callback.take_validation_data(
                 given.get("validation_data"),
                 given.get("validation_batch_size")

@@ -42,7 +42,7 @@ def train_step(model, *args):
 
 def is_running(model):
     """Whether the training step of this module runs, or is traced."""
-    return getattr(model._losskit_kept_of_pass(), "weighs_gradients", False)
+    return model._losskit_kept_of_pass().weighs_gradients
 
 
 def refuse_other_steps(model):

@@ -294,8 +294,7 @@ class LossTermsMixin(
 
     def train_step(self, *args, **kwargs) -> Any:
         """As Keras; a step of its own for a gradient-based weighting."""
-        container = self.compiled_loss
-        losses = container and container.built_losses
+        losses = self.compiled_loss and self.compiled_loss.built_losses
         with replicas.of_trainer(_keras.process_group(self)) as processes:
             if processes:
                 # The trainer calls `zero_grad` of the model's wrapper.
@@ -338,28 +337,29 @@ class LossTermsMixin(
     @property
     def trainable_variables(self) -> list[keras.Variable]:
         """As Keras, and what a weighting learns."""
-        return self._losskit_with_those_of_loss("trainable_variables")
+        own = super().trainable_variables
+        return self._losskit_with(self._losskit_learned(), own)
 
     @property
     def trainable_weights(self) -> list[keras.Variable]:
         """As Keras, and what a weighting learns."""
-        return self._losskit_with_those_of_loss("trainable_weights")
+        own = super().trainable_weights
+        return self._losskit_with(self._losskit_learned(), own)
 
     @property
     def non_trainable_variables(self) -> list[keras.Variable]:
         """As Keras, and what moves in the loss, so that JAX carries it on."""
-        return self._losskit_with_those_of_loss("non_trainable_variables")
-
-    def _losskit_with_those_of_loss(self, name):
-        own = getattr(super(), name)
-        container = self.compiled_loss
+        own, container = super().non_trainable_variables, self.compiled_loss
         if container is None:
             return own
-        losses = container.built_losses
-        if name == "non_trainable_variables":
-            further = losses.non_trainable_variables
-        else:
-            further = losses.trainable_variables
+        moving = container.built_losses.non_trainable_variables
+        return self._losskit_with(moving, own)
+
+    def _losskit_learned(self):
+        container = self.compiled_loss
+        return container.built_losses.trainable_variables if container else []
+
+    def _losskit_with(self, further, own):
         if not further:
             return own
         known = {id(variable) for variable in self.variables}
@@ -376,8 +376,7 @@ class LossTermsMixin(
         self._losskit_forget_learned_gradients()
 
     def _losskit_forget_learned_gradients(self):
-        container = self.compiled_loss
-        for variable in container.trainable_variables if container else ():
+        for variable in self._losskit_learned():
             variable.value.grad = None
 
     @property

@@ -4,6 +4,7 @@ import math
 import numbers
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_losskit import _keras
@@ -139,7 +140,7 @@ def of_what_counts(fn, x, mask):
     if mask is None:
         return fn(x)
     values = fn(Flags(masks=(mask,)).apply(x))
-    if len(getattr(values, "shape", ())) < len(mask.shape):
+    if len(np.shape(values)) < len(mask.shape):
         return fn(x)
     return values
 

@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_losskit import _backend
 from keras_losskit import _keras
+from keras_losskit import _keras_hooks
 from keras_losskit import _origin
 from keras_losskit import _weights as weights_lib
 from keras_losskit.penalties._recorder import RecordedLoss
@@ -103,9 +104,8 @@ def collect_losses(model: keras.layers.Layer) -> list[LossTerm]:
         ...  for term in collect_losses(model)]
         [('net/dense/kernel', 0.02)]
     """
-    terms = getattr(model, "_losskit_penalty_terms", None)
-    if terms is not None:
-        return terms()
+    if isinstance(model, _keras_hooks.HasTerms):
+        return model._losskit_penalty_terms()
     return layer_terms(model, recorded=None) + variable_terms(
         regularized_variables(model)
     )
@@ -158,12 +158,17 @@ def held_losses(layer):
     return [RecordedLoss(layer, "activity", value) for value in losses]
 
 
+def regularizer_of(variable):
+    """The regularizer of a variable; only those of layers may have one."""
+    return getattr(variable, "regularizer", None)
+
+
 def regularized_variables(model):
     """The variables with a regularizer, frozen ones left out, as Keras."""
     return [
         variable
         for variable in model.trainable_weights
-        if getattr(variable, "regularizer", None) is not None
+        if regularizer_of(variable) is not None
     ]
 
 

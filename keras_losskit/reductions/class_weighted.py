@@ -90,7 +90,6 @@ class ClassWeighted(Reduction):
         4.0
     """
 
-    #: Tells `losses.evaluate` to hand over the targets.
     uses_targets = True
 
     def __init__(self, *, weights: Sequence[float] | Mapping[int, float]):

@@ -31,6 +31,8 @@ class Reduction:
 
     #: Raised when the meaning of a config changes; see `from_config`.
     version = 1
+    #: Whether a call takes `y_true` as well.
+    uses_targets = False
 
     def __call__(
         self,
@@ -131,6 +133,11 @@ def _reduces(identifier):
     return not isinstance(identifier, other) and takes(
         identifier, *("values", "sample_weight", "mask")
     )
+
+
+def uses_targets(reduction):
+    """Whether what `get` returned takes `y_true` as well."""
+    return isinstance(reduction, Reduction) and reduction.uses_targets
 
 
 def is_unreduced(identifier: ReductionLike) -> bool:

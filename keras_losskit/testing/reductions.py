@@ -8,8 +8,10 @@ import numpy as np
 from keras import ops
 
 from keras_losskit import reductions
+from keras_losskit._support.named_classes import name_of
 from keras_losskit._types import ReductionLike
 from keras_losskit._types import TensorLike
+from keras_losskit.reductions.reduction import uses_targets
 from keras_losskit.testing import _common
 
 
@@ -76,14 +78,13 @@ class ReductionSubject:
     @property
     def name(self):
         """What the reduction is called in errors."""
-        name = getattr(self.reduction, "__name__", repr(self.reduction))
-        return f"reduction {name}"
+        return f"reduction {name_of(self.reduction)}"
 
     def reduce(self, values, sample_weight=None, mask=None, kept=None):
         """The reduced values, as a tensor."""
         function = reductions.get(self.reduction)
         more = {}
-        if getattr(function, "uses_targets", False):
+        if uses_targets(function):
             y_true = np.asarray(self.y_true)
             more["y_true"] = y_true if kept is None else y_true[kept]
         values, sample_weight, mask = (
@@ -177,7 +178,7 @@ def check_dtype(subject):
 
 def check_config(subject):
     """Every argument, and an equal reduction."""
-    if not hasattr(subject.reduction, "get_config"):
+    if not isinstance(subject.reduction, reductions.Reduction):
         return
     what = f"config of {subject.name}"
     made = _common.check_config(subject.reduction, what)
@@ -191,9 +192,7 @@ def check_config(subject):
 
 def check_jit(subject):
     """Compiled the same, with weights and a mask."""
-    uses_targets = getattr(
-        reductions.get(subject.reduction), "uses_targets", False
-    )
+    function = reductions.get(subject.reduction)
     random = np.random.default_rng(1)
     weights = random.uniform(0.5, 2.0, subject.values.shape).astype("float32")
     mask = random.uniform(size=subject.values.shape) > 0.3
@@ -202,7 +201,7 @@ def check_jit(subject):
         [subject.values, weights, mask],
         subject.name,
         # The targets that are closed over have one size.
-        batch=not uses_targets,
+        batch=not uses_targets(function),
     )
 
 

@@ -102,7 +102,7 @@ class WeightingSubject:
 def check_config(subject):
     """Every argument."""
     _common.check_config(subject.weighting, f"config of {subject.name}")
-    known = getattr(subject.weighting, "statistic", None)
+    known = subject.weighting.statistic
     _common.expect(
         known in STATISTICS,
         f"`statistic` of {subject.name}",
