@@ -49,3 +49,9 @@ def test_old_configs_load_without_a_warning():
         warnings.simplefilter("error", DeprecationWarning)
         again = weighting.PCGrad.from_config(json.loads(json.dumps(config)))
     assert again.every == 2
+
+
+def test_old_word_of_a_method_works_with_a_warning():
+    history = callbacks.TermHistory()
+    with pytest.warns(DeprecationWarning, match=r"`per` of TermHistory.rows"):
+        assert history.rows(per="batch") == history.rows(by="batch") == []

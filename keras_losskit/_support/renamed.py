@@ -48,7 +48,7 @@ def with_new_names(
 
 
 def renamed_arguments(**renamed: str) -> Callable[[_Function], _Function]:
-    """Decorator of a constructor that goes on taking old names.
+    """Decorator of a constructor or method that goes on taking old names.
 
     Not for layers, whose constructors Keras reads.
 

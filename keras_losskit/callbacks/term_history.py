@@ -12,6 +12,7 @@ import keras
 
 from keras_losskit._support.checks import checked_flag
 from keras_losskit._support.checks import checked_instance
+from keras_losskit._support.renamed import renamed_arguments
 from keras_losskit._types import Config
 from keras_losskit._types import Logs
 from keras_losskit.callbacks._batch_means import BatchMeans
@@ -143,25 +144,27 @@ class TermHistory(keras.callbacks.Callback):
 
     # ----------------------------------------------------------------- output
 
+    @renamed_arguments(per="by")
     def rows(
-        self, per: Literal["epoch", "batch"] = "epoch"
+        self, by: Literal["epoch", "batch"] = "epoch"
     ) -> list[dict[str, Any]]:
-        """The rows per `"epoch"` or per `"batch"`.
+        """The rows by `"epoch"` or by `"batch"`.
 
         Raises:
             ValueError: for another word.
         """
-        if per not in INDICES:
+        if by not in INDICES:
             raise ValueError(
-                f"Expected `per` to be one of {INDICES}. Received: per={per!r}"
+                f"Expected `by` to be one of {INDICES}. Received: by={by!r}"
             )
-        return self.epochs if per == "epoch" else self.batches
+        return self.epochs if by == "epoch" else self.batches
 
-    def to_frame(self, per: Literal["epoch", "batch"] = "epoch") -> Any:
+    @renamed_arguments(per="by")
+    def to_frame(self, by: Literal["epoch", "batch"] = "epoch") -> Any:
         """A `pandas.DataFrame`, one column per key.
 
         Args:
-            per: `"epoch"` or `"batch"`.
+            by: `"epoch"` or `"batch"`.
 
         Returns:
             A frame indexed by `epoch`, or by `epoch` and `batch`; NaN where a
@@ -178,26 +181,27 @@ class TermHistory(keras.callbacks.Callback):
                 "Received: no module of this name. Run `pip install pandas`, "
                 "or take `TermHistory.rows()`."
             ) from error
-        rows = self.rows(per)
-        index = list(INDICES[: 1 + (per == "batch")])
+        rows = self.rows(by)
+        index = list(INDICES[: 1 + (by == "batch")])
         frame = pd.DataFrame(rows, columns=columns(rows) or index)
         return frame.set_index(index)
 
+    @renamed_arguments(per="by")
     def save(
         self,
         path: str | PathLike[str],
-        per: Literal["epoch", "batch"] = "epoch",
+        by: Literal["epoch", "batch"] = "epoch",
     ) -> None:
         """Write the rows to a `.csv` or `.json` file.
 
         Args:
             path: The file.
-            per: `"epoch"` or `"batch"`.
+            by: `"epoch"` or `"batch"`.
 
         Raises:
             ValueError: for a file of another kind.
         """
-        write_rows(self.rows(per), checked_file(path, "path"))
+        write_rows(self.rows(by), checked_file(path, "path"))
 
     def get_config(self) -> Config:
         """Everything needed to build the callback again."""

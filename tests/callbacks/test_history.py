@@ -120,7 +120,7 @@ def test_a_metric_of_several_values_is_a_list(tmp_path, suffix):
 
 def test_saves_afterwards(trained, tmp_path):
     _, terms, _ = trained
-    terms.save(tmp_path / "rows.json", per="batch")
+    terms.save(tmp_path / "rows.json", by="batch")
     assert json.loads((tmp_path / "rows.json").read_text()) == terms.batches
     with pytest.raises(ValueError, match="Expected `path` to end in '.csv'"):
         terms.save(tmp_path / "rows.txt")
@@ -132,11 +132,11 @@ def test_frames(trained):
     assert list(frame.index) == [0, 1, 2]
     for key, values in terms.history.items():
         np.testing.assert_array_equal(frame[key], values)
-    frame = terms.to_frame(per="batch")
+    frame = terms.to_frame(by="batch")
     assert frame.index.names == ["epoch", "batch"]
     assert frame.loc[(2, 1), "a_loss"] == terms.batches[-1]["a_loss"]
-    with pytest.raises(ValueError, match="Expected `per`.*Received: per='x'"):
-        terms.to_frame(per="x")
+    with pytest.raises(ValueError, match="Expected `by`.*Received: by='x'"):
+        terms.to_frame(by="x")
     assert len(TermHistory().to_frame()) == 0
 
 
