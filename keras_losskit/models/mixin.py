@@ -269,8 +269,9 @@ class LossTermsMixin(
         terms = self._losskit_last_terms()
         if terms is None:
             return total
-        if _gradient_step.is_running(self):
-            self._losskit_kept_of_pass().computed = terms  # it takes them apart
+        step = self._losskit_kept_of_pass()
+        if step.weighs_gradients:
+            step.computed = terms  # it takes them apart
         losses, batch_size = container.built_losses, batch_size_of(batch)
         logged = self._losskit_count_logs(batch)
         losses.track(terms, batch_size, training, logged)
