@@ -79,7 +79,7 @@ ALIASES = {
 }
 
 #: What only a later Keras than the installed one has.
-LATER = {name for name in KERAS_LOSSES if not hasattr(keras.losses, name)}
+LATER = KERAS_LOSSES.keys() - vars(keras.losses)
 
 BY_FUNCTION = {
     sparse.sparse_categorical_focal_crossentropy: (

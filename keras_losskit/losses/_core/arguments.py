@@ -1,14 +1,23 @@
-"""What the arguments of this package's losses may be, by their names."""
+"""The arguments of this package's losses: what they may be, and which are set.
 
+What a constructor takes beyond the arguments of every loss are its settings. It
+stores each under its name, whence the config, the repr and what Keras' own
+constructor is given.
+"""
+
+import dataclasses
 import functools
 import inspect
 import math
 import operator
 from collections.abc import Iterator
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 import numpy as np
 
+from keras_losskit import _origin
 from keras_losskit._support.checks import checked_count
 from keras_losskit._support.checks import checked_flag
 from keras_losskit._support.checks import checked_fraction
@@ -57,6 +66,22 @@ def check_open_fraction(value, what):
         raise refused(value, f"{what} to be between 0 and 1", error=ValueError)
 
 
+def checked_quantile(value, what):
+    """Return `value` as a float inside (0, 1); see `checked_number`."""
+    number = checked_number(value, what)
+    if not 0.0 < number < 1.0:
+        raise refused(value, f"{what} to be inside (0, 1)", error=ValueError)
+    return number
+
+
+def checked_below_1(value, what):
+    """Return `value` as a float in [0, 1); see `checked_number`."""
+    number = checked_non_negative(value, what)
+    if number >= 1.0:
+        raise refused(value, f"{what} to be below 1", error=ValueError)
+    return number
+
+
 def check_moved(value, what):
     """As `checked_fraction`; the loss says what came to stand for a name."""
     if not isinstance(value, str):
@@ -69,12 +94,13 @@ def check_ignored(value, what):
         checked_number(value, what)
 
 
-def check_arguments_by_name(value, what):
-    """Refuse what is not a dict of arguments."""
+def checked_arguments(value, what):
+    """Return `value` as a dict if it is one of arguments."""
     if not isinstance(value, dict) or not all(
         isinstance(key, str) for key in value
     ):
         raise refused(value, f"{what} to be a dict of arguments by name")
+    return dict(value)
 
 
 def check_loss_function(value, what):
@@ -117,15 +143,18 @@ def check_losses(value, what):
 CHECKS = {
     "alpha": check_balance,
     "apply_class_balancing": checked_flag,
-    "arguments": check_arguments_by_name,
+    "arguments": checked_arguments,
     "axis": check_axes,
     "beta": checked_non_negative,
     "delta": checked_positive,
     "elementwise": checked_flag,
+    "epsilon": checked_number,
     "fn": check_loss_function,
     "from_logits": checked_flag,
     "full": checked_flag,
     "gamma": checked_non_negative,
+    "gamma_negative": checked_non_negative,
+    "gamma_positive": checked_non_negative,
     "ignore_class": checked_integer,
     "ignore_value": check_ignored,
     "integer_labels": checked_flag,
@@ -133,17 +162,24 @@ CHECKS = {
     "levels": checked_count,
     "losses": check_losses,
     "margin": checked_number,
+    "min_variance": checked_positive,
     "name": checked_name,
     "names": check_names,
     "normalize": checked_flag,
     "per_image": checked_flag,
     "q": check_open_fraction,
+    "quantile": checked_quantile,
     "remove_diagonal": checked_flag,
+    "temperature": checked_positive,
     "weights": check_weights,
 }
 #: Where a class means something else by a name.
 OF_CLASS = {
+    ("alpha", "FocalTversky"): checked_non_negative,
+    ("epsilon", "Charbonnier"): checked_positive,
+    ("gamma", "FocalTversky"): checked_positive,
     ("loss", "Components"): check_loss_function,
+    ("margin", "AsymmetricLoss"): checked_below_1,
     ("weights", "Components"): check_weights_by_name,
     # Keras has a say of its own, which differs between versions.
     ("delta", "Huber"): checked_number,
@@ -151,36 +187,96 @@ OF_CLASS = {
 }
 
 
-@functools.cache
+#: What every loss takes, beside its settings.
+COMMON = {"self", "reduction", "name", "dtype", "weight"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameters:
+    """What the constructor of a loss of this package takes.
+
+    Args:
+        of: The name of its class.
+        signature: Its signature.
+        checks: What its arguments may be, `{name: (check, default)}`.
+        settings: The names of its settings.
+        of_keras: Those that the constructor of Keras' class takes as well.
+    """
+
+    of: str
+    signature: inspect.Signature
+    checks: Mapping[str, Any]
+    settings: tuple[str, ...]
+    of_keras: frozenset[str]
+
+
 def parameters_of(cls):
-    """The signature of the constructor, and the checks of its arguments."""
+    """The `Parameters` of the class of this package that `cls` extends."""
+    return _parameters_of(
+        next(c for c in cls.__mro__ if _origin.package_of(c) == "keras_losskit")
+    )
+
+
+@functools.cache  # classes of this package stay anyway
+def _parameters_of(cls):
     signature = inspect.signature(cls.__init__)
     checks = {}
     for name, parameter in signature.parameters.items():
         check = OF_CLASS.get((name, cls.__name__)) or CHECKS.get(name)
         if check is not None:
             checks[name] = check, parameter.default
-    return signature, checks
+    settings = tuple(x for x in signature.parameters if x not in COMMON)
+    of_keras = next(filter(_origin.is_keras_class, cls.__mro__))
+    taken = inspect.signature(of_keras.__init__).parameters
+    return Parameters(
+        of=cls.__name__,
+        signature=signature,
+        checks=checks,
+        settings=settings,
+        of_keras=frozenset(settings) & frozenset(taken),
+    )
+
+
+def stored_settings(loss):
+    """The settings of a loss of this package, `{name: value}`."""
+    settings = parameters_of(type(loss)).settings
+    return {name: getattr(loss, name) for name in settings}
+
+
+def checked_settings(loss):
+    """`stored_settings` in their normal form, or an error; see `checked`."""
+    parameters = parameters_of(type(loss))
+    return {
+        name: checked(parameters, name, value)
+        for name, value in stored_settings(loss).items()
+    }
 
 
 def check_arguments(cls, args, kwargs):
-    """Refuse arguments that a loss of this package cannot use.
-
-    Args:
-        cls: The class of the loss.
-        args: Arguments by position.
-        kwargs: Arguments by name.
-
-    Raises:
-        TypeError: if one is not of its kind.
-        ValueError: if one is out of its range.
-    """
-    signature, checks = parameters_of(cls)
+    """Refuse arguments by position or name that `cls` cannot use."""
+    parameters = parameters_of(cls)
     try:
-        given = signature.bind(None, *args, **kwargs).arguments
+        given = parameters.signature.bind(None, *args, **kwargs).arguments
     except TypeError:
         return  # the constructor says what is wrong with them
-    for name, (check, default) in checks.items():
-        value = given.get(name, default)
-        if value is not default and not (name == "name" and value is None):
-            check(value, f"`{name}` of {cls.__name__}")
+    for name, value in given.items():
+        checked(parameters, name, value)
+
+
+def checked(parameters, name, value):
+    """The normal form of an argument of a loss.
+
+    Args:
+        parameters: `Parameters` of the loss.
+        name: Name of the argument.
+        value: What was given.
+
+    Raises:
+        TypeError: if it is not of its kind.
+        ValueError: if it is out of its range.
+    """
+    check, default = parameters.checks.get(name, (None, None))
+    if check is None or value is default or (name == "name" and value is None):
+        return value
+    normal = check(value, f"`{name}` of {parameters.of}")
+    return value if normal is None else normal

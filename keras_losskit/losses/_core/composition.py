@@ -22,17 +22,15 @@ from keras_losskit._types import Weight
 from keras_losskit._weights import Reciprocal
 from keras_losskit.losses._core.arguments import check_arguments
 from keras_losskit.losses._core.configs import serialized_loss
-from keras_losskit.losses._core.evaluation import called_as_is
+from keras_losskit.losses._core.evaluation import evaluate
+from keras_losskit.losses._core.evaluation import evaluator_of
 from keras_losskit.losses._core.evaluation import is_composite
-from keras_losskit.losses._core.evaluation import leaf_value
-from keras_losskit.losses._core.evaluation import overrides_call
-from keras_losskit.losses._core.evaluation import own_value
 from keras_losskit.losses._core.evaluation import own_weight
-from keras_losskit.losses._core.evaluation import weighted_total
 from keras_losskit.losses._core.evaluation import without_lists
 from keras_losskit.losses._core.logits import Logits
 from keras_losskit.losses._core.refusals import checked_loss
-from keras_losskit.losses._core.refusals import refuse_symbolic
+from keras_losskit.losses._core.traits import LossTraits
+from keras_losskit.losses._core.traits import traits_of
 from keras_losskit.reductions.reduction import without_version
 from keras_losskit.terms import duplicates
 
@@ -57,7 +55,7 @@ class Part:
     loss: Any = None
 
 
-class Composable(MixesIntoLoss):
+class Composable(LossTraits, MixesIntoLoss):
     """Operators for a `keras.losses.Loss`.
 
     `+` and `-` take a loss of any origin, `*` and `/` a number, a
@@ -71,12 +69,6 @@ class Composable(MixesIntoLoss):
         >>> 0.5 * (mse - mae / 4)
         0.5 * mse - 0.125 * mae
     """
-
-    def __new__(cls, *args, **kwargs):
-        # A custom class gives its arguments a meaning of its own.
-        if not _origin.is_users_own(cls):
-            check_arguments(cls, args, kwargs)
-        return super().__new__(cls)
 
     # NumPy's scalars would otherwise take a sum for a sequence.
     __array_ufunc__ = None
@@ -95,26 +87,18 @@ class Composable(MixesIntoLoss):
     def __add__(self, other: LossObject | int) -> "WeightedSum":
         if _is_zero(other):
             return self  # type: ignore[return-value]  # as for `sum`
-        if not isinstance(other, keras.losses.Loss):
-            return NotImplemented
-        return WeightedSum([self, other])
+        return _sum_of([self, other])
 
     def __radd__(self, other: LossObject | int) -> "WeightedSum":
         if _is_zero(other):  # where sum() starts
             return self  # type: ignore[return-value]  # as above
-        if not isinstance(other, keras.losses.Loss):
-            return NotImplemented
-        return WeightedSum([other, self])
+        return _sum_of([other, self])
 
     def __sub__(self, other: LossObject) -> "WeightedSum":
-        if not isinstance(other, keras.losses.Loss):
-            return NotImplemented
-        return WeightedSum([self, other], [1.0, -1.0])
+        return _sum_of([self, other], [1.0, -1.0])
 
     def __rsub__(self, other: LossObject) -> "WeightedSum":
-        if not isinstance(other, keras.losses.Loss):
-            return NotImplemented
-        return WeightedSum([other, self], [1.0, -1.0])
+        return _sum_of([other, self], [1.0, -1.0])
 
     def __neg__(self) -> "WeightedSum":
         return WeightedSum([self], [-1.0])
@@ -136,11 +120,13 @@ class Composable(MixesIntoLoss):
 
 
 def _is_zero(candidate):
-    return (
-        isinstance(candidate, int)
-        and candidate == 0
-        and (not isinstance(candidate, bool))
-    )
+    return type(candidate) is int and candidate == 0
+
+
+def _sum_of(losses, weights=None):
+    if not all(isinstance(loss, keras.losses.Loss) for loss in losses):
+        return NotImplemented
+    return WeightedSum(losses, weights)
 
 
 def _is_weight(candidate):
@@ -164,6 +150,13 @@ class Composite(Composable, KerasLoss[keras.losses.Loss]):
 
     #: Raised when the meaning of a config changes.
     version = 1
+    is_composite = True
+
+    def __new__(cls, *args, **kwargs):
+        # A custom class gives its arguments a meaning of its own.
+        if not _origin.is_users_own(cls):
+            check_arguments(cls, args, kwargs)
+        return super().__new__(cls)
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -207,11 +200,7 @@ class Composite(Composable, KerasLoss[keras.losses.Loss]):
         sample_weight: TensorLike | None = None,
     ) -> Tensor:
         """The weighted sum, a scalar."""
-        refuse_symbolic(self, y_true, y_pred)
-        return weighted_total(
-            self.part_values(y_true, y_pred, sample_weight),
-            [part.weight for part in self.parts],
-        )
+        return evaluate(self, y_true, y_pred, sample_weight)
 
     def __iter__(self) -> Iterator[Part]:
         return iter(self.parts)
@@ -321,7 +310,7 @@ class WeightedSum(Composite):
     ) -> list[Tensor]:
         logits = None
         losses = [loss for loss, _ in self.terms]
-        if sum(getattr(loss, "shares_logits", False) for loss in losses) > 1:
+        if sum(traits_of(loss).shares_logits for loss in losses) > 1:
             logits = Logits(without_lists(y_pred))
         values = []
         for loss in losses:
@@ -343,15 +332,12 @@ class WeightedSum(Composite):
     @classmethod
     def from_config(cls, config: Config) -> Self:
         config = without_version(cls, config)
-        losses = [
-            keras.saving.deserialize_keras_object(loss)
-            for loss in config.pop("losses")
-        ]
-        weights = [
-            weights_lib.deserialize_weight(weight)
-            for weight in config.pop("weights")
-        ]
-        return cls(losses, weights, **config)
+        losses, weights = config.pop("losses"), config.pop("weights")
+        return cls(
+            map(keras.saving.deserialize_keras_object, losses),
+            map(weights_lib.deserialize_weight, weights),
+            **config,
+        )
 
 
 def parts_of(loss):
@@ -365,13 +351,10 @@ def values_of(
     loss, y_true, y_pred, sample_weight=None, mask=None, *, logits=None
 ):
     """The reduced, unweighted scalars of the parts of any loss, a list."""
-    if not is_composite(loss):
-        return [
-            leaf_value(loss, y_true, y_pred, sample_weight, mask, logits=logits)
-        ]
-    # A composite of another origin may know nothing of masks.
-    masked = {} if mask is None else {"mask": mask}
-    return loss.part_values(y_true, y_pred, sample_weight, **masked)
+    arguments = (y_true, y_pred, sample_weight, mask)
+    if is_composite(loss):
+        return loss.part_values(*arguments)
+    return [evaluator_of(loss)(loss, *arguments, logits=logits)]
 
 
 def values_function(loss):
@@ -382,7 +365,7 @@ def values_function(loss):
     """
     if is_composite(loss):
         return loss.part_values
-    leaf = called_as_is if overrides_call(loss) else own_value
+    leaf = evaluator_of(loss)
 
     def values(y_true, y_pred, sample_weight=None):
         return [leaf(loss, y_true, y_pred, sample_weight)]
@@ -404,7 +387,7 @@ def _flattened(loss, weight):
 
 def formula(parts):
     """The sum of `parts` as it is written: `0.7 * ce - 0.3 * focal`."""
-    text = ""
+    text = []
     for part in parts:
         sign, factor = "+", part.weight
         if isinstance(factor, float):
@@ -412,8 +395,6 @@ def formula(parts):
             factor = "" if abs(factor) == 1.0 else f"{abs(factor):g} * "
         else:
             factor = f"{weights_lib.weight_repr(factor)} * "
-        if text:
-            text += f" {sign} {factor}{part.name}"
-        else:
-            text = f"{'-' if sign == '-' else ''}{factor}{part.name}"
-    return text
+        text += [sign, f"{factor}{part.name}"]
+    # The first sign is no plus, and has no space after it.
+    return "".join(text[:1]).strip("+") + " ".join(text[1:])

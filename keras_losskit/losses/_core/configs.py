@@ -4,6 +4,7 @@ import keras
 
 from keras_losskit import _keras
 from keras_losskit import _origin
+from keras_losskit.losses._core.names import written_name
 
 
 def serialized_loss(loss):
@@ -49,17 +50,17 @@ def serialized_function(fn, name):
     """
     if _is_registered(fn) or _is_registered(type(fn)):
         return keras.saving.serialize_keras_object(fn)
-    what = getattr(fn, "__name__", None) or type(fn).__name__
     raise ValueError(
         f"Expected the function of loss '{name}' to be registered, so that it "
-        f"can be saved. Received: {what!r}. Define it with `def` at the top of "
-        "a module, and decorate it with "
+        f"can be saved. Received: {written_name(fn)!r}. Define it with `def` "
+        "at the top of a module, and decorate it with "
         "`@keras.saving.register_keras_serializable()`; give settings through "
         "`FunctionLoss(fn, arguments={...})`."
     )
 
 
 def _is_registered(obj):
+    # Any callable may bear a name; what bears none cannot be registered.
     if not hasattr(obj, "__name__"):
         return False
     name = keras.saving.get_registered_name(obj)

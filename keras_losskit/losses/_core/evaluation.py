@@ -21,9 +21,11 @@ from keras_losskit._support.counting import flags_of
 from keras_losskit._types import LossObject
 from keras_losskit._types import Structure
 from keras_losskit._types import Tensor
+from keras_losskit._types import TensorLike
 from keras_losskit.losses._core import values as values_lib
 from keras_losskit.losses._core.logits import predicted
 from keras_losskit.losses._core.refusals import refuse_symbolic
+from keras_losskit.losses._core.traits import traits_of
 from keras_losskit.terms import at_least_float32
 
 
@@ -65,18 +67,18 @@ def evaluate(
             loss.part_values(y_true, y_pred, sample_weight),
             [part.weight for part in loss.parts],
         )
-    value = leaf_value(loss, y_true, y_pred, sample_weight)
+    value = evaluator_of(loss)(loss, y_true, y_pred, sample_weight)
     return weighted_total([value], [own_weight(loss)])
 
 
 def is_composite(loss: Any) -> TypeGuard[Any]:
     """Whether `loss` is made of parts, each with a name and weight."""
-    return hasattr(loss, "part_values")
+    return traits_of(loss).is_composite
 
 
 def own_weight(loss):
     """The weight of a loss that has no parts; 1 where its call applies it."""
-    return 1.0 if overrides_call(loss) else getattr(loss, "weight", 1.0)
+    return 1.0 if overrides_call(loss) else traits_of(loss).weight
 
 
 def weighted_total(values, weights):
@@ -92,10 +94,12 @@ def weighted_total(values, weights):
     return total
 
 
-def leaf_value(
+def own_value(
     loss, y_true, y_pred, sample_weight=None, mask=None, *, logits=None
 ):
     """The reduced scalar of a loss that has no parts, its weight not applied.
+
+    By the steps of `Loss.__call__`, which the loss does not override.
 
     Args:
         loss: A `keras.losses.Loss`.
@@ -108,24 +112,16 @@ def leaf_value(
     Returns:
         Scalar, float32 or float64.
     """
-    if overrides_call(loss):
-        return called_as_is(loss, y_true, y_pred, sample_weight, mask)
-    return own_value(loss, y_true, y_pred, sample_weight, mask, logits=logits)
-
-
-def own_value(
-    loss, y_true, y_pred, sample_weight=None, mask=None, *, logits=None
-):
-    """`leaf_value` by the steps of `Loss.__call__`, which may be overridden."""
     refuse_symbolic(loss, y_true, y_pred)
+    traits = traits_of(loss)
     predicted_mask = _keras.get_keras_mask(y_pred)
     with keras.name_scope(loss.name):
         y_true, y_pred = converted(loss, y_true, y_pred)
         masks = (mask, predicted_mask)
         shared = None
-        if logits is not None and getattr(loss, "shares_logits", False):
+        if logits is not None and traits.shares_logits:
             shared = logits.astype(compute_dtype(loss))
-        if mask is not None and hasattr(loss, "call_on_places"):
+        if mask is not None and traits.counts_places:
             return _value_on_places(
                 loss, y_true, y_pred, shared, sample_weight, masks
             )
@@ -194,6 +190,7 @@ def reduced(loss, values, y_true, y_pred, sample_weight=None, masks=()):
             loss, values, sample_weight, masks
         )
     reduction = reductions.get(loss.reduction)
+    # A reduction of any origin may ask for them.
     if getattr(reduction, "uses_targets", False):
         result = reduction(*arguments, y_true=y_true)
     else:
@@ -209,16 +206,33 @@ def reduced(loss, values, y_true, y_pred, sample_weight=None, masks=()):
     return result
 
 
+def weighted_call(
+    self: Any,
+    y_true: TensorLike,
+    y_pred: TensorLike,
+    sample_weight: TensorLike | None = None,
+) -> Tensor:
+    """The weighted, reduced loss, in the loss' dtype."""
+    value = own_value(self, y_true, y_pred, sample_weight)
+    return ops.cast(weighted_total([value], [self.weight]), self.dtype)
+
+
 def overrides_call(loss):
     """Whether `loss` defines its own `__call__`, and so reduces itself."""
-    call = type(loss).__call__
-    return call is not keras.losses.Loss.__call__ and not getattr(
-        call, "is_evaluation", False
-    )
+    steps = (weighted_call, keras.losses.Loss.__call__)
+    return type(loss).__call__ not in steps
 
 
-def called_as_is(loss, y_true, y_pred, sample_weight=None, mask=None):
-    """`leaf_value` of a loss that overrides `__call__`, and so reduces."""
+def evaluator_of(loss):
+    """What gives the value of a loss without parts: `own_value` mostly."""
+    return called_as_is if overrides_call(loss) else own_value
+
+
+def called_as_is(
+    loss, y_true, y_pred, sample_weight=None, mask=None, *, logits=None
+):
+    """`own_value` of a loss that overrides `__call__`, and so reduces."""
+    del logits  # it cannot take them
     refuse_symbolic(loss, y_true, y_pred)
     if mask is not None:
         raise ValueError(
@@ -255,7 +269,7 @@ def converted(loss, y_true, y_pred):
             return convert(x)
         return tree.map_structure(convert, without_lists(x))
 
-    keep = getattr(loss, "keeps_integers", False)
+    keep = traits_of(loss).keeps_integers
     labels = convert_all(y_true, label if keep else to_float)
     return labels, convert_all(y_pred, to_float)
 
@@ -266,7 +280,7 @@ def compute_dtype(loss):
     Where a loss sets `widens`, float32 at least: in half precision `1 - 1e-7`
     is 1, of which there is no logarithm, and a square of 300 is infinite.
     """
-    if getattr(loss, "widens", False) and loss.dtype != "float64":
+    if traits_of(loss).widens and loss.dtype != "float64":
         return "float32"
     return loss.dtype
 
@@ -281,7 +295,7 @@ def without_lists(x):
 
 
 def _is_float(x):
-    if not hasattr(x, "dtype"):
+    if not values_lib.has_shape(x):
         x = ops.convert_to_tensor(x)
     try:
         return keras.backend.is_float_dtype(x.dtype)

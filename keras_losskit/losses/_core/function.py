@@ -18,7 +18,7 @@ from keras_losskit._types import Weight
 from keras_losskit.losses._core.configs import serialized_function
 from keras_losskit.losses._core.loss import Loss
 from keras_losskit.losses._core.names import function_name
-from keras_losskit.losses._core.refusals import refuse_as_loss
+from keras_losskit.losses._core.values import has_shape
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
@@ -74,22 +74,12 @@ class FunctionLoss(Loss):
         integer_labels: bool = False,
         weight: Weight = 1.0,
     ):
-        refuse_as_loss(fn, "`fn` to be a function of (y_true, y_pred)")
-        if not callable(fn):
-            raise TypeError(
-                "Expected `fn` to be a function of (y_true, y_pred). "
-                f"Received: {fn!r}"
-            )
-        super().__init__(
-            reduction=reduction,
-            name=name or function_name(fn),
-            dtype=dtype,
-            weight=weight,
-        )
         self.named_by_itself = name is None
         self.fn = fn
-        self.arguments = dict(arguments or {})
+        self.arguments = {} if arguments is None else arguments
         self.integer_labels = integer_labels
+        name = function_name(fn) if name is None else name
+        super().__init__(reduction, name, dtype, weight=weight)
 
     @property
     def keeps_integers(self) -> bool:
@@ -100,13 +90,6 @@ class FunctionLoss(Loss):
         if not tree.is_nested(y_true) and not tree.is_nested(y_pred):
             y_true, y_pred = same_rank(y_true, y_pred)
         return self.fn(y_true, y_pred, **self.arguments)
-
-    def settings(self) -> Config:
-        return {
-            "fn": self.fn,
-            "arguments": self.arguments,
-            "integer_labels": self.integer_labels,
-        }
 
     def get_config(self) -> Config:
         return {
@@ -130,7 +113,7 @@ def same_rank(first, second):
     `(n,)` beside `(n, 1)` becomes `(n, 1)`; `(n, t)` beside `(n, t, 1)` stays,
     and the other one is squeezed. Others are left alone.
     """
-    if not (hasattr(first, "shape") and hasattr(second, "shape")):
+    if not (has_shape(first) and has_shape(second)):
         return first, second
     if len(first.shape) == len(second.shape) + 1:
         second, first = same_rank(second, first)

@@ -6,7 +6,6 @@ from typing import Any
 from typing import Self
 
 import keras
-from keras import ops
 
 from keras_losskit import _weights as weights_lib
 from keras_losskit import reductions
@@ -17,9 +16,12 @@ from keras_losskit._types import ReductionLike
 from keras_losskit._types import Tensor
 from keras_losskit._types import TensorLike
 from keras_losskit._types import Weight
+from keras_losskit.losses._core.arguments import checked
+from keras_losskit.losses._core.arguments import checked_settings
+from keras_losskit.losses._core.arguments import parameters_of
+from keras_losskit.losses._core.arguments import stored_settings
 from keras_losskit.losses._core.composition import Composable
-from keras_losskit.losses._core.evaluation import own_value
-from keras_losskit.losses._core.evaluation import weighted_total
+from keras_losskit.losses._core.evaluation import weighted_call
 from keras_losskit.losses._core.logits import predicted
 from keras_losskit.reductions.reduction import without_version
 
@@ -28,45 +30,47 @@ class LossMixin(Composable):
     """Makes a Keras loss composable; stands before it among the bases.
 
     Adds the operators, reductions that Keras does not know, a `weight`, and a
-    config that holds every argument. A subclass names its
-    further arguments in `settings`.
+    config that holds every argument. A constructor stores its settings under
+    their names before it calls this one, which hands Keras' class those that it
+    takes.
     """
 
     #: Raised when the meaning of a config changes.
     version = 1
-    #: Tells `evaluate` to compute in float32 at least, whatever `dtype` says.
     widens = True
-    #: Whether there is no value without labels.
-    needs_labels = True
+    #: Whether settings are stored in their normal form; Keras' are as given.
+    normalizes = False
+    #: Settings that Keras' class does not see, even if it takes them.
+    computed_here: frozenset[str] = frozenset()
 
     def __init__(
         self,
-        *args,
         reduction: ReductionLike = "sum_over_batch_size",
+        name: str | None = None,
+        dtype: DType | None = None,
+        *,
         weight: Weight = 1.0,
-        **kwargs,
     ):
+        parameters = parameters_of(type(self))
+        checked(parameters, "name", name)
+        settings = checked_settings(self)
         reductions.get(reduction)
-        super().__init__(*args, **kwargs)
+        if self.normalizes:
+            for key, value in settings.items():
+                setattr(self, key, value)
+        settings = stored_settings(self)
+        taken = parameters.of_keras - self.computed_here
+        super().__init__(
+            name=name, dtype=dtype, **{key: settings[key] for key in taken}
+        )
         self.reduction = reduction
         self.weight = weights_lib.check_weight(weight, name=self.name)
 
-    def __call__(
-        self,
-        y_true: TensorLike,
-        y_pred: TensorLike,
-        sample_weight: TensorLike | None = None,
-    ) -> Tensor:
-        """The weighted, reduced loss, in the loss' dtype."""
-        value = own_value(self, y_true, y_pred, sample_weight)
-        return ops.cast(weighted_total([value], [self.weight]), self.dtype)
-
-    #: `evaluate` may take the steps of this `__call__` by itself.
-    __call__.is_evaluation = True  # type: ignore[attr-defined]  # a function
+    __call__ = weighted_call
 
     def settings(self) -> Config:
         """The arguments besides `reduction`, `name`, `dtype` and `weight`."""
-        return {}
+        return stored_settings(self)
 
     def get_config(self) -> Config:
         return {
@@ -127,58 +131,41 @@ class Loss(LossMixin, KerasLoss[keras.losses.Loss]):
 
     #: A `call` of your own gets the dtype that was asked for.
     widens = False
-
-    def __init__(
-        self,
-        reduction: ReductionLike = "sum_over_batch_size",
-        name: str | None = None,
-        dtype: DType | None = None,
-        *,
-        weight: Weight = 1.0,
-    ):
-        super().__init__(
-            reduction=reduction, name=name, dtype=dtype, weight=weight
-        )
+    normalizes = True
 
 
-class ClassLoss(Loss):
-    """Base of the losses over class probabilities on the last axis.
+class AlongAxis:
+    """Mixin of a loss over one axis, which its values lack."""
 
-    A subclass implements `call_on_logits(y_true, logits)`, which is given
-    `Logits` or `Probabilities`; in a composite they are shared.
+    axis: int
 
-    Args:
-        reduction: See `Loss`.
-        name: See `Loss`.
-        dtype: See `Loss`.
-        from_logits: Whether `y_pred` holds logits rather than probabilities.
-        weight: See `Loss`.
-    """
+    @property
+    def values_follow_batch(self) -> bool:
+        """Whether the values have the batch in front."""
+        return self.axis != 0
 
-    def __init__(
-        self,
-        reduction: ReductionLike = "sum_over_batch_size",
-        name: str | None = None,
-        dtype: DType | None = None,
-        *,
-        from_logits: bool = False,
-        weight: Weight = 1.0,
-    ):
-        super().__init__(reduction, name, dtype, weight=weight)
-        self.from_logits = from_logits
 
+class OnLogits:
+    """Mixin of a loss that shares a softmax with others in a composite."""
+
+    from_logits: bool
+    #: `call`, of `Logits` or `Probabilities` in place of predictions.
     call_on_logits: Callable[[TensorLike, Any], Tensor]
-
-    def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
-        return self.call_on_logits(y_true, predicted(y_pred, self.from_logits))
 
     @property
     def shares_logits(self) -> bool:
         """Whether a composite may hand over its softmax."""
         return self.from_logits
 
-    def settings(self) -> Config:
-        return {"from_logits": self.from_logits}
+
+class ClassLoss(OnLogits, Loss):
+    """Base of the losses over class probabilities on the last axis.
+
+    A subclass implements `call_on_logits`.
+    """
+
+    def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
+        return self.call_on_logits(y_true, predicted(y_pred, self.from_logits))
 
 
 def differs(value, default):

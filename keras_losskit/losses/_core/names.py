@@ -4,6 +4,7 @@ import inspect
 import re
 
 from keras_losskit._types import LossObject
+from keras_losskit.losses._core.traits import traits_of
 
 
 def snake_case(name):
@@ -25,11 +26,12 @@ def function_name(fn):
         >>> function_name(lambda y_true, y_pred: y_pred)
         'lambda'
     """
-    return snake_case(
-        getattr(fn, "name", None)
-        or getattr(fn, "__name__", None)
-        or type(fn).__name__
-    )
+    return snake_case(getattr(fn, "name", None) or written_name(fn))
+
+
+def written_name(fn):
+    """The name that the code gives to a function, or to the class of `fn`."""
+    return getattr(fn, "__name__", None) or type(fn).__name__
 
 
 def has_default_name(loss: LossObject) -> bool:
@@ -45,7 +47,7 @@ def has_default_name(loss: LossObject) -> bool:
         >>> has_default_name(keras.losses.Huber(name="h"))
         False
     """
-    if getattr(loss, "named_by_itself", False):
+    if traits_of(loss).named_by_itself:
         return True
     parameters = inspect.signature(type(loss).__init__).parameters
     default = parameters["name"].default if "name" in parameters else None

@@ -20,11 +20,8 @@ class OverlapLoss:
     sample of which nothing is kept is left out if samples have separate values.
     """
 
-    @property
-    def values_follow_batch(self) -> bool:
-        """Whether the values have the batch in front."""
-        return True
-
+    counts_places = True
+    values_follow_batch: Any
     name: str
     call_on_logits: Callable[[TensorLike, Any], Tensor]
 

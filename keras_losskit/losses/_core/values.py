@@ -14,6 +14,7 @@ from keras import ops
 from keras import tree
 
 from keras_losskit import reductions
+from keras_losskit.losses._core.traits import traits_of
 from keras_losskit.reductions._alignment import align
 
 _warned: set[str] = set()
@@ -24,9 +25,14 @@ def leaves(x):
     return [x] if ops.is_tensor(x) else tree.flatten(x)
 
 
+def has_shape(x):
+    """Whether `x` is a tensor or array: of a backend, of NumPy, symbolic."""
+    return hasattr(x, "shape")  # they share no base
+
+
 def is_scalar(values):
     """Whether a loss returned one value for the batch."""
-    return hasattr(values, "shape") and not len(values.shape)
+    return has_shape(values) and not len(values.shape)
 
 
 def are_of_samples(loss, values, y_pred):
@@ -37,9 +43,9 @@ def are_of_samples(loss, values, y_pred):
         values: What its `call` returned.
         y_pred: Predictions, converted.
     """
-    if not hasattr(values, "shape") or is_scalar(values):
+    if not has_shape(values) or is_scalar(values):
         return False
-    if not getattr(loss, "values_follow_batch", True):
+    if not traits_of(loss).values_follow_batch:
         return False
     predictions = [x for x in leaves(y_pred) if len(x.shape)]
     return not predictions or values.shape[0] in (
@@ -166,8 +172,9 @@ def _broadcast(loss, values, factor, name):
 def _refuse_selection(loss, values):
     """Raise where the reduction selects or weights samples."""
     reduction = reductions.get(loss.reduction)
-    if not isinstance(reduction, reductions.Reduction) or not getattr(
-        loss, "values_follow_batch", True
+    if not (
+        isinstance(reduction, reductions.Reduction)
+        and traits_of(loss).values_follow_batch
     ):
         return
     raise ValueError(

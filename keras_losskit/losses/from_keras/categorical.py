@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
-from keras_losskit._types import Config
 from keras_losskit._types import DType
 from keras_losskit._types import KerasLoss
 from keras_losskit._types import ReductionLike
@@ -17,12 +16,17 @@ from keras_losskit.losses._core.logits import Logits
 from keras_losskit.losses._core.logits import Probabilities
 from keras_losskit.losses._core.logits import not_all_zero
 from keras_losskit.losses._core.logits import resolution
+from keras_losskit.losses._core.loss import AlongAxis
 from keras_losskit.losses._core.loss import LossMixin
+from keras_losskit.losses._core.loss import OnLogits
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
 class CategoricalCrossentropy(
-    LossMixin, KerasLoss[keras.losses.CategoricalCrossentropy]
+    OnLogits,
+    AlongAxis,
+    LossMixin,
+    KerasLoss[keras.losses.CategoricalCrossentropy],
 ):
     """Crossentropy between one-hot labels and predictions.
 
@@ -64,27 +68,11 @@ class CategoricalCrossentropy(
         normalize: bool = True,
         weight: Weight = 1.0,
     ):
-        super().__init__(
-            from_logits=from_logits,
-            label_smoothing=label_smoothing,
-            axis=axis,
-            reduction=reduction,
-            name=name,
-            dtype=dtype,
-            weight=weight,
-        )
         self.from_logits = from_logits
         self.label_smoothing = label_smoothing
         self.axis = axis
         self.normalize = normalize
-
-    def settings(self) -> Config:
-        return {
-            "from_logits": self.from_logits,
-            "label_smoothing": self.label_smoothing,
-            "axis": self.axis,
-            "normalize": self.normalize,
-        }
+        super().__init__(reduction, name, dtype, weight=weight)
 
     def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
         y_true, y_pred = same_shape(self.name, y_true, y_pred)
@@ -128,20 +116,13 @@ class CategoricalCrossentropy(
             + self.label_smoothing / classes
         )
 
-    @property
-    def values_follow_batch(self) -> bool:
-        """Whether the values have the batch in front."""
-        return self.axis != 0
-
-    @property
-    def shares_logits(self) -> bool:
-        """Whether a composite may hand over its softmax."""
-        return self.from_logits
-
 
 @keras.saving.register_keras_serializable("keras_losskit")
 class CategoricalFocalCrossentropy(
-    LossMixin, KerasLoss[keras.losses.CategoricalFocalCrossentropy]
+    OnLogits,
+    AlongAxis,
+    LossMixin,
+    KerasLoss[keras.losses.CategoricalFocalCrossentropy],
 ):
     """Categorical crossentropy that plays down easy examples.
 
@@ -184,31 +165,12 @@ class CategoricalFocalCrossentropy(
         *,
         weight: Weight = 1.0,
     ):
-        super().__init__(
-            alpha=alpha,
-            gamma=gamma,
-            from_logits=from_logits,
-            label_smoothing=label_smoothing,
-            axis=axis,
-            reduction=reduction,
-            name=name,
-            dtype=dtype,
-            weight=weight,
-        )
         self.alpha = alpha
         self.gamma = gamma
         self.from_logits = from_logits
         self.label_smoothing = label_smoothing
         self.axis = axis
-
-    def settings(self) -> Config:
-        return {
-            "alpha": self.alpha,
-            "gamma": self.gamma,
-            "from_logits": self.from_logits,
-            "label_smoothing": self.label_smoothing,
-            "axis": self.axis,
-        }
+        super().__init__(reduction, name, dtype, weight=weight)
 
     def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
         if self.from_logits:
@@ -238,13 +200,3 @@ class CategoricalFocalCrossentropy(
             return -self.alpha * ops.sum(focus * y_true * log_p, self.axis)
         alpha = ops.convert_to_tensor(self.alpha, dtype=log_p.dtype)
         return -ops.sum(alpha * focus * y_true * log_p, axis=self.axis)
-
-    @property
-    def values_follow_batch(self) -> bool:
-        """Whether the values have the batch in front."""
-        return self.axis != 0
-
-    @property
-    def shares_logits(self) -> bool:
-        """Whether a composite may hand over its softmax."""
-        return self.from_logits

@@ -36,12 +36,7 @@ class Hinge(LossMixin, KerasLoss[keras.losses.Hinge]):
         *,
         weight: Weight = 1.0,
     ):
-        super().__init__(
-            reduction=reduction,
-            name=name,
-            dtype=dtype,
-            weight=weight,
-        )
+        super().__init__(reduction, name, dtype, weight=weight)
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
@@ -68,12 +63,7 @@ class SquaredHinge(LossMixin, KerasLoss[keras.losses.SquaredHinge]):
         *,
         weight: Weight = 1.0,
     ):
-        super().__init__(
-            reduction=reduction,
-            name=name,
-            dtype=dtype,
-            weight=weight,
-        )
+        super().__init__(reduction, name, dtype, weight=weight)
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
@@ -100,12 +90,7 @@ class CategoricalHinge(LossMixin, KerasLoss[keras.losses.CategoricalHinge]):
         *,
         weight: Weight = 1.0,
     ):
-        super().__init__(
-            reduction=reduction,
-            name=name,
-            dtype=dtype,
-            weight=weight,
-        )
+        super().__init__(reduction, name, dtype, weight=weight)
 
     def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
         if 0 in y_pred.shape:

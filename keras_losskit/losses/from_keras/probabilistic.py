@@ -5,7 +5,6 @@ import numpy as np
 from keras import ops
 
 from keras_losskit import _backend
-from keras_losskit._types import Config
 from keras_losskit._types import DType
 from keras_losskit._types import KerasLoss
 from keras_losskit._types import ReductionLike
@@ -15,6 +14,7 @@ from keras_losskit._types import Weight
 from keras_losskit.losses._core.function import same_rank
 from keras_losskit.losses._core.labels import one_hot_like
 from keras_losskit.losses._core.logits import resolution
+from keras_losskit.losses._core.loss import AlongAxis
 from keras_losskit.losses._core.loss import LossMixin
 
 
@@ -42,12 +42,7 @@ class KLDivergence(LossMixin, KerasLoss[keras.losses.KLDivergence]):
         *,
         weight: Weight = 1.0,
     ):
-        super().__init__(
-            reduction=reduction,
-            name=name,
-            dtype=dtype,
-            weight=weight,
-        )
+        super().__init__(reduction, name, dtype, weight=weight)
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
@@ -73,16 +68,13 @@ class Poisson(LossMixin, KerasLoss[keras.losses.Poisson]):
         *,
         weight: Weight = 1.0,
     ):
-        super().__init__(
-            reduction=reduction,
-            name=name,
-            dtype=dtype,
-            weight=weight,
-        )
+        super().__init__(reduction, name, dtype, weight=weight)
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
-class BinaryCrossentropy(LossMixin, KerasLoss[keras.losses.BinaryCrossentropy]):
+class BinaryCrossentropy(
+    AlongAxis, LossMixin, KerasLoss[keras.losses.BinaryCrossentropy]
+):
     """Binary crossentropy.
 
     `loss = mean(-y_true * log(p) - (1 - y_true) * log(1 - p), axis)`.
@@ -112,40 +104,20 @@ class BinaryCrossentropy(LossMixin, KerasLoss[keras.losses.BinaryCrossentropy]):
         *,
         weight: Weight = 1.0,
     ):
-        super().__init__(
-            from_logits=from_logits,
-            label_smoothing=label_smoothing,
-            axis=axis,
-            reduction=reduction,
-            name=name,
-            dtype=dtype,
-            weight=weight,
-        )
         self.from_logits = from_logits
         self.label_smoothing = label_smoothing
         self.axis = axis
-
-    def settings(self) -> Config:
-        return {
-            "from_logits": self.from_logits,
-            "label_smoothing": self.label_smoothing,
-            "axis": self.axis,
-        }
+        super().__init__(reduction, name, dtype, weight=weight)
 
     def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
         if self.from_logits:
             return super().call(y_true, y_pred)
         return _despite_nan(super().call, y_true, y_pred, self.axis)
 
-    @property
-    def values_follow_batch(self) -> bool:
-        """Whether the values have the batch in front."""
-        return self.axis != 0
-
 
 @keras.saving.register_keras_serializable("keras_losskit")
 class BinaryFocalCrossentropy(
-    LossMixin, KerasLoss[keras.losses.BinaryFocalCrossentropy]
+    AlongAxis, LossMixin, KerasLoss[keras.losses.BinaryFocalCrossentropy]
 ):
     """Binary crossentropy that plays down easy examples.
 
@@ -187,34 +159,13 @@ class BinaryFocalCrossentropy(
         *,
         weight: Weight = 1.0,
     ):
-        super().__init__(
-            apply_class_balancing=apply_class_balancing,
-            alpha=alpha,
-            gamma=gamma,
-            from_logits=from_logits,
-            label_smoothing=label_smoothing,
-            axis=axis,
-            reduction=reduction,
-            name=name,
-            dtype=dtype,
-            weight=weight,
-        )
         self.apply_class_balancing = apply_class_balancing
         self.alpha = alpha
         self.gamma = gamma
         self.from_logits = from_logits
         self.label_smoothing = label_smoothing
         self.axis = axis
-
-    def settings(self) -> Config:
-        return {
-            "apply_class_balancing": self.apply_class_balancing,
-            "alpha": self.alpha,
-            "gamma": self.gamma,
-            "from_logits": self.from_logits,
-            "label_smoothing": self.label_smoothing,
-            "axis": self.axis,
-        }
+        super().__init__(reduction, name, dtype, weight=weight)
 
     def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
         return _despite_nan(self._values, y_true, y_pred, self.axis)
@@ -237,11 +188,6 @@ class BinaryFocalCrossentropy(
             alpha = y_true * self.alpha + (1.0 - y_true) * (1.0 - self.alpha)
             loss = alpha * loss
         return ops.mean(loss, axis=self.axis)
-
-    @property
-    def values_follow_batch(self) -> bool:
-        """Whether the values have the batch in front."""
-        return self.axis != 0
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
@@ -281,19 +227,8 @@ class CategoricalGeneralizedCrossEntropy(
         *,
         weight: Weight = 1.0,
     ):
-        super().__init__(
-            q=q,
-            reduction=reduction,
-            name=name,
-            dtype=dtype,
-            weight=weight,
-        )
         self.q = q
-
-    def settings(self) -> Config:
-        return {
-            "q": self.q,
-        }
+        super().__init__(reduction, name, dtype, weight=weight)
 
     def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
         one_hot = one_hot_like(self.name, y_true, y_pred)

@@ -38,12 +38,7 @@ class MeanSquaredError(LossMixin, KerasLoss[keras.losses.MeanSquaredError]):
         *,
         weight: Weight = 1.0,
     ):
-        super().__init__(
-            reduction=reduction,
-            name=name,
-            dtype=dtype,
-            weight=weight,
-        )
+        super().__init__(reduction, name, dtype, weight=weight)
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
@@ -69,12 +64,7 @@ class MeanAbsoluteError(LossMixin, KerasLoss[keras.losses.MeanAbsoluteError]):
         *,
         weight: Weight = 1.0,
     ):
-        super().__init__(
-            reduction=reduction,
-            name=name,
-            dtype=dtype,
-            weight=weight,
-        )
+        super().__init__(reduction, name, dtype, weight=weight)
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
@@ -102,12 +92,7 @@ class MeanAbsolutePercentageError(
         *,
         weight: Weight = 1.0,
     ):
-        super().__init__(
-            reduction=reduction,
-            name=name,
-            dtype=dtype,
-            weight=weight,
-        )
+        super().__init__(reduction, name, dtype, weight=weight)
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
@@ -135,12 +120,7 @@ class MeanSquaredLogarithmicError(
         *,
         weight: Weight = 1.0,
     ):
-        super().__init__(
-            reduction=reduction,
-            name=name,
-            dtype=dtype,
-            weight=weight,
-        )
+        super().__init__(reduction, name, dtype, weight=weight)
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
@@ -177,19 +157,8 @@ class Huber(LossMixin, KerasLoss[keras.losses.Huber]):
         *,
         weight: Weight = 1.0,
     ):
-        super().__init__(
-            delta=delta,
-            reduction=reduction,
-            name=name,
-            dtype=dtype,
-            weight=weight,
-        )
         self.delta = delta
-
-    def settings(self) -> Config:
-        return {
-            "delta": self.delta,
-        }
+        super().__init__(reduction, name, dtype, weight=weight)
 
     @classmethod
     def from_config(cls, config: Config) -> Self:
@@ -221,12 +190,7 @@ class LogCosh(LossMixin, KerasLoss[keras.losses.LogCosh]):
         *,
         weight: Weight = 1.0,
     ):
-        super().__init__(
-            reduction=reduction,
-            name=name,
-            dtype=dtype,
-            weight=weight,
-        )
+        super().__init__(reduction, name, dtype, weight=weight)
 
     def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
         return nonnegative(super().call(y_true, y_pred))

@@ -2,7 +2,6 @@
 
 import keras
 
-from keras_losskit._types import Config
 from keras_losskit._types import DType
 from keras_losskit._types import KerasLoss
 from keras_losskit._types import ReductionLike
@@ -12,12 +11,35 @@ from keras_losskit._types import Weight
 from keras_losskit.losses._core.logits import Logits
 from keras_losskit.losses._core.logits import Probabilities
 from keras_losskit.losses._core.loss import LossMixin
+from keras_losskit.losses._core.loss import OnLogits
 from keras_losskit.losses._core.overlap_masks import OverlapLoss
 from keras_losskit.losses._core.overlap_masks import keep_batch
 
 
+class OverlapAlongAxes(OverlapLoss, OnLogits, LossMixin):
+    """Base of Keras' overlap losses, with a softmax if asked for."""
+
+    axis: int | tuple[int, ...] | None
+
+    def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
+        if self.from_logits:
+            return self.call_on_logits(y_true, Logits(y_pred))
+        return super().call(y_true, y_pred)
+
+    def call_on_logits(
+        self, y_true: TensorLike, logits: Logits | Probabilities
+    ) -> Tensor:
+        """`call`, from what other losses derived from the same logits."""
+        return super().call(y_true, logits.probabilities())
+
+    @property
+    def values_follow_batch(self) -> bool:
+        """Whether the values have the batch in front."""
+        return keep_batch(self.axis)
+
+
 @keras.saving.register_keras_serializable("keras_losskit")
-class Dice(OverlapLoss, LossMixin, KerasLoss[keras.losses.Dice]):
+class Dice(OverlapAlongAxes, KerasLoss[keras.losses.Dice]):
     """Dice loss: one less the overlap of targets and predictions.
 
     `loss = 1 - 2 * sum(y_true * p) / (sum(y_true) + sum(p) + epsilon)`, the
@@ -48,46 +70,13 @@ class Dice(OverlapLoss, LossMixin, KerasLoss[keras.losses.Dice]):
         from_logits: bool = False,
         weight: Weight = 1.0,
     ):
-        super().__init__(
-            axis=axis,
-            reduction=reduction,
-            name=name,
-            dtype=dtype,
-            weight=weight,
-        )
         self.axis = axis
         self.from_logits = from_logits
-
-    def settings(self) -> Config:
-        return {
-            "axis": self.axis,
-            "from_logits": self.from_logits,
-        }
-
-    def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
-        if self.from_logits:
-            return self.call_on_logits(y_true, Logits(y_pred))
-        return super().call(y_true, y_pred)
-
-    def call_on_logits(
-        self, y_true: TensorLike, logits: Logits | Probabilities
-    ) -> Tensor:
-        """`call`, from what other losses derived from the same logits."""
-        return super().call(y_true, logits.probabilities())
-
-    @property
-    def values_follow_batch(self) -> bool:
-        """Whether the values have the batch in front."""
-        return keep_batch(self.axis)
-
-    @property
-    def shares_logits(self) -> bool:
-        """Whether a composite may hand over its softmax."""
-        return self.from_logits
+        super().__init__(reduction, name, dtype, weight=weight)
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
-class Tversky(OverlapLoss, LossMixin, KerasLoss[keras.losses.Tversky]):
+class Tversky(OverlapAlongAxes, KerasLoss[keras.losses.Tversky]):
     """Tversky loss: Dice loss with weights for either kind of error.
 
     `loss = 1 - tp / (tp + alpha * fp + beta * fn + epsilon)`, with `tp =
@@ -126,45 +115,8 @@ class Tversky(OverlapLoss, LossMixin, KerasLoss[keras.losses.Tversky]):
         from_logits: bool = False,
         weight: Weight = 1.0,
     ):
-        super().__init__(
-            alpha=alpha,
-            beta=beta,
-            axis=axis,
-            reduction=reduction,
-            name=name,
-            dtype=dtype,
-            weight=weight,
-        )
         self.alpha = alpha
         self.beta = beta
         self.axis = axis
         self.from_logits = from_logits
-
-    def settings(self) -> Config:
-        return {
-            "alpha": self.alpha,
-            "beta": self.beta,
-            "axis": self.axis,
-            "from_logits": self.from_logits,
-        }
-
-    def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
-        if self.from_logits:
-            return self.call_on_logits(y_true, Logits(y_pred))
-        return super().call(y_true, y_pred)
-
-    def call_on_logits(
-        self, y_true: TensorLike, logits: Logits | Probabilities
-    ) -> Tensor:
-        """`call`, from what other losses derived from the same logits."""
-        return super().call(y_true, logits.probabilities())
-
-    @property
-    def values_follow_batch(self) -> bool:
-        """Whether the values have the batch in front."""
-        return keep_batch(self.axis)
-
-    @property
-    def shares_logits(self) -> bool:
-        """Whether a composite may hand over its softmax."""
-        return self.from_logits
+        super().__init__(reduction, name, dtype, weight=weight)

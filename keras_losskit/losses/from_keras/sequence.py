@@ -42,6 +42,7 @@ class CTC(LossMixin, KerasLoss[keras.losses.CTC]):
 
     #: Predictions are always logits.
     from_logits = True
+    counts_places = True
 
     def __init__(
         self,
@@ -51,12 +52,7 @@ class CTC(LossMixin, KerasLoss[keras.losses.CTC]):
         *,
         weight: Weight = 1.0,
     ):
-        super().__init__(
-            reduction=reduction,
-            name=name,
-            dtype=dtype,
-            weight=weight,
-        )
+        super().__init__(reduction, name, dtype, weight=weight)
 
     def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
         if 0 in y_pred.shape:

@@ -4,7 +4,6 @@ import keras
 from keras import ops
 
 from keras_losskit import _keras
-from keras_losskit._types import Config
 from keras_losskit._types import DType
 from keras_losskit._types import KerasLoss
 from keras_losskit._types import ReductionLike
@@ -12,11 +11,14 @@ from keras_losskit._types import Tensor
 from keras_losskit._types import TensorLike
 from keras_losskit._types import Weight
 from keras_losskit.losses._core.function import same_rank
+from keras_losskit.losses._core.loss import AlongAxis
 from keras_losskit.losses._core.loss import LossMixin
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
-class CosineSimilarity(LossMixin, KerasLoss[keras.losses.CosineSimilarity]):
+class CosineSimilarity(
+    AlongAxis, LossMixin, KerasLoss[keras.losses.CosineSimilarity]
+):
     """Negative cosine similarity: -1 for the same direction.
 
     `loss = -sum(y_true * y_pred, axis) / (norm(y_true) * norm(y_pred))`.
@@ -40,29 +42,13 @@ class CosineSimilarity(LossMixin, KerasLoss[keras.losses.CosineSimilarity]):
         *,
         weight: Weight = 1.0,
     ):
-        super().__init__(
-            axis=axis,
-            reduction=reduction,
-            name=name,
-            dtype=dtype,
-            weight=weight,
-        )
         self.axis = axis
-
-    def settings(self) -> Config:
-        return {
-            "axis": self.axis,
-        }
+        super().__init__(reduction, name, dtype, weight=weight)
 
     def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
         y_true, y_pred = same_rank(y_true, y_pred)
         directions = [_direction(x, self.axis) for x in (y_true, y_pred)]
         return -ops.sum(directions[0] * directions[1], axis=self.axis)
-
-    @property
-    def values_follow_batch(self) -> bool:
-        """Whether the values have the batch in front."""
-        return self.axis != 0
 
 
 def _direction(x, axis):
@@ -110,25 +96,10 @@ class Circle(LossMixin, KerasLoss[keras.losses.Circle]):
         *,
         weight: Weight = 1.0,
     ):
-        super().__init__(
-            gamma=gamma,
-            margin=margin,
-            remove_diagonal=remove_diagonal,
-            reduction=reduction,
-            name=name,
-            dtype=dtype,
-            weight=weight,
-        )
         self.gamma = gamma
         self.margin = margin
         self.remove_diagonal = remove_diagonal
-
-    def settings(self) -> Config:
-        return {
-            "gamma": self.gamma,
-            "margin": self.margin,
-            "remove_diagonal": self.remove_diagonal,
-        }
+        super().__init__(reduction, name, dtype, weight=weight)
 
     def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
         if 0 in y_pred.shape:

@@ -8,7 +8,6 @@ from keras import ops
 
 from keras_losskit import _keras
 from keras_losskit._support.counting import Flags
-from keras_losskit._types import Config
 from keras_losskit._types import DType
 from keras_losskit._types import KerasLoss
 from keras_losskit._types import ReductionLike
@@ -19,13 +18,15 @@ from keras_losskit.losses._core.labels import check_labels
 from keras_losskit.losses._core.logits import Logits
 from keras_losskit.losses._core.logits import Probabilities
 from keras_losskit.losses._core.logits import not_all_zero
+from keras_losskit.losses._core.loss import AlongAxis
 from keras_losskit.losses._core.loss import LossMixin
+from keras_losskit.losses._core.loss import OnLogits
 from keras_losskit.terms import at_least_float32
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
 class SparseCategoricalCrossentropy(
-    LossMixin, KerasLoss[keras.losses.SparseCategoricalCrossentropy]
+    AlongAxis, LossMixin, KerasLoss[keras.losses.SparseCategoricalCrossentropy]
 ):
     """Crossentropy between integer labels and predictions.
 
@@ -51,6 +52,9 @@ class SparseCategoricalCrossentropy(
         1.3863
     """
 
+    # Of Keras' own only 3.16 smooths.
+    computed_here = frozenset({"label_smoothing"})
+
     def __init__(
         self,
         from_logits: bool = False,
@@ -63,16 +67,7 @@ class SparseCategoricalCrossentropy(
         *,
         weight: Weight = 1.0,
     ):
-        super().__init__(
-            from_logits=from_logits,
-            ignore_class=ignore_class,
-            axis=axis,
-            reduction=reduction,
-            name=name,
-            dtype=dtype,
-            weight=weight,
-        )
-        if isinstance(label_smoothing, str) or not 0 <= label_smoothing <= 1:
+        if isinstance(label_smoothing, str):
             raise ValueError(
                 f"Expected `label_smoothing` of loss '{name}' to be in [0, 1]. "
                 f"Received: label_smoothing={label_smoothing!r}. Before Keras "
@@ -82,14 +77,7 @@ class SparseCategoricalCrossentropy(
         self.ignore_class = ignore_class
         self.axis = axis
         self.label_smoothing = label_smoothing
-
-    def settings(self) -> Config:
-        return {
-            "from_logits": self.from_logits,
-            "ignore_class": self.ignore_class,
-            "axis": self.axis,
-            "label_smoothing": self.label_smoothing,
-        }
+        super().__init__(reduction, name, dtype, weight=weight)
 
     def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
         classes = y_pred.shape[self.axis]
@@ -102,28 +90,21 @@ class SparseCategoricalCrossentropy(
         values = super().call(y_true, y_pred)
         if not self.label_smoothing:
             return values
-        # Of Keras' own only 3.16 smooths.
         predictions = class_predictions(y_pred, self.from_logits, self.axis)
         evenly = -ops.mean(predictions.log_probabilities(self.axis), self.axis)
         smoothed = (1.0 - self.label_smoothing) * values
         smoothed += self.label_smoothing * evenly
         return without_ignored(smoothed, _keras.get_keras_mask(values))
 
-    @property
-    def values_follow_batch(self) -> bool:
-        """Whether the values have the batch in front."""
-        return self.axis != 0
 
-
-_KerasFocal: Any = getattr(
-    keras.losses, "SparseCategoricalFocalCrossentropy", keras.losses.Loss
+_KerasFocal: Any = vars(keras.losses).get(
+    "SparseCategoricalFocalCrossentropy", keras.losses.Loss
 )
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
 class SparseCategoricalFocalCrossentropy(
-    LossMixin,
-    KerasLoss[_KerasFocal],
+    OnLogits, AlongAxis, LossMixin, KerasLoss[_KerasFocal]
 ):
     """Focal crossentropy between integer labels and predictions.
 
@@ -169,23 +150,12 @@ class SparseCategoricalFocalCrossentropy(
         *,
         weight: Weight = 1.0,
     ):
-        super().__init__(
-            reduction=reduction, name=name, dtype=dtype, weight=weight
-        )
         self.alpha = alpha
         self.gamma = gamma
         self.from_logits = from_logits
         self.ignore_class = ignore_class
         self.axis = axis
-
-    def settings(self) -> Config:
-        return {
-            "alpha": self.alpha,
-            "gamma": self.gamma,
-            "from_logits": self.from_logits,
-            "ignore_class": self.ignore_class,
-            "axis": self.axis,
-        }
+        super().__init__(reduction, name, dtype, weight=weight)
 
     def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
         predictions = class_predictions(y_pred, self.from_logits, self.axis)
@@ -205,16 +175,6 @@ class SparseCategoricalFocalCrossentropy(
             ignore_class=self.ignore_class,
             axis=self.axis,
         )
-
-    @property
-    def values_follow_batch(self) -> bool:
-        """Whether the values have the batch in front."""
-        return self.axis != 0
-
-    @property
-    def shares_logits(self) -> bool:
-        """Whether a composite may hand over its softmax."""
-        return self.from_logits
 
 
 def sparse_categorical_focal_crossentropy(

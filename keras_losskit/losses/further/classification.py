@@ -3,9 +3,6 @@
 import keras
 from keras import ops
 
-from keras_losskit._support.checks import checked_non_negative
-from keras_losskit._support.checks import checked_number
-from keras_losskit._types import Config
 from keras_losskit._types import DType
 from keras_losskit._types import ReductionLike
 from keras_losskit._types import Tensor
@@ -166,19 +163,15 @@ class Poly1(ClassLoss):
         *,
         weight: Weight = 1.0,
     ):
-        super().__init__(
-            reduction, name, dtype, from_logits=from_logits, weight=weight
-        )
-        self.epsilon = checked_number(epsilon, "`epsilon` of Poly1")
+        self.epsilon = epsilon
+        self.from_logits = from_logits
+        super().__init__(reduction, name, dtype, weight=weight)
 
     def call_on_logits(
         self, y_true: TensorLike, logits: Logits | Probabilities
     ) -> Tensor:
         """`call`, from what other losses derived from the same logits."""
         return _poly1(y_true, logits, self.epsilon, self.name)
-
-    def settings(self) -> Config:
-        return {"epsilon": self.epsilon, "from_logits": self.from_logits}
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
@@ -219,28 +212,18 @@ class AsymmetricLoss(Loss):
         *,
         weight: Weight = 1.0,
     ):
-        super().__init__(reduction, name, dtype, weight=weight)
-        self.gamma_positive = checked_non_negative(
-            gamma_positive, "`gamma_positive` of AsymmetricLoss"
-        )
-        self.gamma_negative = checked_non_negative(
-            gamma_negative, "`gamma_negative` of AsymmetricLoss"
-        )
-        self.margin = checked_non_negative(margin, "`margin` of AsymmetricLoss")
-        if self.margin >= 1.0:
-            raise ValueError(
-                "Expected `margin` of AsymmetricLoss to be below 1. "
-                f"Received: {margin!r}"
-            )
+        self.gamma_positive = gamma_positive
+        self.gamma_negative = gamma_negative
+        self.margin = margin
         self.from_logits = from_logits
+        super().__init__(reduction, name, dtype, weight=weight)
 
     def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
-        return asymmetric_loss(y_true, y_pred, **self.settings())
-
-    def settings(self) -> Config:
-        return {
-            "gamma_positive": self.gamma_positive,
-            "gamma_negative": self.gamma_negative,
-            "margin": self.margin,
-            "from_logits": self.from_logits,
-        }
+        return asymmetric_loss(
+            y_true,
+            y_pred,
+            gamma_positive=self.gamma_positive,
+            gamma_negative=self.gamma_negative,
+            margin=self.margin,
+            from_logits=self.from_logits,
+        )

@@ -5,8 +5,6 @@ import math
 import keras
 from keras import ops
 
-from keras_losskit._support.checks import checked_positive
-from keras_losskit._types import Config
 from keras_losskit._types import DType
 from keras_losskit._types import ReductionLike
 from keras_losskit._types import Tensor
@@ -150,17 +148,14 @@ class GaussianNLL(Loss):
         *,
         weight: Weight = 1.0,
     ):
-        super().__init__(reduction, name, dtype, weight=weight)
         self.full = full
-        self.min_variance = checked_positive(
-            min_variance, "`min_variance` of GaussianNLL"
-        )
+        self.min_variance = min_variance
+        super().__init__(reduction, name, dtype, weight=weight)
 
     def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
-        return gaussian_nll(y_true, y_pred, **self.settings())
-
-    def settings(self) -> Config:
-        return {"full": self.full, "min_variance": self.min_variance}
+        return gaussian_nll(
+            y_true, y_pred, full=self.full, min_variance=self.min_variance
+        )
 
 
 @keras.saving.register_keras_serializable("keras_losskit")

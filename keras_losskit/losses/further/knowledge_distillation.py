@@ -4,7 +4,6 @@ import keras
 from keras import ops
 
 from keras_losskit._support.checks import checked_positive
-from keras_losskit._types import Config
 from keras_losskit._types import DType
 from keras_losskit._types import ReductionLike
 from keras_losskit._types import Tensor
@@ -83,13 +82,8 @@ class Distillation(Loss):
         *,
         weight: Weight = 1.0,
     ):
+        self.temperature = temperature
         super().__init__(reduction, name, dtype, weight=weight)
-        self.temperature = checked_positive(
-            temperature, "`temperature` of Distillation"
-        )
 
     def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
         return distillation(y_true, y_pred, temperature=self.temperature)
-
-    def settings(self) -> Config:
-        return {"temperature": self.temperature}

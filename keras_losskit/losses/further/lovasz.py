@@ -5,7 +5,6 @@ import math
 import keras
 from keras import ops
 
-from keras_losskit._types import Config
 from keras_losskit._types import DType
 from keras_losskit._types import ReductionLike
 from keras_losskit._types import Tensor
@@ -118,10 +117,9 @@ class LovaszSoftmax(OverlapLoss, ClassLoss):
         *,
         weight: Weight = 1.0,
     ):
-        super().__init__(
-            reduction, name, dtype, from_logits=from_logits, weight=weight
-        )
         self.per_image = per_image
+        self.from_logits = from_logits
+        super().__init__(reduction, name, dtype, weight=weight)
 
     def call_on_logits(
         self, y_true: TensorLike, logits: Logits | Probabilities
@@ -133,6 +131,3 @@ class LovaszSoftmax(OverlapLoss, ClassLoss):
     def values_follow_batch(self) -> bool:
         """Whether the values have the batch in front."""
         return self.per_image
-
-    def settings(self) -> Config:
-        return {"per_image": self.per_image, "from_logits": self.from_logits}

@@ -4,9 +4,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_losskit._support.checks import checked_non_negative
-from keras_losskit._support.checks import checked_positive
-from keras_losskit._types import Config
 from keras_losskit._types import DType
 from keras_losskit._types import ReductionLike
 from keras_losskit._types import Tensor
@@ -175,9 +172,8 @@ class GeneralizedDice(OverlapLoss, ClassLoss):
         *,
         weight: Weight = 1.0,
     ):
-        super().__init__(
-            reduction, name, dtype, from_logits=from_logits, weight=weight
-        )
+        self.from_logits = from_logits
+        super().__init__(reduction, name, dtype, weight=weight)
 
     def call_on_logits(
         self, y_true: TensorLike, logits: Logits | Probabilities
@@ -226,12 +222,11 @@ class FocalTversky(OverlapLoss, ClassLoss):
         *,
         weight: Weight = 1.0,
     ):
-        super().__init__(
-            reduction, name, dtype, from_logits=from_logits, weight=weight
-        )
-        self.alpha = checked_non_negative(alpha, "`alpha` of FocalTversky")
-        self.beta = checked_non_negative(beta, "`beta` of FocalTversky")
-        self.gamma = checked_positive(gamma, "`gamma` of FocalTversky")
+        self.alpha = alpha
+        self.beta = beta
+        self.gamma = gamma
+        self.from_logits = from_logits
+        super().__init__(reduction, name, dtype, weight=weight)
 
     def call_on_logits(
         self, y_true: TensorLike, logits: Logits | Probabilities
@@ -240,11 +235,3 @@ class FocalTversky(OverlapLoss, ClassLoss):
         return _focal_tversky(
             y_true, logits, self.alpha, self.beta, self.gamma, self.name
         )
-
-    def settings(self) -> Config:
-        return {
-            "alpha": self.alpha,
-            "beta": self.beta,
-            "gamma": self.gamma,
-            "from_logits": self.from_logits,
-        }

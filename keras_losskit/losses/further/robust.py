@@ -3,14 +3,13 @@
 import keras
 from keras import ops
 
-from keras_losskit._support.checks import checked_number
 from keras_losskit._support.checks import checked_positive
-from keras_losskit._types import Config
 from keras_losskit._types import DType
 from keras_losskit._types import ReductionLike
 from keras_losskit._types import Tensor
 from keras_losskit._types import TensorLike
 from keras_losskit._types import Weight
+from keras_losskit.losses._core.arguments import checked_quantile
 from keras_losskit.losses._core.function import same_rank
 from keras_losskit.losses._core.loss import Loss
 from keras_losskit.terms import at_least_float32
@@ -41,7 +40,7 @@ def pinball(
         >>> round(float(pinball([[3.0]], [[1.0]], quantile=0.9)[0]), 4)
         1.8
     """
-    quantile = _checked_quantile(quantile, "pinball")
+    quantile = checked_quantile(quantile, "`quantile` of pinball")
     y_true, y_pred = same_rank(
         at_least_float32(y_true), at_least_float32(y_pred)
     )
@@ -84,16 +83,6 @@ def charbonnier(
     return ops.mean(ops.sqrt(ops.square(y_true - y_pred) + epsilon**2), axis=-1)
 
 
-def _checked_quantile(quantile, name):
-    number = checked_number(quantile, f"`quantile` of {name}")
-    if not 0.0 < number < 1.0:
-        raise ValueError(
-            f"Expected `quantile` of {name} to be inside (0, 1). "
-            f"Received: {quantile!r}"
-        )
-    return number
-
-
 @keras.saving.register_keras_serializable("keras_losskit")
 class Pinball(Loss):
     """Pinball loss: asymmetric absolute error whose minimiser is a quantile.
@@ -124,14 +113,11 @@ class Pinball(Loss):
         *,
         weight: Weight = 1.0,
     ):
+        self.quantile = quantile
         super().__init__(reduction, name, dtype, weight=weight)
-        self.quantile = _checked_quantile(quantile, "Pinball")
 
     def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
         return pinball(y_true, y_pred, quantile=self.quantile)
-
-    def settings(self) -> Config:
-        return {"quantile": self.quantile}
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
@@ -165,11 +151,8 @@ class Charbonnier(Loss):
         *,
         weight: Weight = 1.0,
     ):
+        self.epsilon = epsilon
         super().__init__(reduction, name, dtype, weight=weight)
-        self.epsilon = checked_positive(epsilon, "`epsilon` of Charbonnier")
 
     def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
         return charbonnier(y_true, y_pred, epsilon=self.epsilon)
-
-    def settings(self) -> Config:
-        return {"epsilon": self.epsilon}
