@@ -384,3 +384,16 @@ def test_label_smoothing_counts_the_classes_of_the_axis(axis):
         from_logits=True, label_smoothing=0.2, axis=axis
     )
     assert float(loss(labels, logits)) == pytest.approx(want, rel=1e-5)
+
+
+def test_arguments_may_be_what_the_function_needs():
+    def power(y_true, y_pred, exponent, *, scale):
+        return scale * (y_pred - y_true) ** exponent
+
+    arguments = {"exponent": 3, "scale": 0.5}
+    loss = losses.FunctionLoss(power, arguments=arguments)
+    # 0.5 * 2 ** 3
+    assert float(loss([[0.0]], [[2.0]])) == 4.0
+    for wrong in ({}, {"exponent": 3}, {**arguments, "base": 2}):
+        with pytest.raises(TypeError, match="`fn` of FunctionLoss.*Received: "):
+            losses.FunctionLoss(power, arguments=wrong)

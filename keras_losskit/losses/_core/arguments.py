@@ -21,7 +21,6 @@ from keras_losskit import _origin
 from keras_losskit._support.checks import checked_count
 from keras_losskit._support.checks import checked_flag
 from keras_losskit._support.checks import checked_fraction
-from keras_losskit._support.checks import checked_function
 from keras_losskit._support.checks import checked_list
 from keras_losskit._support.checks import checked_mapping
 from keras_losskit._support.checks import checked_name
@@ -29,6 +28,7 @@ from keras_losskit._support.checks import checked_non_negative
 from keras_losskit._support.checks import checked_number
 from keras_losskit._support.checks import checked_positive
 from keras_losskit._support.checks import refused
+from keras_losskit._support.checks import takes
 from keras_losskit.losses._core.refusals import refuse_as_loss
 
 
@@ -103,13 +103,17 @@ def checked_arguments(value, what):
     return dict(value)
 
 
-def check_loss_function(value, what):
-    """Refuse what is not a function of labels and predictions."""
+def check_loss_function(value, what, **arguments):
+    """Refuse what is not a function of labels, predictions and `arguments`."""
     expected = f"{what} to be a function of (y_true, y_pred)"
     refuse_as_loss(value, expected)
-    if isinstance(value, keras.layers.Layer):
+    if isinstance(value, keras.layers.Layer | type) or not callable(value):
         raise refused(value, expected)
-    checked_function(value, what, ["y_true", "y_pred"])
+    if not takes(value, "y_true", "y_pred", **arguments):
+        given = "".join(f", {name}" for name in arguments)
+        raise refused(
+            value, f"{what} to be a function of (y_true, y_pred{given})"
+        )
 
 
 def check_names(value, what):
@@ -149,7 +153,6 @@ CHECKS = {
     "delta": checked_positive,
     "elementwise": checked_flag,
     "epsilon": checked_number,
-    "fn": check_loss_function,
     "from_logits": checked_flag,
     "full": checked_flag,
     "gamma": checked_non_negative,

@@ -15,6 +15,7 @@ from keras_losskit._types import ReductionLike
 from keras_losskit._types import Tensor
 from keras_losskit._types import TensorLike
 from keras_losskit._types import Weight
+from keras_losskit.losses._core.arguments import check_loss_function
 from keras_losskit.losses._core.configs import serialized_function
 from keras_losskit.losses._core.loss import Loss
 from keras_losskit.losses._core.names import function_name
@@ -80,6 +81,7 @@ class FunctionLoss(Loss):
         self.integer_labels = integer_labels
         name = function_name(fn) if name is None else name
         super().__init__(reduction, name, dtype, weight=weight)
+        check_loss_function(fn, "`fn` of FunctionLoss", **self.arguments)
 
     @property
     def keeps_integers(self) -> bool:
