@@ -4,29 +4,28 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
-from typing import Self
 
 import keras
 
 from keras_losskit import _keras
+from keras_losskit import _origin
 from keras_losskit import _weights as weights_lib
 from keras_losskit._support.counting import flags_of
 from keras_losskit._types import Config
 from keras_losskit._types import Tensor
 from keras_losskit._types import TensorLike
 from keras_losskit._types import Weight
-from keras_losskit.losses._core.composition import Composite
 from keras_losskit.losses._core.composition import Part
-from keras_losskit.losses._core.configs import serialized_loss
 from keras_losskit.losses._core.evaluation import converted
 from keras_losskit.losses._core.evaluation import reduced
 from keras_losskit.losses._core.function import FunctionLoss
+from keras_losskit.losses._core.traits import traits_of
 from keras_losskit.losses._core.values import are_of_samples
-from keras_losskit.reductions.reduction import without_version
+from keras_losskit.losses.wrappers._wrapper import Wrapper
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
-class Components(Composite):
+class Components(Wrapper):
     """A loss that returns a dict, each key a separate term.
 
     `loss = sum(weights[name] * reduction(values[name]))` with `values =
@@ -85,7 +84,7 @@ class Components(Composite):
     @property
     def parts(self) -> tuple[Part, ...]:
         """The terms, as a tuple of `Part`."""
-        own = getattr(self.loss, "weight", 1.0)
+        own = traits_of(self.loss).weight
         return tuple(
             Part(
                 name,
@@ -123,39 +122,13 @@ class Components(Composite):
                 # Values of the whole batch, in which all samples count.
                 whole = self.loss.call(y_true, y_pred)
                 values = {**values, **{key: whole[key] for key in of_batch}}
+            rest = (seen, y_pred, sample_weight, masks)
             return [
-                reduced(
-                    self.loss,
-                    values[name],
-                    seen,
-                    y_pred,
-                    sample_weight,
-                    masks,
-                )
-                for name in self.names
+                reduced(self.loss, values[key], *rest) for key in self.names
             ]
 
     def get_config(self) -> Config:
-        return {
-            "loss": serialized_loss(self.loss),
-            "names": list(self.names),
-            "weights": {
-                key: weights_lib.serialize_weight(weight)
-                for key, weight in self.weights.items()
-            },
-            "name": self.name,
-            "version": self.version,
-        }
-
-    @classmethod
-    def from_config(cls, config: Config) -> Self:
-        config = without_version(cls, config)
-        config["loss"] = keras.saving.deserialize_keras_object(config["loss"])
-        config["weights"] = {
-            key: weights_lib.deserialize_weight(weight)
-            for key, weight in config["weights"].items()
-        }
-        return cls(**config)
+        return {**super().get_config(), "names": list(self.names)}
 
 
 def with_components(loss, y_true, y_pred):
@@ -172,14 +145,12 @@ def with_components(loss, y_true, y_pred):
     Returns:
         `loss` itself, or a `Components`.
     """
-    package = type(loss).call.__module__.partition(".")[0]
-    if package == "keras" or (
-        package == "keras_losskit" and not isinstance(loss, FunctionLoss)
-    ):
+    is_function = isinstance(loss, FunctionLoss)
+    if not is_function and not _origin.is_users_own(type(loss).call):
         return loss
     try:
         inputs = converted(loss, symbolic(y_true), symbolic(y_pred))
-        result = _Call(loss).compute_output_spec(*inputs)
+        result = _keras.compute_output_spec(loss.call, *inputs)
     except Exception:
         # It may not run on symbolic inputs; its own error shows when it is
         # called on real ones.
@@ -187,17 +158,6 @@ def with_components(loss, y_true, y_pred):
     if isinstance(result, dict) and result:
         return Components(loss, [str(key) for key in result])
     return loss
-
-
-class _Call(keras.Operation):
-    """The `call` of a loss, where Keras can infer its output."""
-
-    def __init__(self, loss):
-        super().__init__()
-        self.loss = loss
-
-    def call(self, y_true, y_pred):
-        return self.loss.call(y_true, y_pred)
 
 
 def symbolic(x):

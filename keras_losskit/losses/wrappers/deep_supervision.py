@@ -2,33 +2,29 @@
 
 from collections.abc import Sequence
 from typing import Literal
-from typing import Self
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_losskit import _weights as weights_lib
-from keras_losskit._types import Config
 from keras_losskit._types import LossObject
 from keras_losskit._types import Tensor
 from keras_losskit._types import TensorLike
 from keras_losskit._types import Weight
-from keras_losskit.losses._core.composition import Composite
 from keras_losskit.losses._core.composition import Part
 from keras_losskit.losses._core.composition import WeightedSum
 from keras_losskit.losses._core.composition import parts_of
 from keras_losskit.losses._core.composition import values_of
-from keras_losskit.losses._core.configs import serialized_loss
 from keras_losskit.losses._core.evaluation import weighted_total
 from keras_losskit.losses._core.evaluation import without_lists
 from keras_losskit.losses._core.refusals import checked_loss
 from keras_losskit.losses._core.refusals import refuse_symbolic
-from keras_losskit.reductions.reduction import without_version
+from keras_losskit.losses.wrappers._wrapper import Wrapper
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
-class Resized(Composite):
+class Resized(Wrapper):
     """A loss whose targets are resized to its predictions.
 
     `loss(nearest(y_true), y_pred)`: a target's value at the place `floor(i *
@@ -62,22 +58,9 @@ class Resized(Composite):
         )
         return values_of(self.loss, y_true, y_pred, sample_weight, mask)
 
-    def get_config(self):
-        return {
-            "loss": serialized_loss(self.loss),
-            "name": self.name,
-            "version": self.version,
-        }
-
-    @classmethod
-    def from_config(cls, config):
-        config = without_version(cls, config)
-        config["loss"] = keras.saving.deserialize_keras_object(config["loss"])
-        return cls(**config)
-
 
 @keras.saving.register_keras_serializable("keras_losskit")
-class DeepSupervision(Composite):
+class DeepSupervision(Wrapper):
     """One loss over predictions of several resolutions.
 
     `loss = sum(weights[i] * loss(nearest(y_true), y_pred[i]))`, from the full
@@ -197,23 +180,17 @@ class DeepSupervision(Composite):
         sample_weight: TensorLike | None = None,
         mask: TensorLike | None = None,
     ) -> list[Tensor]:
-        if not isinstance(y_pred, list | tuple) or (
-            self.levels not in (None, len(y_pred))
-        ):
-            count = len(y_pred) if isinstance(y_pred, list | tuple) else "one"
+        count = len(y_pred) if isinstance(y_pred, list | tuple) else "one"
+        if count == "one" or self.levels not in (None, count):
             raise ValueError(
                 f"Expected loss '{self.name}' to receive a list of "
                 f"{self.levels or 'several'} predictions. Received: {count}. "
                 "In `compile`, give the losses of `per_output`."
             )
-        level = Resized(self.loss)
-        return [
-            value
-            for prediction in y_pred
-            for value in level.part_values(
-                y_true, prediction, sample_weight, mask
-            )
-        ]
+        level, values = Resized(self.loss), []
+        for x in y_pred:
+            values += level.part_values(y_true, x, sample_weight, mask)
+        return values
 
     def __call__(
         self,
@@ -231,28 +208,6 @@ class DeepSupervision(Composite):
         if self.levels is None:
             return f"DeepSupervision({self.loss!r}, {self.weights!r})"
         return super().__repr__()
-
-    def get_config(self) -> Config:
-        weights = self.weights
-        if not isinstance(weights, str):
-            weights = [weights_lib.serialize_weight(w) for w in weights]
-        return {
-            "loss": serialized_loss(self.loss),
-            "weights": weights,
-            "levels": self.levels,
-            "name": self.name,
-            "version": self.version,
-        }
-
-    @classmethod
-    def from_config(cls, config: Config) -> Self:
-        config = without_version(cls, config)
-        config["loss"] = keras.saving.deserialize_keras_object(config["loss"])
-        if not isinstance(config["weights"], str):
-            config["weights"] = [
-                weights_lib.deserialize_weight(w) for w in config["weights"]
-            ]
-        return cls(**config)
 
 
 def resized(x, y_pred):

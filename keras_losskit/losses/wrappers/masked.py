@@ -1,30 +1,24 @@
 """`Masked`: a loss that leaves out targets of one value."""
 
-import math
-from typing import Self
-
 import keras
 from keras import ops
 
 from keras_losskit import _keras
-from keras_losskit._types import Config
 from keras_losskit._types import LossObject
 from keras_losskit._types import Tensor
 from keras_losskit._types import TensorLike
-from keras_losskit.losses._core.composition import Composite
 from keras_losskit.losses._core.composition import Part
-from keras_losskit.losses._core.composition import parts_of
 from keras_losskit.losses._core.composition import values_of
-from keras_losskit.losses._core.configs import serialized_loss
 from keras_losskit.losses._core.evaluation import is_composite
+from keras_losskit.losses._core.evaluation import own_weight
 from keras_losskit.losses._core.evaluation import without_lists
 from keras_losskit.losses._core.refusals import checked_loss
+from keras_losskit.losses.wrappers._wrapper import Wrapper
 from keras_losskit.reductions._alignment import align
-from keras_losskit.reductions.reduction import without_version
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
-class Masked(Composite):
+class Masked(Wrapper):
     """A loss that leaves out the targets that have one value.
 
     The loss sees 0 there, and its reduction a mask, so that a mean is taken
@@ -76,8 +70,7 @@ class Masked(Composite):
         """The terms, as a tuple of `Part`."""
         if is_composite(self.loss):
             return tuple(self.loss.parts)
-        weight = parts_of(self.loss)[0].weight
-        return (Part(self.name, weight, self.loss),)
+        return (Part(self.name, own_weight(self.loss), self.loss),)
 
     def part_values(
         self,
@@ -89,13 +82,11 @@ class Masked(Composite):
         y_true = ops.convert_to_tensor(without_lists(y_true))
         predicted = _keras.get_keras_mask(y_pred)
         y_pred = ops.convert_to_tensor(without_lists(y_pred))
-        valid = self._valid(y_true)
-        if len(y_true.shape) == len(y_pred.shape) == 1:
-            # Samples, not features, over which a loss would average.
-            y_true = ops.expand_dims(y_true, axis=-1)
-            y_pred = ops.expand_dims(y_pred, axis=-1)
-            kept = ops.expand_dims(valid, axis=-1)
-        elif self.elementwise:
+        valid = ops.not_equal(y_true, self.ignore_value)
+        if self.ignore_value != self.ignore_value:  # NaN
+            valid = ops.logical_not(ops.isnan(y_true))
+        if self.elementwise or len(y_true.shape) == len(y_pred.shape) == 1:
+            # Without features these are samples, which a loss would average.
             y_true = ops.expand_dims(y_true, axis=-1)
             y_pred = ops.expand_dims(y_pred, axis=-1)
             kept = ops.expand_dims(valid, axis=-1)
@@ -110,25 +101,3 @@ class Masked(Composite):
                 other = ops.cast(ops.convert_to_tensor(other), "bool")
                 valid = ops.logical_and(valid, align(other, valid, "mask"))
         return values_of(self.loss, y_true, y_pred, sample_weight, valid)
-
-    def _valid(self, y_true):
-        if isinstance(self.ignore_value, float) and math.isnan(
-            self.ignore_value
-        ):
-            return ops.logical_not(ops.isnan(y_true))
-        return ops.not_equal(y_true, self.ignore_value)
-
-    def get_config(self) -> Config:
-        return {
-            "loss": serialized_loss(self.loss),
-            "ignore_value": self.ignore_value,
-            "elementwise": self.elementwise,
-            "name": self.name,
-            "version": self.version,
-        }
-
-    @classmethod
-    def from_config(cls, config: Config) -> Self:
-        config = without_version(cls, config)
-        config["loss"] = keras.saving.deserialize_keras_object(config["loss"])
-        return cls(**config)
