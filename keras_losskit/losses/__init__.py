@@ -33,55 +33,67 @@ from keras_losskit.losses._core.evaluation import evaluate
 from keras_losskit.losses._core.function import FunctionLoss
 from keras_losskit.losses._core.loss import Loss
 from keras_losskit.losses._core.names import has_default_name
-from keras_losskit.losses.from_keras import CTC
-from keras_losskit.losses.from_keras import BinaryCrossentropy
-from keras_losskit.losses.from_keras import BinaryFocalCrossentropy
-from keras_losskit.losses.from_keras import CategoricalCrossentropy
-from keras_losskit.losses.from_keras import CategoricalFocalCrossentropy
-from keras_losskit.losses.from_keras import CategoricalGeneralizedCrossEntropy
-from keras_losskit.losses.from_keras import CategoricalHinge
-from keras_losskit.losses.from_keras import Circle
-from keras_losskit.losses.from_keras import CosineSimilarity
-from keras_losskit.losses.from_keras import Dice
-from keras_losskit.losses.from_keras import Hinge
-from keras_losskit.losses.from_keras import Huber
-from keras_losskit.losses.from_keras import KLDivergence
-from keras_losskit.losses.from_keras import LogCosh
-from keras_losskit.losses.from_keras import MeanAbsoluteError
-from keras_losskit.losses.from_keras import MeanAbsolutePercentageError
-from keras_losskit.losses.from_keras import MeanSquaredError
-from keras_losskit.losses.from_keras import MeanSquaredLogarithmicError
-from keras_losskit.losses.from_keras import Poisson
-from keras_losskit.losses.from_keras import SparseCategoricalCrossentropy
-from keras_losskit.losses.from_keras import SparseCategoricalFocalCrossentropy
-from keras_losskit.losses.from_keras import SquaredHinge
-from keras_losskit.losses.from_keras import Tversky
-from keras_losskit.losses.further import AsymmetricLoss
-from keras_losskit.losses.further import Charbonnier
-from keras_losskit.losses.further import Distillation
-from keras_losskit.losses.further import FocalTversky
-from keras_losskit.losses.further import GaussianNLL
-from keras_losskit.losses.further import GeneralizedDice
-from keras_losskit.losses.further import KLToStandardNormal
-from keras_losskit.losses.further import LovaszSoftmax
-from keras_losskit.losses.further import Pinball
-from keras_losskit.losses.further import Poly1
-from keras_losskit.losses.further import asymmetric_loss
-from keras_losskit.losses.further import charbonnier
-from keras_losskit.losses.further import distillation
-from keras_losskit.losses.further import focal_tversky
-from keras_losskit.losses.further import gaussian_nll
-from keras_losskit.losses.further import generalized_dice
-from keras_losskit.losses.further import kl_to_standard_normal
-from keras_losskit.losses.further import lovasz_softmax
-from keras_losskit.losses.further import pinball
-from keras_losskit.losses.further import poly1
+from keras_losskit.losses.from_keras.categorical import CategoricalCrossentropy
+from keras_losskit.losses.from_keras.categorical import (
+    CategoricalFocalCrossentropy,
+)
+from keras_losskit.losses.from_keras.margin import CategoricalHinge
+from keras_losskit.losses.from_keras.margin import Hinge
+from keras_losskit.losses.from_keras.margin import SquaredHinge
+from keras_losskit.losses.from_keras.probabilistic import BinaryCrossentropy
+from keras_losskit.losses.from_keras.probabilistic import (
+    BinaryFocalCrossentropy,
+)
+from keras_losskit.losses.from_keras.probabilistic import (
+    CategoricalGeneralizedCrossEntropy,
+)
+from keras_losskit.losses.from_keras.probabilistic import KLDivergence
+from keras_losskit.losses.from_keras.probabilistic import Poisson
+from keras_losskit.losses.from_keras.regression import Huber
+from keras_losskit.losses.from_keras.regression import LogCosh
+from keras_losskit.losses.from_keras.regression import MeanAbsoluteError
+from keras_losskit.losses.from_keras.regression import (
+    MeanAbsolutePercentageError,
+)
+from keras_losskit.losses.from_keras.regression import MeanSquaredError
+from keras_losskit.losses.from_keras.regression import (
+    MeanSquaredLogarithmicError,
+)
+from keras_losskit.losses.from_keras.segmentation import Dice
+from keras_losskit.losses.from_keras.segmentation import Tversky
+from keras_losskit.losses.from_keras.sequence import CTC
+from keras_losskit.losses.from_keras.similarity import Circle
+from keras_losskit.losses.from_keras.similarity import CosineSimilarity
+from keras_losskit.losses.from_keras.sparse import SparseCategoricalCrossentropy
+from keras_losskit.losses.from_keras.sparse import (
+    SparseCategoricalFocalCrossentropy,
+)
+from keras_losskit.losses.further.classification import AsymmetricLoss
+from keras_losskit.losses.further.classification import Poly1
+from keras_losskit.losses.further.classification import asymmetric_loss
+from keras_losskit.losses.further.classification import poly1
+from keras_losskit.losses.further.gaussian import GaussianNLL
+from keras_losskit.losses.further.gaussian import KLToStandardNormal
+from keras_losskit.losses.further.gaussian import gaussian_nll
+from keras_losskit.losses.further.gaussian import kl_to_standard_normal
+from keras_losskit.losses.further.knowledge_distillation import Distillation
+from keras_losskit.losses.further.knowledge_distillation import distillation
+from keras_losskit.losses.further.lovasz import LovaszSoftmax
+from keras_losskit.losses.further.lovasz import lovasz_softmax
+from keras_losskit.losses.further.overlap import FocalTversky
+from keras_losskit.losses.further.overlap import GeneralizedDice
+from keras_losskit.losses.further.overlap import focal_tversky
+from keras_losskit.losses.further.overlap import generalized_dice
+from keras_losskit.losses.further.robust import Charbonnier
+from keras_losskit.losses.further.robust import Pinball
+from keras_losskit.losses.further.robust import charbonnier
+from keras_losskit.losses.further.robust import pinball
 from keras_losskit.losses.identifiers import deserialize
 from keras_losskit.losses.identifiers import get
 from keras_losskit.losses.identifiers import serialize
-from keras_losskit.losses.wrappers import Components
-from keras_losskit.losses.wrappers import DeepSupervision
-from keras_losskit.losses.wrappers import Masked
+from keras_losskit.losses.wrappers.components import Components
+from keras_losskit.losses.wrappers.deep_supervision import DeepSupervision
+from keras_losskit.losses.wrappers.masked import Masked
 
 try:
     from keras.losses import sparse_categorical_focal_crossentropy

@@ -54,19 +54,21 @@ KERAS_LOSSES = {
     "tversky": segmentation.Tversky,
 }
 
-#: The losses that Keras lacks, likewise.
-FURTHER_LOSSES = {
-    "asymmetric_loss": classification.AsymmetricLoss,
-    "charbonnier": robust.Charbonnier,
-    "distillation": knowledge_distillation.Distillation,
-    "focal_tversky": overlap.FocalTversky,
-    "gaussian_nll": gaussian.GaussianNLL,
-    "generalized_dice": overlap.GeneralizedDice,
-    "kl_to_standard_normal": gaussian.KLToStandardNormal,
-    "lovasz_softmax": lovasz.LovaszSoftmax,
-    "pinball": robust.Pinball,
-    "poly1": classification.Poly1,
+_FURTHER = {
+    classification.asymmetric_loss: classification.AsymmetricLoss,
+    robust.charbonnier: robust.Charbonnier,
+    knowledge_distillation.distillation: knowledge_distillation.Distillation,
+    overlap.focal_tversky: overlap.FocalTversky,
+    gaussian.gaussian_nll: gaussian.GaussianNLL,
+    overlap.generalized_dice: overlap.GeneralizedDice,
+    gaussian.kl_to_standard_normal: gaussian.KLToStandardNormal,
+    lovasz.lovasz_softmax: lovasz.LovaszSoftmax,
+    robust.pinball: robust.Pinball,
+    classification.poly1: classification.Poly1,
 }
+
+#: The losses that Keras lacks, likewise.
+FURTHER_LOSSES = {fn.__name__: cls for fn, cls in _FURTHER.items()}
 
 #: Keras' short names; each also in capitals.
 ALIASES = {
@@ -81,31 +83,20 @@ ALIASES = {
 #: What only a later Keras than the installed one has.
 LATER = KERAS_LOSSES.keys() - vars(keras.losses)
 
+_INSTALLED = {
+    name: cls for name, cls in KERAS_LOSSES.items() if name not in LATER
+}
+
 BY_FUNCTION = {
     sparse.sparse_categorical_focal_crossentropy: (
         sparse.SparseCategoricalFocalCrossentropy
     ),
-    **{
-        getattr(keras.losses, name): cls
-        for name, cls in KERAS_LOSSES.items()
-        if name not in LATER
-    },
-    classification.asymmetric_loss: classification.AsymmetricLoss,
-    robust.charbonnier: robust.Charbonnier,
-    knowledge_distillation.distillation: knowledge_distillation.Distillation,
-    overlap.focal_tversky: overlap.FocalTversky,
-    gaussian.gaussian_nll: gaussian.GaussianNLL,
-    overlap.generalized_dice: overlap.GeneralizedDice,
-    gaussian.kl_to_standard_normal: gaussian.KLToStandardNormal,
-    lovasz.lovasz_softmax: lovasz.LovaszSoftmax,
-    robust.pinball: robust.Pinball,
-    classification.poly1: classification.Poly1,
+    **{vars(keras.losses)[name]: cls for name, cls in _INSTALLED.items()},
+    **_FURTHER,
 }
 
 FROM_KERAS = {
-    getattr(keras.losses, cls.__name__): cls
-    for name, cls in KERAS_LOSSES.items()
-    if name not in LATER
+    vars(keras.losses)[cls.__name__]: cls for cls in _INSTALLED.values()
 }
 
 BY_NAME = {

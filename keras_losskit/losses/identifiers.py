@@ -1,7 +1,6 @@
 """From what a user writes in `compile(loss=...)` to a loss object, and back."""
 
 import inspect
-import re
 from typing import Any
 
 import keras
@@ -18,8 +17,11 @@ from keras_losskit.losses._core.configs import serialized_function
 from keras_losskit.losses._core.configs import serialized_loss
 from keras_losskit.losses._core.function import FunctionLoss
 from keras_losskit.losses._core.loss import LossMixin
+from keras_losskit.losses._core.names import has_made_up_name
 from keras_losskit.losses._core.names import snake_case
+from keras_losskit.losses._core.names import written_name
 from keras_losskit.losses._core.refusals import refuse_as_loss
+from keras_losskit.losses._core.values import has_shape
 from keras_losskit.losses.wrappers.components import with_components
 
 _BY_SHAPE = ("crossentropy", "ce")
@@ -103,9 +105,8 @@ def _unnumbered(own):
     if not inspect.isclass(own):
         return own
     loss = own()
-    made_up = snake_case(own.__name__)
-    if re.fullmatch(rf"{re.escape(made_up)}_\d+", getattr(loss, "name", "")):
-        loss.name = made_up
+    if isinstance(loss, keras.losses.Loss) and has_made_up_name(loss):
+        loss.name = snake_case(own.__name__)
     return loss
 
 
@@ -173,7 +174,7 @@ def _crossentropy(name, y_true, y_pred):
 
 
 def _shape(x):
-    return tuple(x.shape) if hasattr(x, "shape") else np.shape(x)
+    return tuple(x.shape) if has_shape(x) else np.shape(x)
 
 
 def serialize(loss: LossLike | Config | None) -> Any:
@@ -199,10 +200,9 @@ def serialize(loss: LossLike | Config | None) -> Any:
         loss = loss()  # type: ignore[assignment]  # of that class
     if isinstance(loss, keras.losses.Loss):
         return serialized_loss(loss)
-    name = getattr(loss, "__name__", repr(loss))
     if _class_of_function(loss) is not None:
-        return name
-    return serialized_function(loss, name)
+        return loss.__name__  # type: ignore[union-attr]  # a function
+    return serialized_function(loss, written_name(loss))
 
 
 def deserialize(config: Any) -> Any:

@@ -18,17 +18,7 @@ import keras
 import numpy as np
 
 from keras_losskit import _origin
-from keras_losskit._support.checks import checked_count
-from keras_losskit._support.checks import checked_flag
-from keras_losskit._support.checks import checked_fraction
-from keras_losskit._support.checks import checked_list
-from keras_losskit._support.checks import checked_mapping
-from keras_losskit._support.checks import checked_name
-from keras_losskit._support.checks import checked_non_negative
-from keras_losskit._support.checks import checked_number
-from keras_losskit._support.checks import checked_positive
-from keras_losskit._support.checks import refused
-from keras_losskit._support.checks import takes
+from keras_losskit._support import checks
 from keras_losskit.losses._core.refusals import refuse_as_loss
 
 
@@ -39,7 +29,7 @@ def checked_integer(value, what):
             raise TypeError
         return operator.index(value)
     except TypeError:
-        raise refused(value, f"{what} to be a whole number") from None
+        raise checks.refused(value, f"{what} to be a whole number") from None
 
 
 def check_axes(value, what):
@@ -54,44 +44,40 @@ def check_axes(value, what):
 def check_balance(value, what):
     """Refuse what is neither a factor of all classes nor one for each."""
     if isinstance(value, list | tuple):
-        for factor in checked_list(value, what, "a number for each class"):
-            checked_non_negative(factor, f"each of {what}")
+        for factor in value:
+            checks.checked_non_negative(factor, f"each of {what}")
     elif not (keras.ops.is_tensor(value) or np.ndim(value)):
-        checked_non_negative(value, what)
+        checks.checked_non_negative(value, what)
 
 
-def check_open_fraction(value, what):
-    """Refuse what is not between 0 and 1."""
-    if not 0.0 < checked_number(value, what) < 1.0:
-        raise refused(value, f"{what} to be between 0 and 1", error=ValueError)
-
-
-def checked_quantile(value, what):
+def checked_open_fraction(value, what):
     """Return `value` as a float inside (0, 1); see `checked_number`."""
-    number = checked_number(value, what)
+    number = checks.checked_number(value, what)
     if not 0.0 < number < 1.0:
-        raise refused(value, f"{what} to be inside (0, 1)", error=ValueError)
+        raise checks.refused(
+            value, f"{what} to be inside (0, 1)", error=ValueError
+        )
     return number
 
 
 def checked_below_1(value, what):
     """Return `value` as a float in [0, 1); see `checked_number`."""
-    number = checked_non_negative(value, what)
+    number = checks.checked_non_negative(value, what)
     if number >= 1.0:
-        raise refused(value, f"{what} to be below 1", error=ValueError)
+        raise checks.refused(value, f"{what} to be below 1", error=ValueError)
     return number
 
 
 def check_moved(value, what):
     """As `checked_fraction`; the loss says what came to stand for a name."""
     if not isinstance(value, str):
-        checked_fraction(value, what)
+        checks.checked_fraction(value, what)
 
 
 def check_ignored(value, what):
     """Refuse what is not a number; NaN marks missing labels."""
     if not (isinstance(value, float) and math.isnan(value)):
-        checked_number(value, what)
+        checks.checked_number(value, what)
 
 
 def checked_arguments(value, what):
@@ -99,96 +85,91 @@ def checked_arguments(value, what):
     if not isinstance(value, dict) or not all(
         isinstance(key, str) for key in value
     ):
-        raise refused(value, f"{what} to be a dict of arguments by name")
+        raise checks.refused(value, f"{what} to be a dict of arguments by name")
     return dict(value)
 
 
 def check_loss_function(value, what, **arguments):
     """Refuse what is not a function of labels, predictions and `arguments`."""
-    expected = f"{what} to be a function of (y_true, y_pred)"
+    given = ", ".join(["y_true", "y_pred", *arguments])
+    expected = f"{what} to be a function of ({given})"
     refuse_as_loss(value, expected)
-    if isinstance(value, keras.layers.Layer | type) or not callable(value):
-        raise refused(value, expected)
-    if not takes(value, "y_true", "y_pred", **arguments):
-        given = "".join(f", {name}" for name in arguments)
-        raise refused(
-            value, f"{what} to be a function of (y_true, y_pred{given})"
-        )
+    wrong = isinstance(value, keras.layers.Layer | type) or not callable(value)
+    if wrong or not checks.takes(value, "y_true", "y_pred", **arguments):
+        raise checks.refused(value, expected)
 
 
 def check_names(value, what):
     """Refuse what is not a list of names."""
-    names = checked_list(value, what, "a list of names")
+    names = checks.checked_list(value, what, "a list of names")
     if not names:
-        raise refused(value, f"{what} to hold a name", error=ValueError)
+        raise checks.refused(value, f"{what} to hold a name", error=ValueError)
     for name in names:
-        checked_name(name, f"each of {what}")
+        checks.checked_name(name, f"each of {what}")
 
 
 def check_weights(value, what):
     """Refuse what is neither a weight for each part nor a name for them."""
     if isinstance(value, str | Iterator):
         return  # the loss knows which names there are
-    if not checked_list(value, what, "a weight for each part"):
-        raise refused(value, f"{what} to hold a weight", error=ValueError)
-
-
-def check_weights_by_name(value, what):
-    """Refuse what is not a dict of weights."""
-    checked_mapping(value, what, "{name: weight}")
+    if not checks.checked_list(value, what, "a weight for each part"):
+        raise checks.refused(
+            value, f"{what} to hold a weight", error=ValueError
+        )
 
 
 def check_losses(value, what):
     """Refuse what is not a list; what is in it is looked at one by one."""
     if not isinstance(value, Iterator):
-        checked_list(value, what, "a list of losses")
+        checks.checked_list(value, what, "a list of losses")
 
 
 CHECKS = {
     "alpha": check_balance,
-    "apply_class_balancing": checked_flag,
+    "apply_class_balancing": checks.checked_flag,
     "arguments": checked_arguments,
     "axis": check_axes,
-    "beta": checked_non_negative,
-    "delta": checked_positive,
-    "elementwise": checked_flag,
-    "epsilon": checked_number,
-    "from_logits": checked_flag,
-    "full": checked_flag,
-    "gamma": checked_non_negative,
-    "gamma_negative": checked_non_negative,
-    "gamma_positive": checked_non_negative,
+    "beta": checks.checked_non_negative,
+    "delta": checks.checked_positive,
+    "elementwise": checks.checked_flag,
+    "epsilon": checks.checked_number,
+    "from_logits": checks.checked_flag,
+    "full": checks.checked_flag,
+    "gamma": checks.checked_non_negative,
+    "gamma_negative": checks.checked_non_negative,
+    "gamma_positive": checks.checked_non_negative,
     "ignore_class": checked_integer,
     "ignore_value": check_ignored,
-    "integer_labels": checked_flag,
-    "label_smoothing": checked_fraction,
-    "levels": checked_count,
+    "integer_labels": checks.checked_flag,
+    "label_smoothing": checks.checked_fraction,
+    "levels": checks.checked_count,
     "losses": check_losses,
-    "margin": checked_number,
-    "min_variance": checked_positive,
-    "name": checked_name,
+    "margin": checks.checked_number,
+    "min_variance": checks.checked_positive,
+    "name": checks.checked_name,
     "names": check_names,
-    "normalize": checked_flag,
-    "per_image": checked_flag,
-    "q": check_open_fraction,
-    "quantile": checked_quantile,
-    "remove_diagonal": checked_flag,
-    "temperature": checked_positive,
+    "normalize": checks.checked_flag,
+    "per_image": checks.checked_flag,
+    "q": checked_open_fraction,
+    "quantile": checked_open_fraction,
+    "remove_diagonal": checks.checked_flag,
+    "temperature": checks.checked_positive,
     "weights": check_weights,
 }
 #: Where a class means something else by a name.
 OF_CLASS = {
-    ("alpha", "FocalTversky"): checked_non_negative,
-    ("epsilon", "Charbonnier"): checked_positive,
-    ("gamma", "FocalTversky"): checked_positive,
+    ("alpha", "FocalTversky"): checks.checked_non_negative,
+    ("epsilon", "Charbonnier"): checks.checked_positive,
+    ("gamma", "FocalTversky"): checks.checked_positive,
     ("loss", "Components"): check_loss_function,
     ("margin", "AsymmetricLoss"): checked_below_1,
-    ("weights", "Components"): check_weights_by_name,
+    ("weights", "Components"): functools.partial(
+        checks.checked_mapping, expected="{name: weight}"
+    ),
     # Keras has a say of its own, which differs between versions.
-    ("delta", "Huber"): checked_number,
+    ("delta", "Huber"): checks.checked_number,
     ("label_smoothing", "SparseCategoricalCrossentropy"): check_moved,
 }
-
 
 #: What every loss takes, beside its settings.
 COMMON = {"self", "reduction", "name", "dtype", "weight"}
@@ -223,18 +204,18 @@ def parameters_of(cls):
 @functools.cache  # classes of this package stay anyway
 def _parameters_of(cls):
     signature = inspect.signature(cls.__init__)
-    checks = {}
-    for name, parameter in signature.parameters.items():
-        check = OF_CLASS.get((name, cls.__name__)) or CHECKS.get(name)
-        if check is not None:
-            checks[name] = check, parameter.default
+    checked_by = {
+        name: (check, parameter.default)
+        for name, parameter in signature.parameters.items()
+        if (check := OF_CLASS.get((name, cls.__name__)) or CHECKS.get(name))
+    }
     settings = tuple(x for x in signature.parameters if x not in COMMON)
     of_keras = next(filter(_origin.is_keras_class, cls.__mro__))
     taken = inspect.signature(of_keras.__init__).parameters
     return Parameters(
         of=cls.__name__,
         signature=signature,
-        checks=checks,
+        checks=checked_by,
         settings=settings,
         of_keras=frozenset(settings) & frozenset(taken),
     )
@@ -244,15 +225,6 @@ def stored_settings(loss):
     """The settings of a loss of this package, `{name: value}`."""
     settings = parameters_of(type(loss)).settings
     return {name: getattr(loss, name) for name in settings}
-
-
-def checked_settings(loss):
-    """`stored_settings` in their normal form, or an error; see `checked`."""
-    parameters = parameters_of(type(loss))
-    return {
-        name: checked(parameters, name, value)
-        for name, value in stored_settings(loss).items()
-    }
 
 
 def check_arguments(cls, args, kwargs):
@@ -267,17 +239,7 @@ def check_arguments(cls, args, kwargs):
 
 
 def checked(parameters, name, value):
-    """The normal form of an argument of a loss.
-
-    Args:
-        parameters: `Parameters` of the loss.
-        name: Name of the argument.
-        value: What was given.
-
-    Raises:
-        TypeError: if it is not of its kind.
-        ValueError: if it is out of its range.
-    """
+    """The normal form of the argument `name` of a loss, or an error."""
     check, default = parameters.checks.get(name, (None, None))
     if check is None or value is default or (name == "name" and value is None):
         return value

@@ -17,7 +17,6 @@ from keras_losskit._types import Tensor
 from keras_losskit._types import TensorLike
 from keras_losskit._types import Weight
 from keras_losskit.losses._core.arguments import checked
-from keras_losskit.losses._core.arguments import checked_settings
 from keras_losskit.losses._core.arguments import parameters_of
 from keras_losskit.losses._core.arguments import stored_settings
 from keras_losskit.losses._core.composition import Composable
@@ -35,8 +34,6 @@ class LossMixin(Composable):
     takes.
     """
 
-    #: Raised when the meaning of a config changes.
-    version = 1
     widens = True
     #: Whether settings are stored in their normal form; Keras' are as given.
     normalizes = False
@@ -53,11 +50,11 @@ class LossMixin(Composable):
     ):
         parameters = parameters_of(type(self))
         checked(parameters, "name", name)
-        settings = checked_settings(self)
-        reductions.get(reduction)
-        if self.normalizes:
-            for key, value in settings.items():
+        for key, value in stored_settings(self).items():
+            value = checked(parameters, key, value)
+            if self.normalizes:
                 setattr(self, key, value)
+        reductions.get(reduction)
         settings = stored_settings(self)
         taken = parameters.of_keras - self.computed_here
         super().__init__(
@@ -85,8 +82,8 @@ class LossMixin(Composable):
     @classmethod
     def from_config(cls, config: Config) -> Self:
         config = without_version(cls, config)
-        if "reduction" in config:
-            config["reduction"] = _revived_reduction(config["reduction"])
+        if isinstance(config.get("reduction"), dict):
+            config["reduction"] = reductions.get(config["reduction"])
         if "weight" in config:
             config["weight"] = weights_lib.deserialize_weight(config["weight"])
         return cls(**config)
@@ -100,7 +97,10 @@ class LossMixin(Composable):
             "weight": self.weight,
         }
         for key, value in values.items():
-            if key not in defaults or differs(value, defaults[key].default):
+            unset = inspect.Parameter.empty
+            default = defaults[key].default if key in defaults else unset
+            # The type first: an array would be compared element by element.
+            if type(value) is not type(default) or value != default:
                 given.append(f"{key}={value!r}")
         return f"{type(self).__name__}({', '.join(given)})"
 
@@ -166,15 +166,3 @@ class ClassLoss(OnLogits, Loss):
 
     def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
         return self.call_on_logits(y_true, predicted(y_pred, self.from_logits))
-
-
-def differs(value, default):
-    """Whether an argument is not its default; variables and arrays never are.
-
-    Comparing those would be an operation of the backend, or element by element.
-    """
-    return type(value) is not type(default) or value != default
-
-
-def _revived_reduction(config):
-    return reductions.get(config) if isinstance(config, dict) else config

@@ -53,6 +53,10 @@ def has_default_name(loss: LossObject) -> bool:
     default = parameters["name"].default if "name" in parameters else None
     if isinstance(default, str):
         return loss.name == default
-    # Keras numbers the names that it makes up.
+    return has_made_up_name(loss)
+
+
+def has_made_up_name(loss):
+    """Whether Keras named `loss`, which numbers such names: `my_loss_1`."""
     made_up = snake_case(type(loss).__name__)
     return re.fullmatch(rf"{re.escape(made_up)}(_\d+)?", loss.name) is not None

@@ -6,6 +6,8 @@ from typing import Any
 class LossTraits:
     """What holds of a loss that says nothing else, such as those of Keras."""
 
+    #: Raised when the meaning of a config changes.
+    version = 1
     #: What the value is multiplied by.
     weight: Any = 1.0
     #: Whether it is made of parts, each with a name and weight.

@@ -43,15 +43,11 @@ def are_of_samples(loss, values, y_pred):
         values: What its `call` returned.
         y_pred: Predictions, converted.
     """
-    if not has_shape(values) or is_scalar(values):
-        return False
-    if not traits_of(loss).values_follow_batch:
+    follow = traits_of(loss).values_follow_batch
+    if not follow or not has_shape(values) or is_scalar(values):
         return False
     predictions = [x for x in leaves(y_pred) if len(x.shape)]
-    return not predictions or values.shape[0] in (
-        None,
-        predictions[0].shape[0],
-    )
+    return not predictions or values.shape[0] in (None, predictions[0].shape[0])
 
 
 def checked_values(loss, values):

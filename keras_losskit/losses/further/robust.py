@@ -9,7 +9,7 @@ from keras_losskit._types import ReductionLike
 from keras_losskit._types import Tensor
 from keras_losskit._types import TensorLike
 from keras_losskit._types import Weight
-from keras_losskit.losses._core.arguments import checked_quantile
+from keras_losskit.losses._core.arguments import checked_open_fraction
 from keras_losskit.losses._core.function import same_rank
 from keras_losskit.losses._core.loss import Loss
 from keras_losskit.terms import at_least_float32
@@ -40,7 +40,7 @@ def pinball(
         >>> round(float(pinball([[3.0]], [[1.0]], quantile=0.9)[0]), 4)
         1.8
     """
-    quantile = checked_quantile(quantile, "`quantile` of pinball")
+    quantile = checked_open_fraction(quantile, "`quantile` of pinball")
     y_true, y_pred = same_rank(
         at_least_float32(y_true), at_least_float32(y_pred)
     )
