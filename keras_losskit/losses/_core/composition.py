@@ -85,13 +85,9 @@ class Composable(LossTraits, MixesIntoLoss):
         return copyreg.__newobj__, (type(self),), self.__dict__
 
     def __add__(self, other: LossObject | int) -> "WeightedSum":
-        if _is_zero(other):
-            return self  # type: ignore[return-value]  # as for `sum`
         return _sum_of([self, other])
 
     def __radd__(self, other: LossObject | int) -> "WeightedSum":
-        if _is_zero(other):  # where sum() starts
-            return self  # type: ignore[return-value]  # as above
         return _sum_of([other, self])
 
     def __sub__(self, other: LossObject) -> "WeightedSum":
@@ -119,14 +115,12 @@ class Composable(LossTraits, MixesIntoLoss):
         return WeightedSum([self], [Reciprocal(divisor)])
 
 
-def _is_zero(candidate):
-    return type(candidate) is int and candidate == 0
-
-
 def _sum_of(losses, weights=None):
+    if weights is None:  # `sum` starts at 0
+        losses = [loss for loss in losses if type(loss) is not int or loss]
     if not all(isinstance(loss, keras.losses.Loss) for loss in losses):
         return NotImplemented
-    return WeightedSum(losses, weights)
+    return WeightedSum(losses, weights) if len(losses) > 1 else losses[0]
 
 
 def _is_weight(candidate):
@@ -148,8 +142,6 @@ class Composite(Composable, KerasLoss[keras.losses.Loss]):
     A subclass offers `parts` and `part_values`.
     """
 
-    #: Raised when the meaning of a config changes.
-    version = 1
     is_composite = True
 
     def __new__(cls, *args, **kwargs):
@@ -366,11 +358,7 @@ def values_function(loss):
     if is_composite(loss):
         return loss.part_values
     leaf = evaluator_of(loss)
-
-    def values(y_true, y_pred, sample_weight=None):
-        return [leaf(loss, y_true, y_pred, sample_weight)]
-
-    return values
+    return lambda *arguments: [leaf(loss, *arguments)]
 
 
 def _flattened(loss, weight):

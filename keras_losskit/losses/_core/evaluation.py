@@ -63,10 +63,8 @@ def evaluate(
     """
     refuse_symbolic(loss, y_true, y_pred)
     if is_composite(loss):
-        return weighted_total(
-            loss.part_values(y_true, y_pred, sample_weight),
-            [part.weight for part in loss.parts],
-        )
+        values = loss.part_values(y_true, y_pred, sample_weight)
+        return weighted_total(values, [part.weight for part in loss.parts])
     value = evaluator_of(loss)(loss, y_true, y_pred, sample_weight)
     return weighted_total([value], [own_weight(loss)])
 
@@ -114,10 +112,9 @@ def own_value(
     """
     refuse_symbolic(loss, y_true, y_pred)
     traits = traits_of(loss)
-    predicted_mask = _keras.get_keras_mask(y_pred)
+    masks = (mask, _keras.get_keras_mask(y_pred))
     with keras.name_scope(loss.name):
         y_true, y_pred = converted(loss, y_true, y_pred)
-        masks = (mask, predicted_mask)
         shared = None
         if logits is not None and traits.shares_logits:
             shared = logits.astype(compute_dtype(loss))
@@ -232,7 +229,6 @@ def called_as_is(
     loss, y_true, y_pred, sample_weight=None, mask=None, *, logits=None
 ):
     """`own_value` of a loss that overrides `__call__`, and so reduces."""
-    del logits  # it cannot take them
     refuse_symbolic(loss, y_true, y_pred)
     if mask is not None:
         raise ValueError(

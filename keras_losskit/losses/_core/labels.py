@@ -91,10 +91,7 @@ def same_shape(name, labels, predictions):
     """
     labels, predictions = same_rank(labels, predictions)
     shapes = tuple(labels.shape), tuple(predictions.shape)
-    if len(shapes[0]) != len(shapes[1]) or any(
-        None not in pair and pair[0] != pair[1]
-        for pair in zip(*shapes, strict=True)
-    ):
+    if not may_be_equal(*shapes):
         raise ValueError(
             f"Expected the labels of loss '{name}' to be one-hot: they must "
             f"have the same shape as the predictions, {shapes[1]}. Received: "
@@ -102,3 +99,20 @@ def same_shape(name, labels, predictions):
             "SparseCategoricalCrossentropy."
         )
     return labels, predictions
+
+
+def may_be_equal(first, second):
+    """Whether two shapes are equal, as far as they are known."""
+    return len(first) == len(second) and all(
+        None in pair or pair[0] == pair[1]
+        for pair in zip(first, second, strict=True)
+    )
+
+
+def smoothed(labels, predictions, smoothing, axis):
+    """One-hot labels, a share of which is spread over the classes of `axis`."""
+    labels = ops.cast(labels, predictions.dtype)
+    if not smoothing:
+        return labels
+    # Keras counts the last axis, whatever `axis` says.
+    return labels * (1.0 - smoothing) + smoothing / predictions.shape[axis]

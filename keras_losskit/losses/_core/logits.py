@@ -1,5 +1,7 @@
 """Predictions, and what several losses derive from them."""
 
+from typing import TypeAlias
+
 import keras
 from keras import ops
 
@@ -79,6 +81,10 @@ class Probabilities:
     def probabilities(self, axis=-1):
         """The probabilities, whatever `axis`."""
         return self.tensor
+
+
+#: What a loss over classes is computed from.
+Predicted: TypeAlias = Logits | Probabilities
 
 
 def predicted(y_pred, from_logits):

@@ -1,39 +1,32 @@
 """Overlap losses, which sum over the places of a sample themselves."""
 
-from collections.abc import Callable
-from typing import Any
-
 from keras import ops
 
 from keras_losskit._support.counting import Flags
 from keras_losskit._types import Tensor
 from keras_losskit._types import TensorLike
 from keras_losskit.losses._core.labels import one_hot_like
-from keras_losskit.losses._core.logits import Logits
+from keras_losskit.losses._core.logits import Predicted
 from keras_losskit.losses._core.logits import Probabilities
+from keras_losskit.losses._core.loss import LossMixin
+from keras_losskit.losses._core.loss import OnLogits
 
 
-class OverlapLoss:
-    """Mixin of a loss that has no value per place which a mask could leave out.
+class OverlapLoss(OnLogits, LossMixin):
+    """Base of the losses without a value per place that a mask could leave out.
 
     A place where targets and probabilities are 0 adds nothing to the sums; a
     sample of which nothing is kept is left out if samples have separate values.
     """
 
     counts_places = True
-    values_follow_batch: Any
-    name: str
-    call_on_logits: Callable[[TensorLike, Any], Tensor]
 
     def flags_of_places(self, kept: Tensor) -> Flags:
         """What a mask of samples or places says of targets and predictions."""
         return Flags(masks=(kept,), fill=True)
 
     def call_on_places(
-        self,
-        y_true: TensorLike,
-        prediction: Logits | Probabilities,
-        kept: TensorLike,
+        self, y_true: TensorLike, prediction: Predicted, kept: TensorLike
     ) -> tuple[Tensor, Tensor | None]:
         """`call_on_logits` over the places that are kept.
 
@@ -55,10 +48,3 @@ class OverlapLoss:
         if self.values_follow_batch:
             return values, ops.any(kept, axis=tuple(range(1, len(kept.shape))))
         return ops.where(ops.any(kept), values, ops.zeros_like(values)), None
-
-
-def keep_batch(axis):
-    """Whether sums over `axis` are certain to leave the batch."""
-    if axis is None:
-        return False
-    return all(a > 0 for a in ((axis,) if isinstance(axis, int) else axis))

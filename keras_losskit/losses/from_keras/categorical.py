@@ -12,8 +12,9 @@ from keras_losskit._types import Tensor
 from keras_losskit._types import TensorLike
 from keras_losskit._types import Weight
 from keras_losskit.losses._core.labels import same_shape
+from keras_losskit.losses._core.labels import smoothed
 from keras_losskit.losses._core.logits import Logits
-from keras_losskit.losses._core.logits import Probabilities
+from keras_losskit.losses._core.logits import Predicted
 from keras_losskit.losses._core.logits import not_all_zero
 from keras_losskit.losses._core.logits import resolution
 from keras_losskit.losses._core.loss import AlongAxis
@@ -80,7 +81,7 @@ class CategoricalCrossentropy(
             if not self.from_logits:
                 y_pred = not_all_zero(y_pred, self.axis)
             return keras.losses.categorical_crossentropy(
-                self._smooth(y_true, y_pred),
+                smoothed(y_true, y_pred, self.label_smoothing, self.axis),
                 y_pred,
                 from_logits=self.from_logits,
                 axis=self.axis,
@@ -89,9 +90,7 @@ class CategoricalCrossentropy(
         log_probabilities = ops.log(ops.clip(y_pred, epsilon, 1.0))
         return self._crossentropy(y_true, log_probabilities)
 
-    def call_on_logits(
-        self, y_true: TensorLike, logits: Logits | Probabilities
-    ) -> Tensor:
+    def call_on_logits(self, y_true: TensorLike, logits: Predicted) -> Tensor:
         """`call`, from what other losses derived from the same logits."""
         y_true, _ = same_shape(self.name, y_true, logits.tensor)
         return self._crossentropy(y_true, logits.log_probabilities(self.axis))
@@ -104,17 +103,6 @@ class CategoricalCrossentropy(
         # Smoothed labels would be kept for the gradient; their sum is linear.
         even = -ops.mean(log_probabilities, axis=self.axis)
         return (1.0 - self.label_smoothing) * loss + self.label_smoothing * even
-
-    def _smooth(self, y_true, y_pred):
-        if not self.label_smoothing:
-            return y_true
-        # Keras counts the last axis, whatever `axis` says.
-        classes = y_pred.shape[self.axis]
-        y_true = ops.cast(y_true, y_pred.dtype)
-        return (
-            y_true * (1.0 - self.label_smoothing)
-            + self.label_smoothing / classes
-        )
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
@@ -178,17 +166,11 @@ class CategoricalFocalCrossentropy(
         y_true, y_pred = same_shape(self.name, y_true, y_pred)
         return super().call(y_true, not_all_zero(y_pred, self.axis))
 
-    def call_on_logits(
-        self, y_true: TensorLike, logits: Logits | Probabilities
-    ) -> Tensor:
+    def call_on_logits(self, y_true: TensorLike, logits: Predicted) -> Tensor:
         """`call`, from what other losses derived from the same logits."""
         y_true, _ = same_shape(self.name, y_true, logits.tensor)
         log_p = logits.log_probabilities(self.axis)
-        y_true = ops.cast(y_true, log_p.dtype)
-        if self.label_smoothing:
-            y_true = y_true * (1.0 - self.label_smoothing) + (
-                self.label_smoothing / log_p.shape[self.axis]
-            )
+        y_true = smoothed(y_true, log_p, self.label_smoothing, self.axis)
         p = logits.probabilities(self.axis)
         if self.gamma < 1.0:
             # As in Keras: the gradient of a power of 0 would not be finite.

@@ -9,14 +9,11 @@ from keras_losskit._types import Tensor
 from keras_losskit._types import TensorLike
 from keras_losskit._types import Weight
 from keras_losskit.losses._core.logits import Logits
-from keras_losskit.losses._core.logits import Probabilities
-from keras_losskit.losses._core.loss import LossMixin
-from keras_losskit.losses._core.loss import OnLogits
+from keras_losskit.losses._core.logits import Predicted
 from keras_losskit.losses._core.overlap_masks import OverlapLoss
-from keras_losskit.losses._core.overlap_masks import keep_batch
 
 
-class OverlapAlongAxes(OverlapLoss, OnLogits, LossMixin):
+class OverlapAlongAxes(OverlapLoss):
     """Base of Keras' overlap losses, with a softmax if asked for."""
 
     axis: int | tuple[int, ...] | None
@@ -26,16 +23,15 @@ class OverlapAlongAxes(OverlapLoss, OnLogits, LossMixin):
             return self.call_on_logits(y_true, Logits(y_pred))
         return super().call(y_true, y_pred)
 
-    def call_on_logits(
-        self, y_true: TensorLike, logits: Logits | Probabilities
-    ) -> Tensor:
+    def call_on_logits(self, y_true: TensorLike, logits: Predicted) -> Tensor:
         """`call`, from what other losses derived from the same logits."""
         return super().call(y_true, logits.probabilities())
 
     @property
     def values_follow_batch(self) -> bool:
         """Whether the values have the batch in front."""
-        return keep_batch(self.axis)
+        axes = (self.axis,) if isinstance(self.axis, int) else self.axis
+        return axes is not None and all(axis > 0 for axis in axes)
 
 
 @keras.saving.register_keras_serializable("keras_losskit")

@@ -15,7 +15,9 @@ from keras_losskit._types import Tensor
 from keras_losskit._types import TensorLike
 from keras_losskit._types import Weight
 from keras_losskit.losses._core.labels import check_labels
+from keras_losskit.losses._core.labels import may_be_equal
 from keras_losskit.losses._core.logits import Logits
+from keras_losskit.losses._core.logits import Predicted
 from keras_losskit.losses._core.logits import Probabilities
 from keras_losskit.losses._core.logits import not_all_zero
 from keras_losskit.losses._core.loss import AlongAxis
@@ -161,20 +163,12 @@ class SparseCategoricalFocalCrossentropy(
         predictions = class_predictions(y_pred, self.from_logits, self.axis)
         return self.call_on_logits(y_true, predictions)
 
-    def call_on_logits(
-        self, y_true: TensorLike, logits: Logits | Probabilities
-    ) -> Tensor:
+    def call_on_logits(self, y_true: TensorLike, logits: Predicted) -> Tensor:
         """`call`, from what other losses derived from the same logits."""
         classes = logits.tensor.shape[self.axis]
         check_labels(self.name, y_true, classes, self.ignore_class)
-        return sparse_focal(
-            y_true,
-            logits,
-            alpha=self.alpha,
-            gamma=self.gamma,
-            ignore_class=self.ignore_class,
-            axis=self.axis,
-        )
+        settings = (self.alpha, self.gamma, self.ignore_class, self.axis)
+        return sparse_focal(y_true, logits, *settings)
 
 
 def sparse_categorical_focal_crossentropy(
@@ -213,17 +207,11 @@ def sparse_categorical_focal_crossentropy(
         >>> round(float(loss[0]), 4)
         0.0433
     """
-    return sparse_focal(
-        y_true,
-        class_predictions(ops.convert_to_tensor(y_pred), from_logits, axis),
-        alpha=alpha,
-        gamma=gamma,
-        ignore_class=ignore_class,
-        axis=axis,
-    )
+    y_pred = class_predictions(ops.convert_to_tensor(y_pred), from_logits, axis)
+    return sparse_focal(y_true, y_pred, alpha, gamma, ignore_class, axis)
 
 
-def sparse_focal(y_true, predictions, *, alpha, gamma, ignore_class, axis):
+def sparse_focal(y_true, predictions, alpha, gamma, ignore_class, axis):
     """See `sparse_categorical_focal_crossentropy`, of `Logits`."""
     labels = integer_labels(y_true, predictions.tensor, axis)
     classes = predictions.tensor.shape[axis]
@@ -261,10 +249,7 @@ def integer_labels(y_true, y_pred, axis):
     if len(labels.shape) == len(shape) and labels.shape[axis] == 1:
         labels = ops.squeeze(labels, axis)
     del shape[axis]
-    if len(labels.shape) != len(shape) or any(
-        None not in pair and pair[0] != pair[1]
-        for pair in zip(labels.shape, shape, strict=True)
-    ):
+    if not may_be_equal(labels.shape, shape):
         raise ValueError(
             f"Expected integer labels of shape {tuple(shape)} beside "
             f"predictions of shape {tuple(y_pred.shape)}. Received: "

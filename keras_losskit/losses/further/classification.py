@@ -10,8 +10,7 @@ from keras_losskit._types import TensorLike
 from keras_losskit._types import Weight
 from keras_losskit.losses._core.function import same_rank
 from keras_losskit.losses._core.labels import one_hot_like
-from keras_losskit.losses._core.logits import Logits
-from keras_losskit.losses._core.logits import Probabilities
+from keras_losskit.losses._core.logits import Predicted
 from keras_losskit.losses._core.logits import predicted
 from keras_losskit.losses._core.loss import ClassLoss
 from keras_losskit.losses._core.loss import Loss
@@ -167,9 +166,7 @@ class Poly1(ClassLoss):
         self.from_logits = from_logits
         super().__init__(reduction, name, dtype, weight=weight)
 
-    def call_on_logits(
-        self, y_true: TensorLike, logits: Logits | Probabilities
-    ) -> Tensor:
+    def call_on_logits(self, y_true: TensorLike, logits: Predicted) -> Tensor:
         """`call`, from what other losses derived from the same logits."""
         return _poly1(y_true, logits, self.epsilon, self.name)
 

@@ -10,6 +10,7 @@ from keras_losskit._types import ReductionLike
 from keras_losskit._types import Tensor
 from keras_losskit._types import TensorLike
 from keras_losskit._types import Weight
+from keras_losskit.losses._core.labels import may_be_equal
 from keras_losskit.losses._core.logits import nonnegative
 from keras_losskit.losses._core.loss import Loss
 from keras_losskit.terms import at_least_float32
@@ -55,10 +56,8 @@ def gaussian_nll(
     y_true = at_least_float32(y_true)
     if len(y_true.shape) == len(mean.shape) - 1 and mean.shape[-1] == 1:
         y_true = ops.expand_dims(y_true, axis=-1)
-    if len(y_true.shape) != len(mean.shape) or (
-        None not in (y_true.shape[-1], mean.shape[-1])
-        and y_true.shape[-1] != mean.shape[-1]
-    ):
+    last = y_true.shape[-1:], mean.shape[-1:]
+    if len(y_true.shape) != len(mean.shape) or not may_be_equal(*last):
         raise ValueError(
             "Expected predictions of twice the targets' last axis: means, then "
             f"log variances. Received: y_true.shape={tuple(y_true.shape)}, "

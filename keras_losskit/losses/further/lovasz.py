@@ -11,8 +11,7 @@ from keras_losskit._types import Tensor
 from keras_losskit._types import TensorLike
 from keras_losskit._types import Weight
 from keras_losskit.losses._core.labels import one_hot_like
-from keras_losskit.losses._core.logits import Logits
-from keras_losskit.losses._core.logits import Probabilities
+from keras_losskit.losses._core.logits import Predicted
 from keras_losskit.losses._core.logits import nonnegative
 from keras_losskit.losses._core.logits import predicted
 from keras_losskit.losses._core.loss import ClassLoss
@@ -121,9 +120,7 @@ class LovaszSoftmax(OverlapLoss, ClassLoss):
         self.from_logits = from_logits
         super().__init__(reduction, name, dtype, weight=weight)
 
-    def call_on_logits(
-        self, y_true: TensorLike, logits: Logits | Probabilities
-    ) -> Tensor:
+    def call_on_logits(self, y_true: TensorLike, logits: Predicted) -> Tensor:
         """`call`, from what other losses derived from the same logits."""
         return _lovasz(y_true, logits, self.per_image, self.name)
 

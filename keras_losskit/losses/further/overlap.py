@@ -10,8 +10,7 @@ from keras_losskit._types import Tensor
 from keras_losskit._types import TensorLike
 from keras_losskit._types import Weight
 from keras_losskit.losses._core.labels import one_hot_like
-from keras_losskit.losses._core.logits import Logits
-from keras_losskit.losses._core.logits import Probabilities
+from keras_losskit.losses._core.logits import Predicted
 from keras_losskit.losses._core.logits import nonnegative
 from keras_losskit.losses._core.logits import predicted
 from keras_losskit.losses._core.loss import ClassLoss
@@ -175,9 +174,7 @@ class GeneralizedDice(OverlapLoss, ClassLoss):
         self.from_logits = from_logits
         super().__init__(reduction, name, dtype, weight=weight)
 
-    def call_on_logits(
-        self, y_true: TensorLike, logits: Logits | Probabilities
-    ) -> Tensor:
+    def call_on_logits(self, y_true: TensorLike, logits: Predicted) -> Tensor:
         """`call`, from what other losses derived from the same logits."""
         return _generalized_dice(y_true, logits, self.name)
 
@@ -228,9 +225,7 @@ class FocalTversky(OverlapLoss, ClassLoss):
         self.from_logits = from_logits
         super().__init__(reduction, name, dtype, weight=weight)
 
-    def call_on_logits(
-        self, y_true: TensorLike, logits: Logits | Probabilities
-    ) -> Tensor:
+    def call_on_logits(self, y_true: TensorLike, logits: Predicted) -> Tensor:
         """`call`, from what other losses derived from the same logits."""
         return _focal_tversky(
             y_true, logits, self.alpha, self.beta, self.gamma, self.name
