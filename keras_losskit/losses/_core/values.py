@@ -44,7 +44,7 @@ def are_of_samples(loss, values, y_pred):
         y_pred: Predictions, converted.
     """
     follow = traits_of(loss).values_follow_batch
-    if not follow or not has_shape(values) or is_scalar(values):
+    if not follow or not has_shape(values) or not len(values.shape):
         return False
     predictions = [x for x in leaves(y_pred) if len(x.shape)]
     return not predictions or values.shape[0] in (None, predictions[0].shape[0])
