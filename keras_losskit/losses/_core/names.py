@@ -26,11 +26,13 @@ def function_name(fn):
         >>> function_name(lambda y_true, y_pred: y_pred)
         'lambda'
     """
+    # A callable object of any origin may have a `name`.
     return snake_case(getattr(fn, "name", None) or written_name(fn))
 
 
 def written_name(fn):
     """The name that the code gives to a function, or to the class of `fn`."""
+    # Functions have it, objects that are called mostly not.
     return getattr(fn, "__name__", None) or type(fn).__name__
 
 
