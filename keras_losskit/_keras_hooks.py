@@ -28,7 +28,7 @@ checks: list[Callable[[Any], None]] = []
 class Watcher:
     """Is told of the layers that a function calls; does nothing by itself."""
 
-    def run(self, function, *args, **kwargs):
+    def run(self, function, /, *args, **kwargs):
         """`function(*args, **kwargs)`, watched."""
         return _watching.run(self, function, *args, **kwargs)
 

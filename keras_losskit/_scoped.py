@@ -34,7 +34,7 @@ class Scoped:
             return None
         return held[1]
 
-    def run(self, value, function, *args, **kwargs):
+    def run(self, value, function, /, *args, **kwargs):
         """`function(*args, **kwargs)`, with this value inside."""
         context = contextvars.copy_context()
         context.run(self._variable.set, (threading.get_ident(), value))

@@ -198,7 +198,7 @@ class Recorder(Calls):
         watching = _keras_hooks.watcher()
         return watching if isinstance(watching, Recorder) else None
 
-    def run(self, function, *args, **kwargs):
+    def run(self, function, /, *args, **kwargs):
         """`function(*args, **kwargs)`, recorded."""
         self._outer = Recorder.current()
         self._trace = _backend.trace_state()
