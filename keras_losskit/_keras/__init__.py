@@ -8,6 +8,7 @@ decides, not the version's number.
 
 from keras_losskit._keras._layers import LayerHooks
 from keras_losskit._keras._layers import Saveable
+from keras_losskit._keras._layers import become
 from keras_losskit._keras._layers import clear_losses_override
 from keras_losskit._keras._layers import derived_config
 from keras_losskit._keras._layers import flatten_layers
@@ -51,6 +52,7 @@ __all__ = [
     "MonitoredMetrics",
     "Saveable",
     "TrainerHooks",
+    "become",
     "check_methods",
     "clear_losses_override",
     "compile_config",

@@ -21,7 +21,7 @@ class AttentionLosses(LossLayer):
         for layer in _keras.flatten_layers(self):
             if type(layer) is keras.layers.EinsumDense:
                 # The drop-in class adds no state but the two settings.
-                layer.__class__ = EinsumDense
+                _keras.become(layer, EinsumDense)
                 make_state(layer)
             if isinstance(layer, EinsumDense):
                 layer.activity_reduction = self.activity_reduction

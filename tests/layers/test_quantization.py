@@ -45,6 +45,29 @@ def test_quantized_layers_have_the_variables_and_values_of_keras(mode):
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("mode", ["int8", "float8"])
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("MultiHeadAttention", (2, 3)), ("GroupQueryAttention", (3, 2, 1))],
+)
+def test_the_projections_of_attention_are_quantized(name, arguments, mode):
+    models = []
+    for layers, model_class in (PLAIN, OURS):
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((3, 4))
+        attention = getattr(layers, name)(*arguments, name="attention")
+        model = model_class(inputs, attention(inputs, value=inputs))
+        model.quantize(mode)
+        models.append(model)
+    plain, ours = models
+    assert dtypes(ours) == dtypes(plain)
+    projections = ours.get_layer("attention")._flatten_layers()
+    assert [x.quantization_mode for x in projections].count(mode) == 4
+    x = np.random.default_rng(0).normal(size=(2, 3, 4))
+    want, got = (m.predict(x, verbose=0) for m in models)
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("filters", ["dense", ["embedding", "einsum"]])
 def test_filters_choose_the_layers_that_they_choose_in_keras(filters):
     plain, ours = model_of(*PLAIN), model_of(*OURS)
