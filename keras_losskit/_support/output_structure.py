@@ -30,10 +30,13 @@ class Outputs:
     Args:
         skeleton: The nest of the outputs with the index of each in its place.
         names: The name of each, in flattened order.
+        unnamed: `{index: the keys around it}` of the members of lists that have
+            no name but their place.
     """
 
     skeleton: object
     names: tuple
+    unnamed: dict = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(cls, y_pred, output_names=None, separator="_"):
@@ -47,15 +50,21 @@ class Outputs:
                 `fit`, as Keras, or `"_"`, as tf.keras.
         """
         paths = [path for path, _ in keras.tree.flatten_with_path(y_pred)]
+        unnamed = {}
         if output_names is None or len(output_names) != len(paths):
             names = [pseudo_name(path, separator) for path in paths]
+            unnamed = {
+                index: path[:-1]
+                for index, path in enumerate(paths)
+                if path and isinstance(path[-1], int)
+            }
         else:
             names = [
                 name_of_path(path, name, separator)
                 for path, name in zip(paths, output_names, strict=True)
             ]
         skeleton = keras.tree.pack_sequence_as(y_pred, list(range(len(paths))))
-        return cls(skeleton, unique_names(names))
+        return cls(skeleton, unique_names(names), unnamed)
 
     def __len__(self):
         return len(self.names)
@@ -175,10 +184,13 @@ def _spread_sequence(structure, node, path, outputs, entries, argument):
 
 
 def _lost(path, outputs, argument):
+    where = "the model's output (`y_pred`)"
+    if len(path) == 1 and isinstance(path[0], str):
+        where = f"either {where} or the names of its outputs"
     return StructureError(
         f"The path: {path} in the `{argument}` argument, can't be found in "
-        "the model's output (`y_pred`). Expected one of the outputs "
-        f"{list(outputs.names)}. Received: {path[-1]!r}"
+        f"{where}. Expected one of the outputs {list(outputs.names)}. "
+        f"Received: {path[-1]!r}"
     )
 
 

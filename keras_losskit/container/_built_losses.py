@@ -148,7 +148,10 @@ class BuiltLosses:
                 [
                     *(
                         LossTerm(
-                            part.name, "compiled", None, output=part.output
+                            part.name,
+                            "compiled",
+                            None,
+                            output=part.logged_output or part.output,
                         )
                         for part in self.parts
                     ),

@@ -78,6 +78,8 @@ def lay_losses(container, y_true, y_pred, separator="_"):
             weighted_losses,
             several_outputs=len(wanted) > 1 or bool(nest_losses),
         )
+    if separator == "/":
+        laid = called_by_losses(laid, outputs)
     found = OutputLosses(outputs, with_names_of_their_own(laid))
     found.check_labels(labels)
     if isinstance(y_true, dict):
@@ -118,6 +120,35 @@ def losses_of_output(place, output, weighted_losses, several_outputs):
             )
         )
     return laid
+
+
+def called_by_losses(laid, outputs):
+    """Call outputs without a name by their loss, as Keras does in `fit`.
+
+    Unless two names were the same: Keras logs but one of them.
+
+    Args:
+        laid: List of `OutputLoss`es.
+        outputs: `Outputs`.
+    """
+    unnamed = {} if len(laid) == 1 else outputs.unnamed
+    named = [
+        called_by_loss(loss, unnamed[loss.place])
+        if isinstance(loss.place, int) and loss.place in unnamed
+        else loss
+        for loss in laid
+    ]
+    names = [part.name for loss in named for part in loss.parts]
+    return laid if duplicates(names) else named
+
+
+def called_by_loss(loss, keys):
+    """An `OutputLoss` of one part, called by it."""
+    if len(loss.parts) > 1:
+        return loss
+    name = "/".join([*map(str, keys), loss.parts[0].loss.name])
+    part = dataclasses.replace(loss.parts[0], name=name, logged_output=name)
+    return dataclasses.replace(loss, parts=(part,))
 
 
 def needs_labels(loss):

@@ -24,6 +24,7 @@ class LossPart:
         loss: The `keras.losses.Loss` that it comes from.
         weight: The user's `loss_weights` entry.
         inner_weight: The weight inside the composite, 1.0 for a plain loss.
+        logged_output: What the logs call the output, by default its name.
     """
 
     name: str
@@ -31,6 +32,7 @@ class LossPart:
     loss: Any
     weight: Any
     inner_weight: Any
+    logged_output: str | None = None
 
     @property
     def product(self):

@@ -89,14 +89,15 @@ def is_alike(program):
     """Whether a program is to do with ours what it does with Keras.
 
     Keras does not save the state of seeds, so that a loaded model starts them
-    anew; one of this package goes on where it was saved. And outputs without a
-    name are `output_1` and `output_2` here, where Keras gives two of one loss
-    the same name.
+    anew; one of this package goes on where it was saved. And two outputs
+    without a name that have one loss are `output_1` and `output_2` here, where
+    Keras gives both the same name.
     """
     files = {"save_and_load", "weights_and_back"}
     draws_anew = program.dropout and files & set(program.operations)
     unnamed = program.style == "subclassed" and program.outputs == "list"
-    return not (draws_anew or unnamed)
+    one_loss = program.losses_as != "nest" or len(set(program.losses)) == 1
+    return not (draws_anew or (unnamed and one_loss))
 
 
 def programs(eager=None):
