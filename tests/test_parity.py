@@ -654,3 +654,9 @@ def test_a_class_may_take_fewer_arguments_of_compile_by_position():
     model.compile(still(), "mse", metrics=["mae"])
     logs = model.fit(np.ones((4, 1)), np.full((4, 1), 3.0), verbose=0).history
     assert logs == {"loss": [4.0], "mae": [2.0]}
+
+
+def test_a_sequential_model_is_a_model_as_in_keras():
+    model = losskit.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    assert isinstance(model, losskit.Model)
+    assert isinstance(model, keras.Sequential)

@@ -24,7 +24,7 @@ class Model(LossTermsMixin, keras.Model):
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
-class Sequential(LossTermsMixin, keras.Sequential):
+class Sequential(Model, keras.Sequential):
     """`keras.Sequential` with separated, named loss terms.
 
     Example:
