@@ -235,7 +235,7 @@ def test_a_lambda_trains_and_saving_says_what_to_register(tmp_path):
     with pytest.warns(UserWarning, match="register"):
         model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
-    assert not loaded.compiled
+    assert loaded.compiled_loss is None
     np.testing.assert_array_equal(
         loaded.get_weights()[0], model.get_weights()[0]
     )
@@ -334,3 +334,23 @@ def test_a_config_of_a_later_version_is_refused():
     config["version"] = 99
     with pytest.raises(ValueError, match="version=99"):
         losskit.LossesContainer.from_config(config)
+
+
+@keras.saving.register_keras_serializable("tests")
+class CompilesItsWay(losskit.Model):
+    def compile(self, optimizer, own_loss):
+        super().compile(optimizer, own_loss)
+
+    def call(self, x):
+        return 2 * x
+
+
+def test_a_custom_compile_is_not_called_in_loading_as_in_keras(tmp_path):
+    model = CompilesItsWay()
+    model.compile("sgd", "mse")
+    model.predict(X, verbose=0)
+    model.save(tmp_path / "model.keras")
+    with pytest.warns(UserWarning, match="`compile\\(\\)` method is custom"):
+        loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.compiled_loss is None
+    np.testing.assert_array_equal(loaded.predict(X, verbose=0), 2 * X)

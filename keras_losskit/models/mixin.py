@@ -149,7 +149,13 @@ class LossTermsMixin(
             return {}
 
     def compile_from_config(self, config: Config) -> None:
-        """Compile with what `get_compile_config` returned."""
+        """Compile with what `get_compile_config` returned.
+
+        As in Keras a custom `compile` is not called, about which it warns.
+        """
+        if _origin.overrides(self, "compile"):
+            super().compile_from_config(config)
+            return
         config = keras.saving.deserialize_keras_object(config)
         self.compile(**config)
         weighting = self.compiled_loss and self.compiled_loss.weighting
