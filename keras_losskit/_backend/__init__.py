@@ -32,6 +32,7 @@ num_processes = _module.num_processes
 num_replicas = _module.num_replicas
 random_state_kept = _module.random_state_kept
 register_pytree = _module.register_pytree
+run_abstractly = _module.run_abstractly
 stack_scalars = _module.stack_scalars
 sum_of_powers = _module.sum_of_powers
 sum_over_replicas = _module.sum_over_replicas

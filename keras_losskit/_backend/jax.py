@@ -3,6 +3,7 @@
 import contextlib
 
 import jax
+import keras
 import numpy as np
 from jax.extend.core import get_opaque_trace_state
 
@@ -194,3 +195,22 @@ def compiled(function, arguments, batch):
     """
     del arguments, batch
     return jax.jit(function)
+
+
+def run_abstractly(function, *arguments):
+    """Run `function` on shapes alone, where a step is traced before it runs.
+
+    Other frameworks read a variable when a step runs, and have nothing to find
+    out beforehand.
+
+    Args:
+        function: Of nests of tensors.
+        *arguments: Nests of tensors and `KerasTensor`s.
+    """
+
+    def shaped(leaf):
+        if isinstance(leaf, keras.KerasTensor):
+            return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+        return leaf
+
+    jax.eval_shape(function, *keras.tree.map_structure(shaped, arguments))

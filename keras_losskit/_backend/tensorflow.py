@@ -167,3 +167,7 @@ def compiled(function, arguments, batch):
         for x in arguments
     ]
     return tf.function(function, input_signature=signature)
+
+
+def run_abstractly(function, *arguments):
+    """See `jax.py`: a step reads variables when it runs."""

@@ -241,3 +241,7 @@ def compiled(function, arguments, batch):
     """See `_backend.jax`: as it is, since TorchInductor takes a minute."""
     del arguments, batch
     return function
+
+
+def run_abstractly(function, *arguments):
+    """See `jax.py`: a step reads variables when it runs."""

@@ -52,6 +52,10 @@ in_stateless_scope = private(
     "backend.common.stateless_scope", "in_stateless_scope"
 )
 
+get_stateless_scope = private(
+    "backend.common.stateless_scope", "get_stateless_scope"
+)
+
 in_symbolic_scope = private(
     "backend.common.symbolic_scope", "in_symbolic_scope"
 )

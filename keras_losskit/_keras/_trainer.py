@@ -71,7 +71,8 @@ class TrainerHooks:
             training=training,
         )
         batch = y_pred if x is None else x
-        return self._losskit_count_loss(compute, batch, training)
+        data = (x, y, sample_weight)
+        return self._losskit_count_loss(compute, batch, training, data)
 
     def _flatten_metrics_in_order(self, logs):
         names = self._losskit_names_in_list()
@@ -87,6 +88,7 @@ class TrainerHooks:
         )
         with self._losskit_building(draws):
             super()._symbolic_build(iterator, data_batch)
+        self._losskit_after_building()
 
     if keras.config.backend() == "tensorflow":
 
@@ -119,8 +121,10 @@ class TrainerHooks:
             for kind, attribute in JAX_STATE.items()
             if wanted.get(kind)
         ]
-        state = super()._get_jax_state(
-            purge_model_variables=purge_model_variables, **wanted
+        state = without_shared_buffers(
+            super()._get_jax_state(
+                purge_model_variables=purge_model_variables, **wanted
+            )
         )
         if purge_model_variables:
             self._jax_state = None
@@ -160,6 +164,23 @@ def is_dense(tensor_or_spec):
     name = type(tensor_or_spec).__name__
     ragged = name.startswith(("Ragged", "Sparse"))
     return hasattr(tensor_or_spec, "shape") and not ragged
+
+
+def without_shared_buffers(state):
+    """The state of a step on JAX with an array of its own for each variable.
+
+    `teacher.assign(student)` makes two variables share one, which the step
+    cannot be given twice.
+    """
+    seen = set()
+
+    def own(value):
+        if id(value) in seen:
+            return keras.ops.copy(value)
+        seen.add(id(value))
+        return value
+
+    return [[own(value) for value in values] for values in state]
 
 
 #: What a step on JAX carries along, in the order of its state.

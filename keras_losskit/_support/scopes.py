@@ -24,11 +24,12 @@ def random_state_kept():
 class VariableReads(keras.StatelessScope):
     """Scope that notes which variables are read in it.
 
-    It leaves everything else to the scope around it.
+    It leaves everything else to the scope around it; losses of layers, which
+    are of no use, end with it.
     """
 
     def __init__(self):
-        super().__init__()
+        super().__init__(collect_losses=True)
         self._read = {}
 
     @property

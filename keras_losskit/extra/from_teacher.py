@@ -65,7 +65,8 @@ class FromTeacher(Taught):
 
     `value = loss(teacher(x), y_pred)`, summed over the outputs, with the sample
     weights of the batch. The teacher runs in inference mode, is not trained and
-    is saved with the model.
+    is saved with the model. Weights that are set, such as by a callback, count
+    from the next step on.
 
     Args:
         teacher: A built `keras.Model` that takes the model's inputs and has its
@@ -101,6 +102,11 @@ class FromTeacher(Taught):
                 f"'{teacher.name}'. Call it on a batch first."
             )
         self.teacher = teacher
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """The teacher's, whose weights may be set during training."""
+        return self.teacher.variables
 
     def predictions(self, context: Context) -> Structure:
         return self.targets(context.x)

@@ -1,10 +1,7 @@
 """What a model tells its loss when that is built, before the first step."""
 
-import contextlib
-
 from keras_losskit import _keras
 from keras_losskit import _origin
-from keras_losskit._support.scopes import VariableReads
 from keras_losskit.container._log_entries import refuse_logged_keys
 from keras_losskit.container._tracker import TermTracker
 from keras_losskit.models import _gradient_weights
@@ -98,24 +95,3 @@ def possible_kinds(model, container):
         "weighting": container.weighting is not None,
     }
     return [kind for kind, may_be in possible.items() if may_be]
-
-
-@contextlib.contextmanager
-def adopting_variables(model, losses):
-    """Find variables that a user's loss function closes over.
-
-    JAX would keep the value they have when the step is compiled, for ever; so
-    the trainer is told of them before that.
-
-    Args:
-        model: The model.
-        losses: Its `BuiltLosses`, which take them on.
-    """
-    with VariableReads() as reads:
-        yield
-    known = [*model.variables, *model.metrics_variables]
-    known += [*losses.variables, *losses.clock.variables]
-    if model.optimizer is not None:
-        known += model.optimizer.variables
-    known = {id(variable) for variable in known}
-    losses.adopt(v for v in reads.variables if id(v) not in known)

@@ -17,6 +17,7 @@ from keras_losskit._types import Weight
 from keras_losskit.models._step_state import ModelState
 from keras_losskit.models._step_state import Pass
 from keras_losskit.models._step_state import StepState
+from keras_losskit.models._variable_reads import noting_reads
 from keras_losskit.penalties._add_loss import AddsLosses
 from keras_losskit.penalties._log import logged_means
 from keras_losskit.penalties._log import of_all_replicas
@@ -229,7 +230,8 @@ class RecordsLosses(AddsLosses):
             non_trainable_variables,
         )
         with keras.StatelessScope(mapping, collect_losses=True) as scope:
-            outputs = self(*args, **kwargs)
+            with noting_reads():
+                outputs = self(*args, **kwargs)
             losses = PenaltyList(self._losskit_penalty_terms())
         last = self._losskit_last_pass()
         if last is self._losskit_kept_of_pass().last:

@@ -52,11 +52,14 @@ class ModelState:
         step: Of each thread its own.
         fused: Weight regularizers computed together; None where they are not.
         seeds: What saves the seeds, once it was asked for.
+        batch: Shapes of the batch that the loss was built for: inputs, labels
+            and sample weights.
     """
 
     step: StepState = dataclasses.field(default_factory=StepState)
     fused: FusedPenalties | None = None
     seeds: Any = None
+    batch: Any = None
 
     @property
     def reported(self):

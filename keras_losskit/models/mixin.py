@@ -25,7 +25,6 @@ from keras_losskit.container._tracker import trainer_counts
 from keras_losskit.container.container import LossesContainer
 from keras_losskit.extra.context import Context
 from keras_losskit.models import _gradient_step
-from keras_losskit.models._build_losses import adopting_variables
 from keras_losskit.models._build_losses import build_losses
 from keras_losskit.models._build_losses import refuse_optimizer_of_before
 from keras_losskit.models._fit import COMPILE_ARGUMENTS
@@ -36,6 +35,8 @@ from keras_losskit.models._functional import become_functional
 from keras_losskit.models._functional import is_functional_call
 from keras_losskit.models._recorded_call import RecordsLosses
 from keras_losskit.models._seed_state import SeedState
+from keras_losskit.models._variable_reads import adopt_reads_of_step
+from keras_losskit.models._variable_reads import adopting_reads
 from keras_losskit.models._weights_file import check_weighting_state
 from keras_losskit.penalties.collect import regularized_variables
 from keras_losskit.terms import LossTerms
@@ -222,11 +223,9 @@ class LossTermsMixin(
         penalties = self._losskit_penalties_of_step()
         context = Context(self, x, y, y_pred, sample_weight, training)
         moves = training and not bare and earlier is None
-        symbolic = _keras.in_symbolic_scope()
-        with adopting_variables(self, losses) if symbolic else nullcontext():
-            terms = losses.terms(
-                y, y_pred, sample_weight, penalties, context, moves
-            )
+        terms = losses.terms(
+            y, y_pred, sample_weight, penalties, context, moves
+        )
         if not terms and not self._losskit_has_own_step():
             raise ValueError(
                 "No loss to compute. Expected a `loss` in `compile()`, a "
@@ -254,7 +253,11 @@ class LossTermsMixin(
         return self._losskit_recorded_terms() + fused.terms()
 
     def _losskit_count_loss(
-        self, compute: Callable[[], Tensor], batch: Structure, training: bool
+        self,
+        compute: Callable[[], Tensor],
+        batch: Structure,
+        training: bool,
+        data: tuple[Structure | None, ...],
     ) -> Tensor:
         """The loss of a trainer's step, whose terms are booked afterwards.
 
@@ -265,12 +268,13 @@ class LossTermsMixin(
             compute: Runs `compute_loss`, and returns what it does.
             batch: The tensors whose leading size counts the samples.
             training: Whether it is of a training step.
+            data: Inputs, labels and sample weights.
         """
         container = self.compiled_loss
         if container is None:
             return compute()
         self._losskit_last_terms()  # of an earlier step
-        with counted_by_trainer(container):
+        with counted_by_trainer(container), adopting_reads(self, *data):
             total = compute()
         terms = self._losskit_last_terms()
         if terms is None:
@@ -287,6 +291,10 @@ class LossTermsMixin(
             key = losses.tracker.key_of("added")
             losses.tracker.add({key: total - terms.total}, batch_size)
         return total
+
+    def _losskit_after_building(self) -> None:
+        """Find what the loss reads and the model does not have."""
+        adopt_reads_of_step(self)
 
     def _losskit_computes_loss(self) -> bool:
         """Whether Keras' trainer runs `compute_loss` now."""
