@@ -21,6 +21,7 @@ ATTRIBUTES = [
     ("keras.src.backend.common.global_state", "get_global_attribute"),
     ("keras.src.backend.common.masking", "get_keras_mask"),
     ("keras.src.backend.common.masking", "set_keras_mask"),
+    ("keras.src.backend.common.stateless_scope", "get_stateless_scope"),
     ("keras.src.backend.common.stateless_scope", "in_stateless_scope"),
     ("keras.src.backend.common.symbolic_scope", "in_symbolic_scope"),
     ("keras.src.models.functional", "Functional"),

@@ -161,6 +161,106 @@ def test_a_step_that_calls_compute_loss_trains_and_logs_as_keras_step():
     )
 
 
+class LeavesLossAlone(OWN_STEP):
+    """`compute_loss` and `compute_metrics` only."""
+
+    def updated(self, loss, y, y_pred, *state):
+        if not state:
+            return self.compute_metrics(None, y, y_pred)
+        *state, metrics = state
+        scope = keras.StatelessScope(
+            zip(self.metrics_variables, metrics, strict=True)
+        )
+        with scope:
+            logs = self.compute_metrics(None, y, y_pred)
+        metrics = [scope.get_current_value(v) for v in self.metrics_variables]
+        return logs, (*state, metrics)
+
+
+def test_a_step_that_leaves_the_metric_loss_alone_has_the_total_logged():
+    want, _ = trained(None)
+    logs, _ = trained(LeavesLossAlone)
+    assert set(logs) == set(want)
+    for key, values in want.items():
+        np.testing.assert_allclose(logs[key], values, rtol=1e-6)
+
+
+class Named(losskit.Model):
+    """Adds the mean of its inputs, weighted by a variable."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = keras.Variable(1.0, trainable=False, name="kl_weight")
+        self.dense = keras.layers.Dense(2)
+
+    def call(self, x):
+        self.add_loss(ops.mean(x), name="kl", weight=self.weight)
+        return self.dense(x)
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_a_weight_is_set_also_in_a_step_of_ones_own(by_name):
+    class Stepping(OWN_STEP, Named):
+        pass
+
+    model = Stepping()
+    model.compile("sgd", "mse")
+    which = "kl_weight" if by_name else model.weight
+    setter = losskit.callbacks.SetLossWeight(which, lambda e: 2.0 + e)
+    logs = model.fit(
+        X, Y, epochs=2, batch_size=20, verbose=0, callbacks=[setter]
+    ).history
+    assert logs["kl_weight"] == [2.0, 3.0]
+    np.testing.assert_allclose(
+        logs["added_loss"], X.mean() * np.array([2, 3]), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("eagerly", [False, True])
+def test_a_variable_of_a_loss_function_is_set_in_a_step_of_ones_own(eagerly):
+    scale = keras.Variable(1.0, trainable=False, name="scale")
+
+    class Stepping(OWN_STEP, losskit.Model):
+        pass
+
+    inputs = keras.Input((3,))
+    model = Stepping(inputs, ones_dense(2)(inputs))
+    model.compile(
+        keras.optimizers.SGD(0.0),
+        lambda y_true, y_pred: scale * ops.mean((y_true - y_pred) ** 2, -1),
+        run_eagerly=eagerly,
+    )
+    setter = losskit.callbacks.SetLossWeight(scale, lambda e: 2.0 + e)
+    fitting = {"epochs": 2, "verbose": 0, "callbacks": [setter]}
+    mse = np.mean((X.sum(-1, keepdims=True) - Y) ** 2)
+    for _ in range(2):
+        logs = model.fit(X, Y, **fitting).history
+        np.testing.assert_allclose(logs["loss"], [2 * mse, 3 * mse], rtol=1e-5)
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.5])
+def test_losses_after_fit_have_values(weight):
+    class Adds(losskit.layers.Layer):
+        def call(self, x):
+            self.add_loss(ops.mean(x), name="mean", weight=weight)
+            return x
+
+    inputs = keras.Input((3,))
+    outputs = ones_dense(2, kernel_regularizer=keras.regularizers.L2(0.5))
+    model = losskit.Model(inputs, outputs(Adds()(inputs)))
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    model.fit(X, Y, batch_size=20, verbose=0)
+    # PyTorch runs as it goes; elsewhere the tensors of the step are gone.
+    added = [weight * X.mean()] if BACKEND == "torch" else []
+    got = [float(loss) for loss in model.losses]
+    np.testing.assert_allclose(got, [*added, 3.0], rtol=1e-5)
+    assert len(model.added_losses) == len(added)
+    # Of a call all are known.
+    model(X)
+    got = [float(loss) for loss in model.losses]
+    np.testing.assert_allclose(got, [weight * X.mean(), 3.0], rtol=1e-5)
+
+
 @pytest.mark.skipif(BACKEND != "jax", reason="a bare jax.value_and_grad")
 def test_the_guides_step_for_jax_trains_and_says_why_no_term_is_logged():
     _, want = trained(None, regularizer=None)

@@ -180,3 +180,57 @@ def test_a_teacher_that_follows_its_student_step_by_step():
     # A distance of 1 before the first of four steps, and 0 before the others.
     assert history["read_loss"][0] == pytest.approx(0.5)
     assert history["read_loss"][1] == 0.0
+
+
+class Scaled(keras.losses.Loss):
+    def __init__(self, scale, **kwargs):
+        super().__init__(**kwargs)
+        self.scale = scale
+
+    def call(self, y_true, y_pred):
+        return ops.mean((y_true - self.scale * y_pred) ** 2, axis=-1)
+
+
+def scaled_mse(scale):
+    return lambda y_true, y_pred: Scaled(scale).call(y_true, y_pred)
+
+
+def trained_once(model, loss):
+    model.compile(keras.optimizers.SGD(0.1), loss)
+    model.fit(X, Y, batch_size=4, verbose=0)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda scale: scaled_mse(scale),
+        lambda scale: Scaled(scale, name="own"),
+        lambda scale: losskit.LossesContainer([["mse", scaled_mse(scale)]]),
+    ],
+    ids=["closure", "attribute", "beside another"],
+)
+def test_a_trainable_variable_that_is_not_trained_is_told(loss):
+    scale = keras.Variable(1.0, name="scale")
+    name = "'own'" if getattr(loss(scale), "name", "") == "own" else "lambda"
+    with pytest.warns(UserWarning, match=f"scale.*the loss of.*{name}.*attri"):
+        trained_once(functional(), loss(scale))
+    assert scale.numpy() == 1.0
+
+
+def test_a_variable_of_a_loss_is_trained_as_an_attribute_of_the_model(recwarn):
+    model = functional(kernel_initializer="ones")
+    model.scale = scale = keras.Variable(1.0, name="scale")
+    trained_once(model, scaled_mse(scale))
+    # d (3 scale)^2 / d scale = 18
+    np.testing.assert_allclose(scale.numpy(), 1.0 - 0.1 * 18.0, rtol=1e-5)
+    assert not [w for w in recwarn if "that training leaves" in str(w.message)]
+
+
+@pytest.mark.parametrize("kind", ["frozen", "weight"])
+def test_a_variable_that_is_to_stay_is_not_told(kind, recwarn):
+    variable = keras.Variable(1.0, trainable=kind == "weight")
+    loss = scaled_mse(variable)
+    if kind == "weight":
+        loss = losskit.LossesContainer("mse", loss_weights=variable)
+    trained_once(functional(), loss)
+    assert not [w for w in recwarn if "that training leaves" in str(w.message)]

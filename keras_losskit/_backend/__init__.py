@@ -27,6 +27,7 @@ data_parallel = _module.data_parallel
 FUSES_PENALTIES = _module.FUSES_PENALTIES
 promote = _module.promote
 input_gradients = _module.input_gradients
+is_out_of_scope = _module.is_out_of_scope
 is_tracer = _module.is_tracer
 num_processes = _module.num_processes
 num_replicas = _module.num_replicas

@@ -38,6 +38,15 @@ def is_tracer(tensor):
     return isinstance(tensor, jax.core.Tracer)
 
 
+def is_out_of_scope(tensor):
+    """Whether `tensor` is of a graph that is not being built.
+
+    JAX cannot tell; what a step leaves is forgotten there.
+    """
+    del tensor
+    return False
+
+
 def stack_scalars(scalars):
     """A vector of float32 scalars, some of which may be Python floats.
 

@@ -41,6 +41,16 @@ def is_tracer(tensor):
     return False
 
 
+def is_out_of_scope(tensor):
+    """See `_backend.jax`: its graph is neither this one nor around it."""
+    if not tf.is_symbolic_tensor(tensor):
+        return False
+    graph = trace_state()
+    while graph is not None and graph is not tensor.graph:
+        graph = getattr(graph, "outer_graph", None)
+    return graph is None
+
+
 def stack_scalars(scalars):
     """See `_backend.jax`."""
     return tf.stack(scalars)

@@ -65,6 +65,12 @@ def is_tracer(tensor):
     return False
 
 
+def is_out_of_scope(tensor):
+    """See `_backend.jax`: PyTorch runs as it goes."""
+    del tensor
+    return False
+
+
 def stack_scalars(scalars):
     """See `_backend.jax`."""
     tensors = (s for s in scalars if not isinstance(s, float))

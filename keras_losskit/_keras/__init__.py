@@ -26,6 +26,7 @@ from keras_losskit._keras._names import Functional
 from keras_losskit._keras._names import check_methods
 from keras_losskit._keras._names import compute_output_spec
 from keras_losskit._keras._names import get_keras_mask
+from keras_losskit._keras._names import get_stateless_scope
 from keras_losskit._keras._names import in_stateless_scope
 from keras_losskit._keras._names import in_symbolic_scope
 from keras_losskit._keras._names import private
@@ -63,6 +64,7 @@ __all__ = [
     "forget_registered_name",
     "function_arguments",
     "get_keras_mask",
+    "get_stateless_scope",
     "in_call",
     "in_stateless_scope",
     "in_symbolic_scope",

@@ -88,7 +88,6 @@ class TrainerHooks:
         )
         with self._losskit_building(draws):
             super()._symbolic_build(iterator, data_batch)
-        self._losskit_after_building()
 
     if keras.config.backend() == "tensorflow":
 

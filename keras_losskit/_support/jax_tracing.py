@@ -6,6 +6,16 @@ from keras import ops
 from keras_losskit import _backend
 from keras_losskit import _keras
 
+#: For those who write a `train_step` for JAX as Keras' guide does.
+BARE_TRACE = (
+    "Expected `compute_loss` inside `jax.grad` to run in a "
+    "`keras.StatelessScope` that holds the model's variables and metrics, as "
+    "in `self.compute_loss_and_updates(trainable_variables, "
+    "non_trainable_variables, metrics_variables, x, y, sample_weight, "
+    "training=True, optimizer_variables=optimizer_variables)`, which returns "
+    "`(loss, (loss, y_pred, non_trainable_variables, metrics_variables))`."
+)
+
 
 def refuse_tracers(tensors):
     """Refuse a bare transformation, before anything is built or moved in it."""

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from keras_losskit import _backend
+from keras_losskit import _keras
 
 
 @contextlib.contextmanager
@@ -31,6 +32,9 @@ class VariableReads(keras.StatelessScope):
     def __init__(self):
         super().__init__(collect_losses=True)
         self._read = {}
+        #: `{id: reader}` of those that were read first in the name of somebody.
+        self.readers = {}
+        self.reader = None
 
     @property
     def variables(self):
@@ -40,6 +44,8 @@ class VariableReads(keras.StatelessScope):
     def get_current_value(self, variable):
         """The value in the outer scope, after a note."""
         self._read[id(variable)] = variable
+        if self.reader is not None:
+            self.readers.setdefault(id(variable), self.reader)
         value = super().get_current_value(variable)
         if value is None and self.original_scope is not None:
             value = self.original_scope.get_current_value(variable)
@@ -48,6 +54,17 @@ class VariableReads(keras.StatelessScope):
     def add_update(self, update):
         """Hand an assignment to the outer scope."""
         self.original_scope.add_update(update)
+
+
+def reading_as(reader):
+    """Say who reads variables from now on, where it is noted.
+
+    Args:
+        reader: A name, or None.
+    """
+    scope = _keras.get_stateless_scope()
+    if isinstance(scope, VariableReads):
+        scope.reader = reader
 
 
 class Aside(keras.StatelessScope):

@@ -147,6 +147,11 @@ def read_variable(model, variable):
     """The variable that the model's loss reads: `variable`, or of its name."""
     container = checked_container(model)
     known = variables_of(container) if container is not None else []
+    if container is not None and not container.built_losses.reads_known:
+        # A step of the user's own on TensorFlow, which runs nothing before.
+        if isinstance(variable, keras.Variable):
+            return variable
+        known = list({id(v): v for v in [*known, *model.variables]}.values())
     found = [
         v
         for v in known

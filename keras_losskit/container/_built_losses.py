@@ -120,6 +120,9 @@ class BuiltLosses:
             for variable in weights_lib.weight_variables(weight)
         ]
         self._adopted: tuple[keras.Variable, ...] = ()
+        #: Whether all that the losses read is known; of a loss that runs only
+        #: in a step of the user's own, no one can say.
+        self.reads_known = False
         #: The metric behind all that is logged; None where nothing is.
         self.tracker: Any = None
         if logs:
@@ -317,6 +320,7 @@ class BuiltLosses:
     def adopt(self, variables: Iterable[keras.Variable]) -> None:
         """Take on variables that a loss function of the user's closes over."""
         self._adopted += tuple(variables)
+        self.reads_known = True
 
     @property
     def variables(self) -> list[keras.Variable]:

@@ -10,6 +10,7 @@ import numpy as np
 from keras_losskit import _weights as weights_lib
 from keras_losskit._support.output_structure import StructureError
 from keras_losskit._support.output_structure import spread_data
+from keras_losskit._support.scopes import reading_as
 from keras_losskit.terms import LossTerm
 from keras_losskit.terms import multiply
 
@@ -76,18 +77,25 @@ class OutputLoss:
         """Indices of the outputs that it compares."""
         return keras.tree.flatten(self.place)
 
+    @property
+    def names(self):
+        """The names of its parts, in words."""
+        return ", ".join(f"'{part.name}'" for part in self.parts)
+
     def evaluate(self, y_true, y_pred, sample_weight):
         """The values of its parts; an error says which term it is of."""
         try:
+            reading_as(self.names)
             return self.values(y_true, y_pred, sample_weight)
         except Exception as error:
-            names = ", ".join(f"'{part.name}'" for part in self.parts)
             error.add_note(
-                f"While computing {names} of output '{self.parts[0].output}' "
-                f"from labels {shapes_of(y_true)} and predictions "
-                f"{shapes_of(y_pred)}."
+                f"While computing {self.names} of output "
+                f"'{self.parts[0].output}' from labels {shapes_of(y_true)} and "
+                f"predictions {shapes_of(y_pred)}."
             )
             raise
+        finally:
+            reading_as(None)
 
 
 @dataclasses.dataclass(frozen=True)

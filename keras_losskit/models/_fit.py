@@ -5,8 +5,10 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_losskit import _keras
+from keras_losskit import _origin
 from keras_losskit._support.output_structure import like_labels
 from keras_losskit._support.output_structure import like_outputs
 from keras_losskit._support.output_structure import names_of_outputs
@@ -95,6 +97,25 @@ class FitArguments(MixesIntoModel):
             names = names_of_outputs(self)
             sample_weight = like_outputs(sample_weight, y_pred, names)
         return super().compute_metrics(x, y, y_pred, sample_weight)
+
+    def get_metrics_result(self) -> dict[str, Tensor]:
+        """As Keras; with `loss`, if a custom step does not see to it.
+
+        Returns:
+            `{name: result}` of all metrics.
+        """
+        results = super().get_metrics_result()
+        first, *others = self.metrics or [None]
+        tracker = next((m for m in others if isinstance(m, TermTracker)), None)
+        if tracker is None or not isinstance(first, keras.metrics.Mean):
+            return results
+        if first.name == "loss" and any(
+            _origin.overrides(self, step)
+            for step in ("train_step", "test_step")
+        ):
+            total = tracker.means()["loss"]
+            results["loss"] = ops.where(first.count > 0, first.result(), total)
+        return results
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:

@@ -276,7 +276,10 @@ class RecordsLosses(AddsLosses):
 
     def _losskit_recorded_terms(self) -> list[LossTerm]:
         """The terms that layers added in the last forward pass."""
-        return layer_terms(self, self._losskit_last_pass().recorder)
+        recorder = self._losskit_last_pass().recorder
+        if recorder is not None and recorder.is_out_of_scope():
+            return []  # after `fit` on TensorFlow: its graph is built
+        return layer_terms(self, recorder)
 
     @property
     def losses(self) -> list[Tensor]:

@@ -5,6 +5,7 @@ the trainer is told of them before that.
 """
 
 import contextlib
+import warnings
 
 import keras
 
@@ -47,7 +48,8 @@ def adopting_reads(model, *batch):
         return
     with VariableReads() as reads:
         yield
-    adopt(model, reads.variables)
+    adopted = adopt(model, reads.variables)
+    warn_of_trainable(adopted, reads.readers)
     model._losskit_state.batch = keras.tree.map_structure(spec_of, batch)
 
 
@@ -88,14 +90,44 @@ def adopt_reads_of_step(model):
 
 
 def adopt(model, variables):
-    """Make those of `variables` that nobody else carries the loss' own."""
+    """Make those of `variables` that nobody else carries the loss' own.
+
+    Returns:
+        A list of them.
+    """
     losses = model.compiled_loss.built_losses
     known = [*model.variables, *model.metrics_variables]
     known += [*losses.variables, *losses.clock.variables]
     if model.optimizer is not None:
         known += model.optimizer.variables
     known = {id(variable) for variable in known}
-    losses.adopt(v for v in variables if id(v) not in known)
+    adopted = [v for v in variables if id(v) not in known]
+    losses.adopt(adopted)
+    return adopted
+
+
+def warn_of_trainable(variables, readers):
+    """Warn of variables that look as if they were trained, and are not.
+
+    Args:
+        variables: What the loss reads and the model does not have.
+        readers: `{id: names of the terms}` of those whose reader is known.
+    """
+    untrained = [v for v in variables if v.trainable and id(v) in readers]
+    if not untrained:
+        return
+    terms = ", ".join(dict.fromkeys(readers[id(v)] for v in untrained))
+    names = [v.path for v in untrained]
+    further = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    warnings.warn(
+        f"Expected what a loss reads to be a weight of the model, or not "
+        f"trainable. Received: {names[:3]}{further}, trainable variables that "
+        f"the loss of {terms} reads and that training leaves as they are. To "
+        "train one, make it an attribute of the model before `compile`: "
+        "`model.scale = variable`. To keep it as it is, say "
+        "`variable.trainable = False`, or that of the layer it belongs to.",
+        stacklevel=2,
+    )
 
 
 def reads_more(model):

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from contextlib import contextmanager
 from contextlib import nullcontext
 from typing import Any
 
@@ -11,6 +12,7 @@ from keras_losskit import _keras
 from keras_losskit import _keras_hooks
 from keras_losskit import _origin
 from keras_losskit._support import replicas
+from keras_losskit._support.jax_tracing import BARE_TRACE
 from keras_losskit._support.jax_tracing import is_bare_trace
 from keras_losskit._support.output_structure import names_of_outputs
 from keras_losskit._support.scopes import random_state_kept
@@ -292,10 +294,6 @@ class LossTermsMixin(
             losses.tracker.add({key: total - terms.total}, batch_size)
         return total
 
-    def _losskit_after_building(self) -> None:
-        """Find what the loss reads and the model does not have."""
-        adopt_reads_of_step(self)
-
     def _losskit_computes_loss(self) -> bool:
         """Whether Keras' trainer runs `compute_loss` now."""
         container = self.compiled_loss
@@ -326,8 +324,9 @@ class LossTermsMixin(
         with replicas.of_trainer(_keras.process_group(self)):
             return super().test_step(*args, **kwargs)
 
+    @contextmanager
     def _losskit_building(self, draws):
-        """Around a pass that builds what is not built.
+        """Around a pass that builds what is not built, and finds what is read.
 
         Where only terms are to be named, the batch that is drawn for it must
         not change what is drawn next.
@@ -336,9 +335,11 @@ class LossTermsMixin(
             draws: Whether plain Keras would draw it but for the loss.
         """
         container = self.compiled_loss
-        if draws or (container is not None and container.losses is not None):
-            return nullcontext()
-        return random_state_kept()
+        named = container is not None and container.losses is not None
+        drawn = draws or named
+        with nullcontext() if drawn else random_state_kept():
+            yield
+        adopt_reads_of_step(self)
 
     def _losskit_has_own_step(self):
         # Then a total of 0 here is no sign that nothing is minimised.
@@ -401,14 +402,3 @@ class LossTermsMixin(
         if state.seeds is None:
             state.seeds = SeedState(self)
         return state.seeds
-
-
-#: For those who write a `train_step` for JAX as Keras' guide does.
-BARE_TRACE = (
-    "Expected `compute_loss` inside `jax.grad` to run in a "
-    "`keras.StatelessScope` that holds the model's variables and metrics, as "
-    "in `self.compute_loss_and_updates(trainable_variables, "
-    "non_trainable_variables, metrics_variables, x, y, sample_weight, "
-    "training=True, optimizer_variables=optimizer_variables)`, which returns "
-    "`(loss, (loss, y_pred, non_trainable_variables, metrics_variables))`."
-)

@@ -210,6 +210,13 @@ class Recorder(Calls):
         """The losses that `layer` added, in the order of its calls."""
         return self._of_owner.get(id(layer), [])
 
+    def is_out_of_scope(self):
+        """Whether the losses are of a pass out of which no value came."""
+        if _keras.in_symbolic_scope():
+            return False
+        values = [loss.value for loss in self.losses]
+        return any(v is None or _backend.is_out_of_scope(v) for v in values)
+
     def watches(self, layer):
         return True
 
