@@ -97,6 +97,30 @@ def test_a_metric_named_as_a_kind_is_refused_before_training():
     assert batches.count == 0
 
 
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_step_that_only_asks_keras_is_refused_such_a_metric(wrapped):
+    class Behind(keras.Model):
+        def train_step(self, *args, **kwargs):
+            return super().train_step(*args, **kwargs)
+
+    class Before(losskit.Model):
+        def train_step(self, *args, **kwargs):
+            return super().train_step(*args, **kwargs)
+
+    inputs = keras.Input((1,))
+    outputs = keras.layers.Dense(1, kernel_regularizer="l2")(inputs)
+    model = (Behind if wrapped else Before)(inputs, outputs)
+    model = losskit.wrap(model) if wrapped else model
+    batches = Batches()
+    model.compile(still(), "mse", metrics=[metric("compiled_loss")])
+    with pytest.raises(ValueError, match="Expected.*'compiled_loss'"):
+        model.fit(X, Y, verbose=0, callbacks=[batches])
+    assert batches.count == 0
+    model.compile(still(), "mse", metrics=[metric("mae")])
+    logs = model.fit(X, Y, verbose=0).history
+    assert {"mae", "compiled_loss"} <= set(logs)
+
+
 def test_a_metric_of_the_model_named_as_a_term_is_refused():
     model = passing(outputs=("a", "b"))
     model.score = metric("b_loss")

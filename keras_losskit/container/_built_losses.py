@@ -123,6 +123,8 @@ class BuiltLosses:
         #: Whether all that the losses read is known; of a loss that runs only
         #: in a step of the user's own, no one can say.
         self.reads_known = False
+        #: Whether all metrics were compared with the names of the terms.
+        self.names_are_checked = False
         #: The metric behind all that is logged; None where nothing is.
         self.tracker: Any = None
         if logs:

@@ -3,6 +3,7 @@
 from keras_losskit import _keras
 from keras_losskit import _origin
 from keras_losskit.container._log_entries import refuse_logged_keys
+from keras_losskit.container._log_entries import refuse_names_of_metrics
 from keras_losskit.container._tracker import TermTracker
 from keras_losskit.models import _gradient_weights
 from keras_losskit.penalties._fused import FusedPenalties
@@ -35,7 +36,7 @@ def build_losses(model, container, x, y, y_pred, training):
         terms, logged = terms + further, logged + names
     logged = list(dict.fromkeys(logged))
     refuse_logged_keys(logged, names_of_metrics(model))
-    # What is logged, an own step says itself.
+    # What is logged, an own step says itself, until it asks Keras.
     says_itself = _origin.overrides(model, "train_step")
     losses = container.build(
         y,
@@ -59,12 +60,33 @@ def names_of_metrics(model):
     """What the logs call the results of the user's metrics, a list."""
     names = []
     for metric in model.metrics:
-        if isinstance(metric, _keras.CompileMetrics):
+        if is_of_compile(metric):
             # Here are the names of outputs before those of their metrics.
             names += metric.result() if metric.built else ()
         elif not isinstance(metric, TermTracker):
             names.append(metric.name)
     return names
+
+
+def is_of_compile(metric):
+    """Whether `metric` holds those that were given to `compile`."""
+    return isinstance(metric, _keras.CompileMetrics)
+
+
+def check_names_of_metrics(model):
+    """Refuse metrics named as terms, once, where Keras puts all in one dict.
+
+    A custom step may log otherwise; it comes by here if it has Keras compute
+    the loss or the metrics.
+
+    Raises:
+        ValueError: if one is.
+    """
+    losses = model.compiled_loss and model.compiled_loss.built_losses
+    if losses and losses.tracker is not None and not losses.names_are_checked:
+        refuse_names_of_metrics(losses.tracker.entries, names_of_metrics(model))
+        compiled = (m for m in model.metrics if is_of_compile(m))
+        losses.names_are_checked = all(metric.built for metric in compiled)
 
 
 def refuse_optimizer_of_before(model, losses):

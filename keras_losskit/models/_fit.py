@@ -16,6 +16,7 @@ from keras_losskit._types import MixesIntoModel
 from keras_losskit._types import Structure
 from keras_losskit._types import Tensor
 from keras_losskit.container._tracker import TermTracker
+from keras_losskit.models._build_losses import check_names_of_metrics
 
 #: Names of the arguments after those that ours name, in Keras' order.
 FIT_ARGUMENTS, EVALUATE_ARGUMENTS, COMPILE_ARGUMENTS = (
@@ -96,26 +97,61 @@ class FitArguments(MixesIntoModel):
         if isinstance(sample_weight, dict):
             names = names_of_outputs(self)
             sample_weight = like_outputs(sample_weight, y_pred, names)
-        return super().compute_metrics(x, y, y_pred, sample_weight)
+        results = super().compute_metrics(x, y, y_pred, sample_weight)
+        if not _keras.in_symbolic_scope():
+            check_names_of_metrics(self)
+        return results
 
     def get_metrics_result(self) -> dict[str, Tensor]:
-        """As Keras; with `loss`, if a custom step does not see to it.
+        """As Keras; with the terms and `loss`, whoever leaves them out.
 
         Returns:
             `{name: result}` of all metrics.
         """
         results = super().get_metrics_result()
-        first, *others = self.metrics or [None]
-        tracker = next((m for m in others if isinstance(m, TermTracker)), None)
-        if tracker is None or not isinstance(first, keras.metrics.Mean):
+        container = self.compiled_loss
+        if container is None or container.tracker is None:
             return results
-        if first.name == "loss" and any(
-            _origin.overrides(self, step)
-            for step in ("train_step", "test_step")
-        ):
+        tracker = container.tracker
+        if not self._losskit_has_steps_of_its_own():
+            # Those that a `metrics` of the user's leaves out.
+            keys = ["loss", *tracker.result_keys()]
+            left_out = [key for key in keys if key not in results]
+            means = tracker.means() if left_out else {}
+            return results | {key: means[key] for key in left_out}
+        mean = container.loss_tracker
+        if any(metric is mean for metric in self.metrics):
             total = tracker.means()["loss"]
-            results["loss"] = ops.where(first.count > 0, first.result(), total)
+            results["loss"] = ops.where(mean.count > 0, mean.result(), total)
         return results
+
+    def reset_metrics(self) -> None:
+        """As Keras, with the terms."""
+        super().reset_metrics()
+        container = self.compiled_loss
+        if container is not None and container.tracker is not None:
+            container.tracker.reset_state()
+
+    @property
+    def metrics_variables(self) -> list[keras.Variable]:
+        """As Keras, with those of the terms, if only Keras' steps use them."""
+        variables = super().metrics_variables
+        container = self.compiled_loss
+        if (
+            container is None
+            or container.tracker is None
+            or self._losskit_has_steps_of_its_own()
+        ):
+            return variables
+        known = {id(variable) for variable in variables}
+        of_terms = container.tracker.variables
+        return variables + [v for v in of_terms if id(v) not in known]
+
+    def _losskit_has_steps_of_its_own(self):
+        """Whether a custom step may say what is logged."""
+        return _origin.overrides(self, "train_step") or _origin.overrides(
+            self, "test_step"
+        )
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -162,12 +198,12 @@ class FitArguments(MixesIntoModel):
 
     def _losskit_term_names(self) -> set[str]:
         """The names of all that is logged of the terms."""
-        return {
-            key
-            for metric in self.metrics
-            if isinstance(metric, TermTracker)
-            for key in metric.result_keys()
-        }
+        container = self.compiled_loss
+        if container is None or container.tracker is None:
+            return set()
+        keys = set(container.tracker.result_keys())
+        own_steps = self._losskit_has_steps_of_its_own()
+        return keys if own_steps else keys | {"loss"}
 
     def _losskit_like_labels(self, sample_weight, y):
         names = names_of_outputs(self)

@@ -28,6 +28,7 @@ from keras_losskit.container.container import LossesContainer
 from keras_losskit.extra.context import Context
 from keras_losskit.models import _gradient_step
 from keras_losskit.models._build_losses import build_losses
+from keras_losskit.models._build_losses import check_names_of_metrics
 from keras_losskit.models._build_losses import refuse_optimizer_of_before
 from keras_losskit.models._fit import COMPILE_ARGUMENTS
 from keras_losskit.models._fit import FitArguments
@@ -278,6 +279,8 @@ class LossTermsMixin(
         self._losskit_last_terms()  # of an earlier step
         with counted_by_trainer(container), adopting_reads(self, *data):
             total = compute()
+        if not _keras.in_symbolic_scope():
+            check_names_of_metrics(self)
         terms = self._losskit_last_terms()
         if terms is None:
             return total

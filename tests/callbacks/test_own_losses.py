@@ -1,4 +1,4 @@
-"""A `train_step` that logs losses of its own, as in Keras' guide to VAEs."""
+"""Metrics, or a `train_step`, that say themselves what is logged."""
 
 import keras
 import numpy as np
@@ -10,6 +10,7 @@ import keras_losskit as losskit
 from keras_losskit import callbacks
 
 X = np.ones((8, 3), "float32")
+Z = np.repeat(np.array([[0.0], [1.0]], "float32"), 4, axis=0)
 
 
 class OwnLosses(losskit.Model):
@@ -58,3 +59,46 @@ def test_history_has_the_losses_that_are_logged():
     history = fitted(callbacks.TermHistory(batches=True))
     assert history.history == {"kl_loss": [1.0, 1.0]}
     assert [row["kl_loss"] for row in history.rows("batch")] == [1.0] * 4
+
+
+class OwnOfKeras(keras.Model):
+    """Has metrics of its own, and Keras' steps."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = ones_dense(1, kernel_regularizer="l2")
+        self.own = keras.metrics.Mean(name="own")
+
+    @property
+    def metrics(self):
+        return [self.own]
+
+    def call(self, x):
+        return self.dense(x)
+
+
+class OwnMetrics(OwnOfKeras, losskit.Model):
+    pass
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_terms_are_logged_beside_metrics_of_ones_own(wrapped):
+    model = losskit.wrap(OwnOfKeras()) if wrapped else OwnMetrics()
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    history = callbacks.TermHistory(batches=True)
+    fitting = {"batch_size": 4, "epochs": 2, "verbose": 0, "shuffle": False}
+    model.fit(X, Z, callbacks=[history], **fitting)
+    # 3 - 0, 3 - 1: squared 9, 4; three ones, each 0.01
+    want = {"compiled_loss": 6.5, "regularization_loss": 0.03, "loss": 6.53}
+    for key, value in want.items():
+        np.testing.assert_allclose(history.history[key], 2 * [value], rtol=1e-5)
+    compiled = [row["compiled_loss"] for row in history.batches]
+    np.testing.assert_allclose(compiled, [9.0, 4.0, 9.0, 4.0], rtol=1e-5)
+    results = model.evaluate(X, Z, verbose=0, return_dict=True)
+    assert set(results) == {"own", *want}
+    # The list is that of Keras.
+    assert model.evaluate(X, Z, verbose=0) == 0.0
+    stop = callbacks.TerminateOnNonFiniteTerm()
+    with pytest.warns(RuntimeWarning, match="Not finite: compiled_loss"):
+        model.fit(X, np.nan * Z, callbacks=[stop], **fitting)
+    assert stop.non_finite["terms"] == ["compiled_loss"]
