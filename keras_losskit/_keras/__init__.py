@@ -15,6 +15,7 @@ from keras_losskit._keras._layers import flatten_layers
 from keras_losskit._keras._layers import forget_registered_name
 from keras_losskit._keras._layers import function_arguments
 from keras_losskit._keras._layers import in_call
+from keras_losskit._keras._layers import is_consumed
 from keras_losskit._keras._layers import keep_registered_name
 from keras_losskit._keras._layers import own_losses
 from keras_losskit._keras._layers import register_tree_node_class
@@ -71,6 +72,7 @@ __all__ = [
     "install_loss",
     "is_built_without",
     "is_called_by_compile_loss",
+    "is_consumed",
     "keep_registered_name",
     "own_losses",
     "private",

@@ -40,6 +40,14 @@ def clear_losses_override(model):
     model._losses_override.clear()
 
 
+def is_consumed(layer):
+    """Whether any layer was called on what `layer` returned.
+
+    `Operation._outbound_nodes`.
+    """
+    return bool(layer._outbound_nodes)
+
+
 def set_untracked(layer, name, value):
     """Set an attribute that neither Keras nor PyTorch looks into."""
     object.__setattr__(layer, name, value)

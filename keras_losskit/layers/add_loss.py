@@ -17,6 +17,7 @@ from keras_losskit._types import Structure
 from keras_losskit._types import Weight
 from keras_losskit.layers._loss_layer import LossLayer
 from keras_losskit.layers._loss_layer import registered
+from keras_losskit.layers._side_branches import OnlyAddsLoss
 from keras_losskit.penalties._add_loss import of_what_counts
 from keras_losskit.penalties._add_loss import reduced
 from keras_losskit.terms import at_least_float32
@@ -69,7 +70,9 @@ class Wrapper(LossLayer, keras.layers.Wrapper):
 
 
 @registered
-class ActivityRegularization(LossLayer, keras.layers.ActivityRegularization):
+class ActivityRegularization(
+    OnlyAddsLoss, LossLayer, keras.layers.ActivityRegularization
+):
     """`keras.layers.ActivityRegularization` with a reduction.
 
     `loss = (l1 * sum(|x|) + l2 * sum(x ** 2)) / n`, where `n` is what
@@ -85,12 +88,13 @@ class ActivityRegularization(LossLayer, keras.layers.ActivityRegularization):
 
 
 @registered
-class AddLoss(LossLayer, keras.layers.Layer):
+class AddLoss(OnlyAddsLoss, LossLayer, keras.layers.Layer):
     """Adds a function of its inputs to the loss and passes them on.
 
     `total += weight * reduction(fn(inputs))`. What `model.add_loss(symbolic)`
     was in tf.keras: in a functional model, continue with what it returns, as
-    Keras leaves out a layer that leads to no output.
+    Keras leaves out a layer that leads to no output. `fit` of a
+    `keras_losskit.Model` rejects a model where that was forgotten.
 
     Args:
         fn: A function of the inputs: `fn(x)` for one tensor, `fn(a, b)` for a

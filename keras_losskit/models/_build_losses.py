@@ -5,6 +5,7 @@ from keras_losskit import _origin
 from keras_losskit.container._log_entries import refuse_logged_keys
 from keras_losskit.container._log_entries import refuse_names_of_metrics
 from keras_losskit.container._tracker import TermTracker
+from keras_losskit.layers._side_branches import refuse_side_branches
 from keras_losskit.models import _gradient_weights
 from keras_losskit.penalties._fused import FusedPenalties
 from keras_losskit.penalties._fused import fuses
@@ -25,6 +26,7 @@ def build_losses(model, container, x, y, y_pred, training):
     Returns:
         `BuiltLosses`.
     """
+    refuse_side_branches(model)
     terms = model._losskit_penalty_terms()
     logged = list(model._losskit_logged_values())
     layers = _keras.flatten_layers(model)

@@ -26,6 +26,7 @@ from keras_losskit.container._tracker import counted_by_trainer
 from keras_losskit.container._tracker import trainer_counts
 from keras_losskit.container.container import LossesContainer
 from keras_losskit.extra.context import Context
+from keras_losskit.layers._side_branches import forget_layers_of
 from keras_losskit.models import _gradient_step
 from keras_losskit.models._build_losses import build_losses
 from keras_losskit.models._build_losses import check_names_of_metrics
@@ -71,6 +72,7 @@ class LossTermsMixin(
         if is_functional_call(self, args, kwargs):
             become_functional(self)
         super().__init__(*args, **kwargs)
+        forget_layers_of(self)
 
     # -------------------------------------------------------------- compiling
 

@@ -386,6 +386,60 @@ def test_add_loss_layer_refuses_what_is_no_function():
         layers.AddLoss(3.0)
 
 
+def branching(side, name="side"):
+    """The inputs and outputs of a model, and a layer called beside them."""
+    inputs = keras.Input((2,))
+    hidden = keras.layers.Dense(2)(inputs)
+    add = (
+        layers.ActivityRegularization(l2=0.5, name=name)
+        if side == "regularization"
+        else layers.AddLoss(ops.mean, name=name)
+    )
+    return inputs, add(hidden), keras.layers.Dense(1)(hidden)
+
+
+def fit_once(model):
+    model.compile("sgd", "mse")
+    return model.fit(numbers(4, 2), numbers(4, 1), verbose=0).history
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("side", ["loss", "regularization"])
+def test_a_side_branch_is_refused_before_training(side, wrapped):
+    inputs, _, outputs = branching(side)
+    if wrapped:
+        model = losskit.wrap(keras.Model(inputs, outputs))
+    else:
+        model = losskit.Model(inputs, outputs)
+    weights = model.get_weights()
+    with pytest.raises(
+        ValueError, match=r"\['side'\].*lead to an output.*x = "
+    ):
+        fit_once(model)
+    for one, other in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_loss_of_another_model_is_no_side_branch():
+    inputs, added, outputs = branching("loss")
+    whole = losskit.Model(inputs, {"o": outputs, "added": added})
+    part = losskit.Model(inputs, outputs)
+    assert "side_loss" not in fit_once(part)
+    whole.compile("sgd", {"o": "mse"})
+    logs = whole.fit(numbers(4, 2), {"o": numbers(4, 1)}, verbose=0).history
+    assert "added_loss" in logs
+    # Used on the way to an output of another, not yet made.
+    inputs, added, outputs = branching("loss")
+    further = keras.layers.Dense(1)(added)
+    assert "loss" in fit_once(losskit.Model(inputs, outputs))
+    assert "added_loss" in fit_once(losskit.Model(inputs, further))
+    # Of other inputs.
+    branching("loss")
+    inputs, _, outputs = branching("loss", name="of_this")
+    with pytest.raises(ValueError, match=r"Expected what \['of_this'\]"):
+        fit_once(losskit.Model(inputs, outputs))
+
+
 def test_name_of_an_output_and_of_a_loss_clash():
     inputs = keras.Input((3,))
     x = layers.AddLoss(ops.sum, name="t")(inputs)
