@@ -117,14 +117,28 @@ class Pullback:
         return [tf.convert_to_tensor(gradient) for gradient in found]
 
 
-def sum_over_replicas(tensors):
-    """See `_backend.jax`. Outside of a replica all are taken to be alike."""
+def sum_over_replicas(tensors, few=False):
+    """See `_backend.jax`. Outside of a replica all are taken to be alike.
+
+    TensorFlow numbers collective operations anew in each `MirroredStrategy` of
+    a process, and takes no other shape under a number it knows. So what depends
+    on the losses, in shape and number, does without them.
+    """
     if num_replicas() == 1:
         return tensors
     context = tf.distribute.get_replica_context()
     if context is None:
         return [num_replicas() * tensor for tensor in tensors]
+    if few and isinstance(context.strategy, tf.distribute.MirroredStrategy):
+        return context.merge_call(added_up, args=tensors)
     return context.all_reduce("sum", tensors)
+
+
+def added_up(strategy, *tensors):
+    """The sum of each over the replicas, from outside of them."""
+    return [
+        tf.add_n(strategy.experimental_local_results(each)) for each in tensors
+    ]
 
 
 def apply_gradients(optimizer, gradients, variables):

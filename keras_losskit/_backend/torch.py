@@ -159,8 +159,9 @@ def are_alike(tensors):
     return len({(tensor.dtype, tensor.device) for tensor in tensors}) == 1
 
 
-def sum_over_replicas(tensors):
+def sum_over_replicas(tensors, few=False):
     """See `_backend.jax`."""
+    del few
     if not _groups:
         return tensors
     sums = [tensor.detach().clone() for tensor in tensors]

@@ -118,7 +118,7 @@ def total_of(count):
     if num_parts() == 1:
         return count
     count = ops.cast(count, "float32")
-    return _backend.sum_over_replicas([count])[0]
+    return _backend.sum_over_replicas([count], few=True)[0]
 
 
 def part_of_sum(value):
@@ -214,7 +214,7 @@ def all_reduced(terms):
         return terms
     own = ops.stack([ops.cast(term.value, "float32") for term in terms])
     own = ops.stop_gradient(own)
-    (sums,) = _backend.sum_over_replicas([own])
+    (sums,) = _backend.sum_over_replicas([own], few=True)
     others = ops.unstack(sums / count - own, len(terms))
     return [
         dataclasses.replace(

@@ -138,5 +138,5 @@ def of_all_replicas(values: dict[str, Tensor], batch: Structure):
     size = ops.cast(ops.shape(first)[0], "float32")
     share = ops.divide_no_nan(size, replicas.total_of(size))
     parts = ops.stack([ops.cast(v, "float32") * share for v in values.values()])
-    (means,) = _backend.sum_over_replicas([parts])
+    (means,) = _backend.sum_over_replicas([parts], few=True)
     return dict(zip(values, ops.unstack(means, len(values)), strict=True))

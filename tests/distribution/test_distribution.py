@@ -202,3 +202,52 @@ def test_fit_in_processes_trains_as_one_with_others(slow_fits, name):
 @pytest.mark.parametrize("name", CASES)
 def test_data_parallel_around_fit_does_nothing_twice(fits_inside, name):
     check(fits_inside, name, by_fit=True)
+
+
+#: Trains with a strategy made anew for each loss, in one process.
+STRATEGIES_IN_TURN = """
+import json
+import keras, numpy as np, tensorflow as tf
+import keras_losskit as losskit
+
+device = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(
+    device, 2 * [tf.config.LogicalDeviceConfiguration()]
+)
+x = np.arange(8.0, dtype="float32").reshape(8, 1)
+losses = ["mse", ["mse", "mae"], ["mae", "mse", "msle"]]
+for loss in losses:
+    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+        inputs = keras.Input((1,))
+        dense = keras.layers.Dense(1, kernel_initializer="ones")
+        model = losskit.Model(inputs, dense(inputs))
+        container = losskit.LossesContainer(
+            [loss] if isinstance(loss, list) else loss
+        )
+        model.compile(keras.optimizers.SGD(0.0), container)
+    logs = model.fit(x, 0 * x, batch_size=8, verbose=0).history
+    print(json.dumps({key: value[0] for key, value in logs.items()}))
+"""
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="of tf.distribute")
+def test_a_second_strategy_may_train_other_losses():
+    run = subprocess.run(
+        [sys.executable, "-c", STRATEGIES_IN_TURN],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    *_, one, two, three = map(json.loads, run.stdout.splitlines())
+    x = np.arange(8.0)
+    # The means over both halves of the batch.
+    want = {"mse": np.mean(x**2), "mae": np.mean(x)}
+    log = np.mean(np.log1p(x) ** 2)
+    assert one["loss"] == pytest.approx(want["mse"])
+    assert two["loss"] == pytest.approx(sum(want.values()))
+    assert three["loss"] == pytest.approx(sum(want.values()) + log)
+    for name, value in want.items():
+        assert three[f"{name}_loss"] == pytest.approx(value)
