@@ -4,6 +4,8 @@ Every error names the place, says "Expected ... Received: ..." and leaves a
 model that trains as soon as what was wrong is put right.
 """
 
+import inspect
+
 import keras
 import numpy as np
 import pytest
@@ -349,8 +351,64 @@ def test_class_weight_of_several_outputs_names_the_reduction_for_it():
         model.fit(X, [ZERO, ZERO], class_weight={0: 2.0}, verbose=0)
 
 
-@pytest.mark.parametrize("name", ["Linear", "Cosine", "Exponential"])
-def test_a_misspelt_argument_is_told_of_the_schedule_itself(name):
-    schedule = getattr(losskit.schedules, name)
-    with pytest.raises(TypeError, match=rf"{name}\.__init__\(\).*'epoch'"):
-        schedule(1.0, 2.0, epoch=2)
+@pytest.mark.parametrize(
+    "cls",
+    [
+        losskit.schedules.Linear,
+        losskit.schedules.Exponential,
+        losskit.extra.FGSM,
+        losskit.extra.PGD,
+        losskit.weighting.MGDA,
+        losskit.weighting.PCGrad,
+        losskit.weighting.Uncertainty,
+    ],
+    ids=lambda cls: cls.__name__,
+)
+def test_a_misspelt_argument_is_told_of_the_class_that_was_called(cls):
+    needed = {
+        p.name: 1.0
+        for p in inspect.signature(cls).parameters.values()
+        if p.default is p.empty and p.kind is not p.VAR_KEYWORD
+    }
+    with pytest.raises(
+        TypeError, match=rf"^{cls.__name__}\.__init__\(\).*typo"
+    ):
+        cls(**needed, typo=2)
+    if needed:
+        name = next(iter(needed))
+        with pytest.raises(
+            TypeError, match=rf"^{cls.__name__}\.__init__\(\).*{name}"
+        ):
+            cls()
+
+
+@pytest.mark.parametrize("labels", [[ZERO, ZERO], {"a": ZERO, "b": ZERO}])
+@pytest.mark.parametrize(
+    "way", ["fit", "evaluate", "train_on_batch", "generator", "validation"]
+)
+def test_a_misspelt_sample_weight_is_named_beside_the_outputs(labels, way):
+    model = two_outputs()
+    model.compile(still(), "mse")
+    weights = {"a": np.ones(2), "typo": np.ones(2)}
+    if isinstance(labels, list) and way == "generator":
+        labels = tuple(labels)  # TensorFlow reads no lists from a generator
+    calls = {
+        "fit": lambda: model.fit(X, labels, sample_weight=weights, verbose=0),
+        "evaluate": lambda: model.evaluate(
+            X, labels, sample_weight=weights, verbose=0
+        ),
+        "train_on_batch": lambda: model.train_on_batch(
+            X, labels, sample_weight=weights
+        ),
+        "generator": lambda: model.fit(
+            (batch for batch in [(X, labels, weights)]), verbose=0
+        ),
+        "validation": lambda: model.fit(
+            X, labels, validation_data=(X, labels, weights), verbose=0
+        ),
+    }
+    with pytest.raises(
+        ValueError,
+        match=r"Expected keys \['a', 'b'\] in sample_weight dict.*\['typo'\]",
+    ):
+        calls[way]()

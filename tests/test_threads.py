@@ -142,7 +142,8 @@ def attributes(layers):
 
 
 @pytest.mark.parametrize(
-    "rounds", [100, pytest.param(1000, marks=pytest.mark.slow)]
+    "rounds",
+    [100, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.timeout(0)])],
 )
 def test_each_thread_has_the_values_of_its_own_batch(rounds, tmp_path):
     keras.utils.clear_session()  # the names of layers start anew

@@ -6,13 +6,21 @@ was expected and received. What a weight, a reduction and a weighting are, the
 packages of those names say.
 """
 
+import functools
 import inspect
 import math
 import numbers
 import re
+from collections.abc import Callable
 from collections.abc import Mapping
+from typing import Concatenate
+from typing import ParamSpec
+from typing import TypeVar
 
 import numpy as np
+
+Owner = TypeVar("Owner")
+Arguments = ParamSpec("Arguments")
 
 #: Beyond this a float32, in which losses are added up, is infinite.
 _LARGEST = float(np.finfo("float32").max)
@@ -225,6 +233,48 @@ def takes(function, *positional, **named):
     except TypeError:
         return False
     return True
+
+
+def naming_the_class(
+    init: Callable[Concatenate[Owner, Arguments], None],
+) -> Callable[Concatenate[Owner, Arguments], None]:
+    """`__init__` of a base, whose errors name the class that was called.
+
+    Python names the class that defines `__init__`: `Ramp` for
+    `Linear(0.0, 1.0, epoch=2)`.
+
+    Args:
+        init: `__init__`.
+
+    Returns:
+        `__init__` with the same signature.
+
+    Example:
+        >>> class Base:
+        ...     @naming_the_class
+        ...     def __init__(self, *, length): ...
+        >>> class Line(Base): ...
+        >>> Line(size=3)
+        Traceback (most recent call last):
+            ...
+        TypeError: Line.__init__() missing a required argument: 'length'
+    """
+    signature = inspect.signature(init)
+
+    @functools.wraps(init)
+    def __init__(
+        self: Owner, *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> None:
+        try:
+            signature.bind(self, *args, **kwargs)
+        except TypeError as error:
+            owner = type(self).__name__
+            raise TypeError(f"{owner}.__init__() {error}") from None
+        init(self, *args, **kwargs)
+
+    # Keras reads the arguments of a layer without looking at what is wrapped.
+    __init__.__signature__ = signature  # type: ignore[attr-defined]
+    return __init__
 
 
 def checked_instance(value, kinds, what, expected, remedy=""):

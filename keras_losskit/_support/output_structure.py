@@ -150,16 +150,20 @@ def _spread_dict(structure, node, path, outputs, entries, argument):
     if unknown and (path or not is_nest(node)):
         raise _lost((*path, sorted(unknown, key=str)[0]), outputs, argument)
     if unknown:
-        raise StructureError(
-            f"Expected keys {list(outputs.names)} in {argument} dict, but "
-            f"found {argument}.keys()={list(structure)}. Received unknown: "
-            f"{sorted(unknown, key=str)}"
-        )
+        raise _unknown(structure, unknown, outputs.names, argument)
     for index in indices:
         name = outputs.names[index]
         if name in structure:
             entry = structure[name]
             _spread(entry, index, (*path, name), outputs, entries, argument)
+
+
+def _unknown(structure, unknown, names, argument):
+    return StructureError(
+        f"Expected keys {list(names)} in {argument} dict, but found "
+        f"{argument}.keys()={list(structure)}. Received unknown: "
+        f"{sorted(unknown, key=str)}"
+    )
 
 
 def _spread_sequence(structure, node, path, outputs, entries, argument):
@@ -263,12 +267,15 @@ def like_labels(sample_weight, labels, names):
     """Sample weights by name, or for some outputs, in the nest of the labels.
 
     Keras' array adapter wants the two alike; `None` stands for an output that
-    has no weights. What fits nowhere is left for Keras to refuse.
+    has no weights. Another structure is left for Keras to refuse.
 
     Args:
         sample_weight: Nest of sample weights.
         labels: Nest of labels.
         names: Flat names of the outputs, or None.
+
+    Raises:
+        StructureError: naming the key that has no labels.
     """
     if not isinstance(sample_weight, dict):
         return sample_weight
@@ -279,7 +286,10 @@ def like_labels(sample_weight, labels, names):
         keys = names or [pseudo_name((i,), "/") for i in range(len(labels))]
     else:
         return sample_weight
-    if len(keys) != len(labels) or not set(sample_weight) <= set(keys):
+    unknown = set(sample_weight) - set(keys)
+    if unknown:
+        raise _unknown(sample_weight, unknown, keys, "sample_weight")
+    if len(keys) != len(labels):
         return sample_weight
     weights = [sample_weight.get(key) for key in keys]
     if isinstance(labels, dict):

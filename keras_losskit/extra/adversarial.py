@@ -12,6 +12,7 @@ from keras_losskit._support.checks import checked_count
 from keras_losskit._support.checks import checked_list
 from keras_losskit._support.checks import checked_number
 from keras_losskit._support.checks import checked_positive
+from keras_losskit._support.checks import naming_the_class
 from keras_losskit._support.checks import refused
 from keras_losskit._types import Config
 from keras_losskit._types import Structure
@@ -41,6 +42,7 @@ class Adversarial(ExtraTerm):
             `clip` not a range.
     """
 
+    @naming_the_class
     def __init__(
         self,
         *,

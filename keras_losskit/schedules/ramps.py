@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_losskit._support.checks import checked_count
 from keras_losskit._support.checks import checked_number
+from keras_losskit._support.checks import naming_the_class
 from keras_losskit._types import Config
 from keras_losskit._types import Tensor
 from keras_losskit._types import TensorLike
@@ -32,6 +33,7 @@ class Ramp(Schedule):
             argument is out of its range.
     """
 
+    @naming_the_class
     def __init__(
         self,
         start: float,
@@ -100,17 +102,6 @@ class Linear(Ramp):
         [0.0, 0.25, 1.0, 1.0]
     """
 
-    # Of its own, so that the error for a misspelt argument names this class.
-    def __init__(
-        self,
-        start: float,
-        end: float,
-        *,
-        steps: int | None = None,
-        epochs: int | None = None,
-    ):
-        super().__init__(start, end, steps=steps, epochs=epochs)
-
     def blend(self, fraction: Tensor) -> Tensor:
         # Not start + (end - start) * fraction: this is exact at both ends.
         return self.start * (1.0 - fraction) + self.end * fraction
@@ -141,17 +132,6 @@ class Cosine(Ramp):
         >>> round(float(decay(step=50, epoch=0)), 4)
         0.5
     """
-
-    # Of its own, so that the error for a misspelt argument names this class.
-    def __init__(
-        self,
-        start: float,
-        end: float,
-        *,
-        steps: int | None = None,
-        epochs: int | None = None,
-    ):
-        super().__init__(start, end, steps=steps, epochs=epochs)
 
     def blend(self, fraction: Tensor) -> Tensor:
         eased = 0.5 * (1.0 - ops.cos(math.pi * fraction))

@@ -12,6 +12,7 @@ from keras_losskit._support.checks import checked_count
 from keras_losskit._support.checks import checked_flag
 from keras_losskit._support.checks import checked_index
 from keras_losskit._support.checks import checked_name
+from keras_losskit._support.checks import naming_the_class
 from keras_losskit._support.checks import refused
 from keras_losskit._support.named_classes import object_of_class
 from keras_losskit._types import Config
@@ -88,6 +89,7 @@ class Weighting(keras.layers.Layer):
     wrt: VariableSelection | None = None
     every = 1
 
+    @naming_the_class
     def __init__(
         self,
         *,
