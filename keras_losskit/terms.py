@@ -43,6 +43,7 @@ class LossTerm:
             bear it, where a user gave it one.
 
     Raises:
+        TypeError: if a name, path or label is not a string.
         ValueError: if `kind` is not one of `KINDS`.
 
     Example:
@@ -61,7 +62,16 @@ class LossTerm:
     label: str | None = None
 
     def __post_init__(self):
-        if self.kind not in KINDS:
+        # Not value and weight: a transformation may put anything there.
+        for argument in ("name", "path", "output", "label"):
+            given = getattr(self, argument)
+            optional = argument != "name" and given is None
+            if not (isinstance(given, str) or optional):
+                raise TypeError(
+                    f"Expected `{argument}` of a LossTerm to be a string. "
+                    f"Received: {given!r} (of type {type(given).__name__})"
+                )
+        if not isinstance(self.kind, str) or self.kind not in KINDS:
             raise ValueError(
                 f"Expected the kind of term '{self.name}' to be one of "
                 f"{KINDS}. Received: kind={self.kind!r}"
@@ -92,6 +102,7 @@ class LossTerms(Terms):
         terms: Iterable of `LossTerm`.
 
     Raises:
+        TypeError: if something else than a `LossTerm` is among them.
         ValueError: if two terms bear the same name.
 
     Example:
@@ -106,7 +117,14 @@ class LossTerms(Terms):
     """
 
     def __init__(self, terms: Iterable[LossTerm] = ()):
-        terms = tuple(terms)
+        terms = tuple(terms) if isinstance(terms, Iterable) else (terms,)
+        for term in terms:
+            if not isinstance(term, LossTerm):
+                raise TypeError(
+                    "Expected `terms` of LossTerms to be an iterable of "
+                    f"LossTerm. Received: {term!r} (of type "
+                    f"{type(term).__name__})"
+                )
         self._terms = {term.name: term for term in terms}
         if len(self._terms) != len(terms):
             repeated = duplicates(term.name for term in terms)

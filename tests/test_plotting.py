@@ -434,7 +434,7 @@ def test_shows_nothing(monkeypatch):
 def test_errors(monkeypatch):
     with pytest.raises(ValueError, match="key 'loss'.*Received: keys"):
         losskit.plot_terms({"accuracy": [1.0]})
-    with pytest.raises(ValueError, match="Received: stack='all'"):
+    with pytest.raises(ValueError, match="`stack`.*Received: 'all'"):
         losskit.plot_terms({"loss": [1.0]}, stack="all")
     with pytest.raises(ValueError, match='log="all"'):
         losskit.plot_terms({"loss": [1.0]}, stack="terms")

@@ -25,7 +25,12 @@ def data_parallel(group=None):
             "Received: `torch.distributed` is not initialized. Call "
             "`torch.distributed.init_process_group` first."
         )
-    _groups.append(group or distributed.group.WORLD)
+    if not isinstance(group, distributed.ProcessGroup | None):
+        raise TypeError(
+            "Expected `group` of data_parallel to be a process group of "
+            f"`torch.distributed`, or None. Received: {group!r}"
+        )
+    _groups.append(distributed.group.WORLD if group is None else group)
     try:
         yield
     finally:

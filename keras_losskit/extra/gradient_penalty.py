@@ -11,6 +11,7 @@ from keras import ops
 from keras_losskit import _backend
 from keras_losskit._support import replicas
 from keras_losskit._support.checks import checked_choice
+from keras_losskit._support.checks import checked_function
 from keras_losskit._support.checks import checked_index
 from keras_losskit._support.checks import checked_name
 from keras_losskit._support.checks import checked_number
@@ -50,6 +51,7 @@ def input_gradient(fn: Callable[[Any], Structure], x: Structure) -> Structure:
         where `fn` does not depend on `x`, and for leaves of integers.
 
     Raises:
+        TypeError: if `fn` is not a function of one argument.
         ValueError: if `x` has no leaf of floating point.
 
     Example:
@@ -62,6 +64,7 @@ def input_gradient(fn: Callable[[Any], Structure], x: Structure) -> Structure:
         >>> [float(row) for row in curvature[:, 0]]  # 6 * x
         [6.0, 12.0]
     """
+    checked_function(fn, "`fn` of input_gradient", ["x"])
     leaves, packed = floating_inputs(x)
 
     def total(values):

@@ -196,6 +196,7 @@ def serialize(loss: LossLike | Config | None) -> Any:
     """
     if loss is None or isinstance(loss, str | dict):
         return loss
+    refuse_as_loss(loss, "a loss: a name, a function or an object")
     if inspect.isclass(loss):
         loss = loss()  # type: ignore[assignment]  # of that class
     if isinstance(loss, keras.losses.Loss):

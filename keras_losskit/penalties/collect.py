@@ -8,6 +8,7 @@ from keras_losskit import _keras
 from keras_losskit import _keras_hooks
 from keras_losskit import _origin
 from keras_losskit import _weights as weights_lib
+from keras_losskit._support.checks import checked_instance
 from keras_losskit.penalties._recorder import RecordedLoss
 from keras_losskit.penalties._recorder import TellsLosses
 from keras_losskit.penalties._recorder import still_held
@@ -91,6 +92,7 @@ def collect_losses(model: keras.layers.Layer) -> list[LossTerm]:
         named by the path of their layer or variable.
 
     Raises:
+        TypeError: if `model` is neither a model nor a layer.
         ValueError: for a plain Keras model with a layer that has an activity
             regularizer and adds losses of its own: which is which is known only
             to a model that is wrapped.
@@ -104,6 +106,8 @@ def collect_losses(model: keras.layers.Layer) -> list[LossTerm]:
         ...  for term in collect_losses(model)]
         [('net/dense/kernel', 0.02)]
     """
+    what = "`model` of collect_losses"
+    checked_instance(model, keras.layers.Layer, what, "a Keras model or layer")
     if isinstance(model, _keras_hooks.HasTerms):
         return model._losskit_penalty_terms()
     return layer_terms(model, recorded=None) + variable_terms(

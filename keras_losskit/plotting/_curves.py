@@ -1,7 +1,11 @@
 """What of a history is drawn."""
 
+import inspect
+
 import numpy as np
 
+from keras_losskit._support.checks import checked_list
+from keras_losskit._support.checks import refused
 from keras_losskit.terms import KINDS
 
 
@@ -55,6 +59,15 @@ def separate_curves(history):
     noted = getattr(history, "epochs_by_key", {})
     kinds = getattr(history, "kinds_by_key", None)
     columns = getattr(history, "history", history)
+    if not callable(getattr(columns, "keys", None)) or inspect.isclass(columns):
+        raise refused(
+            history,
+            "`history` to be what `fit` returned, a TermHistory, or a mapping "
+            "from key to values",
+        )
+    for key in columns.keys():
+        what = f"the values of {key!r} in `history`"
+        checked_list(columns[key], what, "one number an epoch")
     longest = max((len(columns[key]) for key in columns.keys()), default=0)
     if epochs is None or len(epochs) != longest:
         epochs = range(longest)
@@ -83,11 +96,6 @@ def stacked_keys(curves, stack):
     values = curves.values
     if stack == "kinds":
         return curves.kind_keys() or ["loss"]
-    if stack != "terms":
-        raise ValueError(
-            "Expected `stack` to be 'kinds' or 'terms'. Received: "
-            f"stack={stack!r}"
-        )
     keys = [key for key in values if key.endswith("_contribution")]
     if not keys:
         raise ValueError(

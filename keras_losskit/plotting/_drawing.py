@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from keras_losskit._support.checks import checked_instance
+
 #: Okabe, Ito, "Color Universal Design", 2008; black is for totals, and yellow,
 #: which is faint as a line, comes last.
 COLOURS = (
@@ -195,6 +197,16 @@ def finish(ax, log_scale):
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set_xlabel("epoch")
     ax.grid(alpha=0.3)
+
+
+def axes_for(ax, height):
+    """The axes that a user gave, or new ones where he gave none."""
+    if ax is None:
+        return new_axes(height)
+    pyplot()
+    from matplotlib.axes import Axes
+
+    return checked_instance(ax, Axes, "`ax`", "the Axes of matplotlib")
 
 
 def new_axes(height):

@@ -5,15 +5,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from typing import Any
 from typing import Protocol
+from typing import runtime_checkable
 
 import numpy as np
 
-from keras_losskit.plotting._drawing import new_axes
+from keras_losskit._support.checks import checked_instance
+from keras_losskit.plotting._drawing import axes_for
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+@runtime_checkable
 class Conflicts(Protocol):
     """What a `TermGradients` has."""
 
@@ -42,6 +45,7 @@ def plot_gradient_conflicts(
 
     Raises:
         ImportError: without matplotlib.
+        TypeError: for something that is no report, or no axes.
         ValueError: for cosines that are not of that shape.
 
     Example:
@@ -51,6 +55,12 @@ def plot_gradient_conflicts(
         >>> [text.get_text() for text in axes.texts]
         ['1.00', '-0.50', '-0.50', '1.00']
     """
+    checked_instance(
+        report,
+        Conflicts,
+        "`report` of plot_gradient_conflicts",
+        "what gradient_report returns",
+    )
     names = list(report.names)
     cosines = np.asarray(report.cosines, "float64")
     count = len(names)
@@ -59,7 +69,7 @@ def plot_gradient_conflicts(
             f"Expected cosines of shape {(count, count)} for the terms "
             f"{names}. Received: shape {cosines.shape}"
         )
-    ax = ax or new_axes(height=min(8.0, 3.0 + 0.4 * count))
+    ax = axes_for(ax, height=min(8.0, 3.0 + 0.4 * count))
     # Colour blind safe, and white where two terms have nothing in common.
     image = ax.imshow(cosines, cmap="RdBu", vmin=-1.0, vmax=1.0)
     ax.figure.colorbar(image, ax=ax, label="cosine of the gradients")

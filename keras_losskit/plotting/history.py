@@ -3,6 +3,8 @@
 from typing import TYPE_CHECKING
 from typing import Literal
 
+from keras_losskit._support.checks import checked_choice
+from keras_losskit._support.checks import checked_flag
 from keras_losskit._types import History
 from keras_losskit.plotting._curves import line_keys
 from keras_losskit.plotting._curves import merged
@@ -10,11 +12,11 @@ from keras_losskit.plotting._curves import separate_curves
 from keras_losskit.plotting._curves import stacked_keys
 from keras_losskit.plotting._drawing import WIDTH
 from keras_losskit.plotting._drawing import add_legend
+from keras_losskit.plotting._drawing import axes_for
 from keras_losskit.plotting._drawing import draw_lines
 from keras_losskit.plotting._drawing import draw_stack
 from keras_losskit.plotting._drawing import draw_total
 from keras_losskit.plotting._drawing import finish
-from keras_losskit.plotting._drawing import new_axes
 from keras_losskit.plotting._drawing import pyplot
 
 if TYPE_CHECKING:
@@ -64,6 +66,8 @@ def plot_terms(
         >>> [axes.get_title() for axes in figure.axes]
         ['Contributions to the loss']
     """
+    checked_choice(stack, ("kinds", "terms"), "`stack` of plot_terms")
+    checked_flag(log_scale, "`log_scale` of plot_terms")
     plt = pyplot()
     runs = separate_curves(history)
     train = runs[""]
@@ -139,6 +143,7 @@ def plot_weights(
         >>> [line.get_label() for line in axes.lines]
         ['kl']
     """
+    checked_flag(log_scale, "`log_scale` of plot_weights")
     run = separate_curves(history)[""]
     keys = [key for key in run.values if key.endswith("_weight")]
     if not keys:
@@ -147,7 +152,7 @@ def plot_weights(
             "logged as '<term>_weight'. Received: a history with the keys "
             f"{sorted(run.values)}"
         )
-    ax = ax or new_axes(height=3.6)
+    ax = axes_for(ax, height=3.6)
     draw_lines(ax, run, keys)
     ax.set_title("Weights of the terms")
     ax.set_ylabel("weight")

@@ -160,10 +160,14 @@ def serialize(identifier: ReductionLike) -> Any:
     Returns:
         A name as it is, a config for an object or function.
 
+    Raises:
+        ValueError: if `identifier` stands for no reduction.
+
     Example:
         >>> serialize("mean")
         'mean'
     """
-    if identifier is None or isinstance(identifier, str):
+    get(identifier)
+    if identifier is None or isinstance(identifier, str | dict):
         return identifier
     return keras.saving.serialize_keras_object(identifier)

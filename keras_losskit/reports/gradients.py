@@ -13,6 +13,7 @@ from rich.table import Table
 
 from keras_losskit import _backend
 from keras_losskit import _origin
+from keras_losskit._support.checks import checked_instance
 from keras_losskit._types import Structure
 from keras_losskit._types import Wrt
 from keras_losskit.container._weighting_step import contribution_of
@@ -158,6 +159,7 @@ def gradient_report(
         `conflict_rate`.
 
     Raises:
+        TypeError: if `model` is no model.
         ValueError: for data that the losses do not fit, or a `wrt` that finds
             nothing.
 
@@ -177,6 +179,9 @@ def gradient_report(
         >>> report.shares.tolist(), report.conflict_rate
         ([3.0, -2.0], 1.0)
     """
+    checked_instance(
+        model, keras.Model, "`model` of gradient_report", "a Keras model"
+    )
     x, y, sample_weight = map(as_tensors, (x, y, sample_weight))
     probe, losses, _ = probe_of(model, x, y)
     variables = of_model_alone(probe.trainable_variables, losses)

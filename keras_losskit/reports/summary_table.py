@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
+from keras_losskit._support.checks import checked_instance
 from keras_losskit._types import Structure
 from keras_losskit.reports._breakdown import batch_breakdown
 from keras_losskit.reports._breakdown import listed_breakdown
@@ -44,6 +45,7 @@ def summary(
         The table, a `rich.table.Table`.
 
     Raises:
+        TypeError: if `model` is no model, or `console` no console.
         ValueError: for data that the losses do not fit, or nothing to minimise.
 
     Example:
@@ -65,12 +67,16 @@ def summary(
           net/dense/kernel 0.0200
         loss 1.0200
     """
+    checked_instance(model, keras.Model, "`model` of summary", "a Keras model")
+    if console is None:
+        console = Console()
+    checked_instance(console, Console, "`console`", "a `rich.console.Console`")
     if x is None:
         found = listed_breakdown(model)
     else:
         found = batch_breakdown(model, x, y, sample_weight)
     table = as_table(found)
-    print_whole(table, console or Console())
+    print_whole(table, console)
     return table
 
 

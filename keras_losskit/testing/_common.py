@@ -2,12 +2,15 @@
 
 import inspect
 import json
+from collections.abc import Set
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_losskit import _backend
+from keras_losskit._support.checks import checked_list
+from keras_losskit._support.checks import refused
 
 #: Step of the central differences, for values of the order of 1 in float32.
 STEP = 2e-3
@@ -25,7 +28,10 @@ def run_checks(checks, subject, skip):
         AssertionError: from the first check that fails.
         ValueError: for a name that is no check.
     """
-    unknown = sorted(set(skip) - set(checks))
+    if not isinstance(skip, Set):
+        among = f"a collection of names among {sorted(checks)}"
+        skip = checked_list(skip, "`skip`", among)
+    unknown = [name for name in skip if name not in checks]
     if unknown:
         raise ValueError(
             f"Expected `skip` to name checks among {sorted(checks)}. "
@@ -34,6 +40,25 @@ def run_checks(checks, subject, skip):
     for name, check in checks.items():
         if name not in skip:
             check(subject)
+
+
+def checked_samples(array, what, least=1):
+    """`array` in NumPy if it holds numbers of as many samples as needed.
+
+    Args:
+        array: `(batch, ...)`.
+        what: What it was given for, as the error calls it.
+        least: The smallest batch.
+    """
+    samples = np.asarray(array)
+    numeric = np.issubdtype(samples.dtype, np.number) or samples.dtype == bool
+    if not numeric or not samples.ndim or len(samples) < least:
+        raise refused(
+            array,
+            f"{what} to be numbers, (batch, ...), of {least} samples or more",
+            error=ValueError,
+        )
+    return samples
 
 
 def expect(condition, what, expected, received, remedy=""):

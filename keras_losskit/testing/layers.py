@@ -8,6 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_losskit._support.checks import checked_instance
+from keras_losskit._support.checks import checked_positive
 from keras_losskit._types import TensorLike
 from keras_losskit.models.model import Model
 from keras_losskit.penalties.collect import collect_losses
@@ -59,10 +61,16 @@ def check_layer(
         >>> check_layer(layers.Dense(
         ...     2, activity_regularizer="l1", activity_reduction="sum"))
     """
+    owner = "check_layer"
+    checked_instance(
+        layer, keras.layers.Layer, f"`layer` of {owner}", "a Keras layer"
+    )
+    rtol = checked_positive(rtol, f"`rtol` of {owner}")
     if x is None:
         x = np.random.default_rng(0).uniform(0.5, 2.0, (4, 3))
         x = x.astype("float32")
-    subject = LayerSubject(layer, np.asarray(x), rtol)
+    x = _common.checked_samples(x, f"`x` of {owner}")
+    subject = LayerSubject(layer, x, rtol)
     _common.run_checks(CHECKS, subject, skip)
 
 

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_losskit._support.checks import checked_positive
 from keras_losskit._types import LossObject
 from keras_losskit._types import Structure
 from keras_losskit.losses import evaluate
@@ -17,6 +18,7 @@ from keras_losskit.losses._core.composition import values_of
 from keras_losskit.losses._core.evaluation import is_composite
 from keras_losskit.losses._core.evaluation import overrides_call
 from keras_losskit.losses._core.evaluation import weighted_total
+from keras_losskit.losses._core.refusals import checked_loss
 from keras_losskit.testing import _common
 
 
@@ -65,15 +67,25 @@ def check_loss(
         ...         return ops.mean(ops.abs(y_true - y_pred) ** 3, axis=-1)
         >>> check_loss(Cubic(name="cubic"))
     """
+    owner = "check_loss"
+    checked_loss(loss, f"`loss` of {owner}")
+    rtol = checked_positive(rtol, f"`rtol` of {owner}")
     random = np.random.default_rng(0)
     if y_true is None:
         y_true = random.uniform(0.1, 0.9, (4, 3)).astype("float32")
     if y_pred is None:
         y_pred = random.uniform(0.1, 0.9, (4, 3)).astype("float32")
-    y_true = keras.tree.map_structure(np.asarray, y_true)
-    y_pred = keras.tree.map_structure(np.asarray, y_pred)
+    y_true = checked_nest(y_true, f"`y_true` of {owner}")
+    y_pred = checked_nest(y_pred, f"`y_pred` of {owner}")
     subject = LossSubject(loss, y_true, y_pred, rtol)
     _common.run_checks(CHECKS, subject, skip)
+
+
+def checked_nest(nest, what):
+    """A nest of labels or predictions, in NumPy."""
+    return keras.tree.map_structure(
+        lambda leaf: _common.checked_samples(leaf, what, least=4), nest
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_losskit import reductions
+from keras_losskit._support.checks import checked_positive
 from keras_losskit._support.named_classes import name_of
 from keras_losskit._types import ReductionLike
 from keras_losskit._types import TensorLike
@@ -59,9 +60,17 @@ def check_reduction(
         ...     return ops.max(ops.cast(values, "float32"))
         >>> check_reduction(largest)
     """
+    owner = "check_reduction"
+    reductions.get(reduction)  # which refuses what is none
+    rtol = checked_positive(rtol, f"`rtol` of {owner}")
     if values is None:
         values = np.random.default_rng(0).permutation(np.linspace(0.5, 2.0, 8))
-    values = np.asarray(values, "float32")
+    values = _common.checked_samples(values, f"`values` of {owner}", 8)
+    if y_true is not None:
+        y_true = _common.checked_samples(
+            y_true, f"`y_true` of {owner}", len(values)
+        )
+    values = values.astype("float32")
     subject = ReductionSubject(reduction, values, y_true, rtol)
     _common.run_checks(CHECKS, subject, skip)
 

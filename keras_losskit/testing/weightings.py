@@ -8,6 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_losskit._support.checks import checked_count
+from keras_losskit._support.checks import checked_instance
 from keras_losskit.testing import _common
 from keras_losskit.weighting import Weighting
 
@@ -44,6 +46,11 @@ def check_weighting(
         >>> from keras_losskit.weighting import Uncertainty
         >>> check_weighting(Uncertainty())
     """
+    owner = "check_weighting"
+    checked_instance(
+        weighting, Weighting, f"`weighting` of {owner}", "a Weighting"
+    )
+    terms = checked_count(terms, f"`terms` of {owner}")
     subject = WeightingSubject(weighting, terms)
     _common.run_checks(CHECKS, subject, skip)
 

@@ -194,6 +194,18 @@ class Parameters:
     of_keras: frozenset[str]
 
 
+def check_settings(owner, **settings):
+    """Refuse settings that a loss function cannot use; None is not looked at.
+
+    Args:
+        owner: Name of the function.
+        **settings: What it was given, by names that the table knows.
+    """
+    for name, value in settings.items():
+        if value is not None or name in ("alpha", "gamma", "from_logits"):
+            CHECKS[name](value, f"`{name}` of {owner}")
+
+
 def parameters_of(cls):
     """The `Parameters` of the class of this package that `cls` extends."""
     return _parameters_of(

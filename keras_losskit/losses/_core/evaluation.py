@@ -24,6 +24,7 @@ from keras_losskit._types import Tensor
 from keras_losskit._types import TensorLike
 from keras_losskit.losses._core import values as values_lib
 from keras_losskit.losses._core.logits import predicted
+from keras_losskit.losses._core.refusals import checked_loss
 from keras_losskit.losses._core.refusals import refuse_symbolic
 from keras_losskit.losses._core.traits import traits_of
 from keras_losskit.terms import at_least_float32
@@ -61,6 +62,7 @@ def evaluate(
         >>> float(evaluate(loss, [[1.0], [2.0]], [[1.0], [4.0]]))
         2.0
     """
+    checked_loss(loss, "`loss` of evaluate")
     refuse_symbolic(loss, y_true, y_pred)
     if is_composite(loss):
         values = loss.part_values(y_true, y_pred, sample_weight)

@@ -3,6 +3,9 @@
 import inspect
 import re
 
+import keras
+
+from keras_losskit._support.checks import checked_instance
 from keras_losskit._types import LossObject
 from keras_losskit.losses._core.traits import traits_of
 
@@ -49,6 +52,8 @@ def has_default_name(loss: LossObject) -> bool:
         >>> has_default_name(keras.losses.Huber(name="h"))
         False
     """
+    what = "`loss` of has_default_name"
+    checked_instance(loss, keras.losses.Loss, what, "a loss")
     if traits_of(loss).named_by_itself:
         return True
     parameters = inspect.signature(type(loss).__init__).parameters

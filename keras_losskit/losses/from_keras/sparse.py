@@ -14,6 +14,8 @@ from keras_losskit._types import ReductionLike
 from keras_losskit._types import Tensor
 from keras_losskit._types import TensorLike
 from keras_losskit._types import Weight
+from keras_losskit.losses._core.arguments import check_settings
+from keras_losskit.losses._core.arguments import checked_integer
 from keras_losskit.losses._core.labels import check_labels
 from keras_losskit.losses._core.labels import may_be_equal
 from keras_losskit.losses._core.logits import Logits
@@ -207,6 +209,15 @@ def sparse_categorical_focal_crossentropy(
         >>> round(float(loss[0]), 4)
         0.0433
     """
+    owner = "sparse_categorical_focal_crossentropy"
+    check_settings(
+        owner,
+        alpha=alpha,
+        gamma=gamma,
+        from_logits=from_logits,
+        ignore_class=ignore_class,
+    )
+    checked_integer(axis, f"`axis` of {owner}")
     y_pred = class_predictions(ops.convert_to_tensor(y_pred), from_logits, axis)
     return sparse_focal(y_true, y_pred, alpha, gamma, ignore_class, axis)
 

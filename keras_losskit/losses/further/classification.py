@@ -3,6 +3,9 @@
 import keras
 from keras import ops
 
+from keras_losskit._support.checks import checked_flag
+from keras_losskit._support.checks import checked_non_negative
+from keras_losskit._support.checks import checked_number
 from keras_losskit._types import DType
 from keras_losskit._types import ReductionLike
 from keras_losskit._types import Tensor
@@ -40,6 +43,7 @@ def poly1(
         Losses, `(batch, d0, ..., dN)`, float32 at least.
 
     Raises:
+        TypeError: if a setting is not of its kind.
         ValueError: if the shapes do not fit; in eager mode, if a label is not
             among the classes.
 
@@ -50,6 +54,8 @@ def poly1(
         >>> round(float(poly1([0], [[0.5, 0.5]])[0]), 4)
         1.1931
     """
+    epsilon = checked_number(epsilon, "`epsilon` of poly1")
+    checked_flag(from_logits, "`from_logits` of poly1")
     return _poly1(y_true, predicted(y_pred, from_logits), epsilon)
 
 
@@ -92,6 +98,10 @@ def asymmetric_loss(
     Returns:
         Per-sample losses, `(batch, d0, ..., dN-1)`, float32 at least.
 
+    Raises:
+        TypeError: if a setting is not of its kind.
+        ValueError: if an exponent or the margin is negative.
+
     Reference:
         Ridnik et al., "Asymmetric Loss for Multi-Label Classification", ICCV
         2021.
@@ -101,6 +111,13 @@ def asymmetric_loss(
         >>> round(float(loss[0]), 4)
         0.1733
     """
+    for exponent, name in (
+        (gamma_positive, "gamma_positive"),
+        (gamma_negative, "gamma_negative"),
+        (margin, "margin"),
+    ):
+        checked_non_negative(exponent, f"`{name}` of asymmetric_loss")
+    checked_flag(from_logits, "`from_logits` of asymmetric_loss")
     y_true, y_pred = same_rank(
         at_least_float32(y_true), at_least_float32(y_pred)
     )

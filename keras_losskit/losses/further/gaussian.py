@@ -5,6 +5,8 @@ import math
 import keras
 from keras import ops
 
+from keras_losskit._support.checks import checked_flag
+from keras_losskit._support.checks import checked_positive
 from keras_losskit._types import DType
 from keras_losskit._types import ReductionLike
 from keras_losskit._types import Tensor
@@ -52,6 +54,8 @@ def gaussian_nll(
         >>> round(float(gaussian_nll([[3.0]], [[1.0, 0.0]])[0]), 4)
         2.0
     """
+    checked_flag(full, "`full` of gaussian_nll")
+    smallest = checked_positive(min_variance, "`min_variance` of gaussian_nll")
     mean, log_variance = halves(y_pred)
     y_true = at_least_float32(y_true)
     if len(y_true.shape) == len(mean.shape) - 1 and mean.shape[-1] == 1:
@@ -63,7 +67,7 @@ def gaussian_nll(
             f"log variances. Received: y_true.shape={tuple(y_true.shape)}, "
             f"y_pred.shape={(*mean.shape[:-1], 2 * mean.shape[-1])}"
         )
-    log_variance = ops.maximum(log_variance, math.log(min_variance))
+    log_variance = ops.maximum(log_variance, math.log(smallest))
     error = ops.square(y_true - mean) * ops.exp(-log_variance)
     constant = math.log(2.0 * math.pi) / 2.0 if full else 0.0
     return ops.mean((log_variance + error) / 2.0, axis=-1) + constant

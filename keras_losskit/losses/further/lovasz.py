@@ -5,6 +5,7 @@ import math
 import keras
 from keras import ops
 
+from keras_losskit._support.checks import checked_flag
 from keras_losskit._types import DType
 from keras_losskit._types import ReductionLike
 from keras_losskit._types import Tensor
@@ -55,6 +56,8 @@ def lovasz_softmax(
         >>> round(float(lovasz_softmax([[0, 1]], y_pred)[0]), 4)
         0.25
     """
+    checked_flag(per_image, "`per_image` of lovasz_softmax")
+    checked_flag(from_logits, "`from_logits` of lovasz_softmax")
     return _lovasz(y_true, predicted(y_pred, from_logits), per_image)
 
 

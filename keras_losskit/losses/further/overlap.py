@@ -4,6 +4,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_losskit._support.checks import checked_flag
+from keras_losskit._support.checks import checked_non_negative
+from keras_losskit._support.checks import checked_positive
 from keras_losskit._types import DType
 from keras_losskit._types import ReductionLike
 from keras_losskit._types import Tensor
@@ -50,6 +53,7 @@ def generalized_dice(
         >>> round(float(generalized_dice([[0, 1]], y_pred)[0]), 4)
         0.5
     """
+    checked_flag(from_logits, "`from_logits` of generalized_dice")
     return _generalized_dice(y_true, predicted(y_pred, from_logits))
 
 
@@ -112,6 +116,10 @@ def focal_tversky(
         >>> round(float(focal_tversky([[0, 1]], y_pred, gamma=1.0)[0]), 4)
         0.5
     """
+    alpha = checked_non_negative(alpha, "`alpha` of focal_tversky")
+    beta = checked_non_negative(beta, "`beta` of focal_tversky")
+    gamma = checked_positive(gamma, "`gamma` of focal_tversky")
+    checked_flag(from_logits, "`from_logits` of focal_tversky")
     prediction = predicted(y_pred, from_logits)
     return _focal_tversky(y_true, prediction, alpha, beta, gamma)
 
