@@ -21,6 +21,7 @@ from keras_losskit.models._variable_reads import noting_reads
 from keras_losskit.penalties._add_loss import AddsLosses
 from keras_losskit.penalties._log import logged_means
 from keras_losskit.penalties._log import of_all_replicas
+from keras_losskit.penalties._recorder import RecordedLoss
 from keras_losskit.penalties._recorder import Recorder
 from keras_losskit.penalties.collect import PenaltyList
 from keras_losskit.penalties.collect import layer_terms
@@ -46,14 +47,59 @@ class RecordsLosses(AddsLosses):
     ) -> None:
         """Add a term to the loss, from inside `call`; see `layers.Layer`.
 
+        A custom `compute_loss` may add terms before it calls
+        `super().compute_loss(...)`, which counts them.
+
         Raises:
-            ValueError: outside of `call`, where no training step would see it,
-                and as `layers.Layer.add_loss`.
+            ValueError: elsewhere, where no training step would see it, and as
+                `layers.Layer.add_loss`.
         """
-        apart = Recorder.current() is None
-        if not _keras.in_call() or (apart and self._losskit_computes_loss()):
+        if self._losskit_adds_in_compute_loss():
+            recorder = self._losskit_last_pass().recorder
+            late = recorder is None or recorder.losses_are_counted
+            if late or callable(loss):
+                refuse_outside_call(self, loss)
+        elif not _keras.in_call():
             refuse_outside_call(self, loss)
         super().add_loss(loss, name=name, weight=weight, reduction=reduction)
+
+    def _losskit_adds_in_compute_loss(self) -> bool:
+        """Whether the pass is over, and its loss is being computed."""
+        return Recorder.current() is None and self._losskit_computes_loss()
+
+    def _losskit_take_loss(self, value, name, weight):
+        if not self._losskit_adds_in_compute_loss():
+            super()._losskit_take_loss(value, name, weight)
+            return
+        last = self._losskit_last_pass()
+        last.recorder.note_later(
+            RecordedLoss(self, "added", value, name, weight)
+        )
+        last.penalties = None  # they lack it
+
+    def _losskit_count_losses(self):
+        """Nothing may be added to the losses of this pass now."""
+        recorder = self._losskit_last_pass().recorder
+        if recorder is not None:
+            recorder.losses_are_counted = True
+
+    def _losskit_refuse_uncounted_losses(self):
+        """Refuse terms of a `compute_loss` that are in no total.
+
+        Raises:
+            ValueError: if it added some and never called the one above.
+        """
+        recorder = self._losskit_last_pass().recorder
+        if recorder is None or recorder.losses_are_counted:
+            return
+        if recorder.noted_later:
+            names = [loss.name for loss in recorder.noted_later]
+            raise ValueError(
+                f"Expected `compute_loss` of model '{self.name}' to return "
+                "what `super().compute_loss(...)` gives, which counts the "
+                f"terms that it adds. Received: add_loss of {names}, and no "
+                "such call."
+            )
 
     def _losskit_computes_loss(self) -> bool:
         """Whether the loss is being computed; for subclasses."""
@@ -316,8 +362,8 @@ def refuse_outside_call(model, loss):
         ValueError: always.
     """
     if model._losskit_computes_loss():
-        place = "in `compute_loss`"
-        remedy = "Add the value to what `compute_loss` returns"
+        place = "in `compute_loss`, after the terms were added up"
+        remedy = "Add it before `super().compute_loss(...)`"
     else:
         place = "outside of it, which training never sees"
         remedy = (

@@ -250,10 +250,10 @@ class LossTermsMixin(
 
     def _losskit_penalties_of_step(self):
         """The terms beyond the compiled ones, fused where that is faster."""
-        fused = self._losskit_state.fused
-        if fused is None:
+        self._losskit_count_losses()
+        if self._losskit_state.fused is None:
             return self._losskit_penalty_terms()
-        fused = fused.of(regularized_variables(self))
+        fused = self._losskit_state.fused.of(regularized_variables(self))
         self._losskit_state.fused = fused
         return self._losskit_recorded_terms() + fused.terms()
 
@@ -283,6 +283,7 @@ class LossTermsMixin(
             total = compute()
         if not _keras.in_symbolic_scope():
             check_names_of_metrics(self)
+        self._losskit_refuse_uncounted_losses()
         terms = self._losskit_last_terms()
         if terms is None:
             return total
@@ -293,8 +294,7 @@ class LossTermsMixin(
         logged = self._losskit_count_logs(batch)
         losses.track(terms, batch_size, training, logged)
         # TorchDynamo gives back another tensor than it was given.
-        added_to = total is not terms.total
-        if added_to and _origin.overrides(self, "compute_loss"):
+        if total is not terms.total and _origin.overrides(self, "compute_loss"):
             key = losses.tracker.key_of("added")
             losses.tracker.add({key: total - terms.total}, batch_size)
         return total

@@ -79,7 +79,11 @@ class AddsLosses(TellsLosses, LogsValues):
             if overriding_class(self, "add_loss", after=AddsLosses):
                 named_as.run((name, weight), super().add_loss, value)
             else:
-                note(self, "added", value, name, weight)
+                self._losskit_take_loss(value, name, weight)
+
+    def _losskit_take_loss(self, value, name, weight):
+        """Have a checked loss taken down, by Keras too."""
+        note(self, "added", value, name, weight)
 
     @property
     def regularization_losses(self) -> list[Tensor]:

@@ -190,6 +190,10 @@ class Recorder(Calls):
         self.logged = []
         #: Whether the step has counted them.
         self.logs_are_counted = False
+        #: The losses that the model added after its pass, in `compute_loss`.
+        self.noted_later = []
+        #: Whether the terms of the step were made of the losses.
+        self.losses_are_counted = False
         self.outputs = {layer: [] for layer in outputs_of}
 
     @staticmethod
@@ -299,6 +303,16 @@ class Recorder(Calls):
             if self._is_building():
                 return
             loss = dataclasses.replace(loss, value=None)  # dead afterwards
+        self._keep_loss(loss)
+
+    def note_later(self, loss):
+        """Take down a `RecordedLoss` that the model adds after its pass."""
+        if _keras.in_symbolic_scope():
+            loss = dataclasses.replace(loss, value=None)
+        self.noted_later.append(loss)
+        self._keep_loss(loss)
+
+    def _keep_loss(self, loss):
         self.losses.append(loss)
         self._of_owner.setdefault(id(loss.layer), []).append(loss)
 

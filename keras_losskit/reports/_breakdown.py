@@ -11,6 +11,7 @@ from keras_losskit._support.output_structure import names_of_outputs
 from keras_losskit.container._built_losses import NO_LOSSES
 from keras_losskit.container._built_losses import BuiltLosses
 from keras_losskit.container._laying import lay_losses
+from keras_losskit.container._tracker import counted_by_trainer
 from keras_losskit.container.container import LossesContainer
 from keras_losskit.models.mixin import LossTermsMixin
 from keras_losskit.models.wrapping import wrap
@@ -46,7 +47,8 @@ def batch_breakdown(model, x, y, sample_weight):
     """
     x, y, sample_weight = map(as_tensors, (x, y, sample_weight))
     probe, losses, y_pred = probe_of(model, x, y)
-    with keras.StatelessScope():
+    container = probe.compiled_loss
+    with keras.StatelessScope(), counted_by_trainer(container):
         total = probe.compute_loss(x, y, y_pred, sample_weight, training=False)
         terms = probe._losskit_last_terms() or LossTerms()
         rest = total - terms.total

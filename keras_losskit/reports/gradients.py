@@ -16,6 +16,7 @@ from keras_losskit import _origin
 from keras_losskit._support.checks import checked_instance
 from keras_losskit._types import Structure
 from keras_losskit._types import Wrt
+from keras_losskit.container._tracker import counted_by_trainer
 from keras_losskit.container._weighting_step import contribution_of
 from keras_losskit.container._weighting_step import member_name
 from keras_losskit.models._gradient_weights import gramian
@@ -194,9 +195,10 @@ def gradient_report(
             mapping = list(zip(variables, values, strict=True))
         with keras.StatelessScope(mapping):
             y_pred = probe(x, training=False)
-            total = probe.compute_loss(
-                x, y, y_pred, sample_weight, training=False
-            )
+            with counted_by_trainer(probe.compiled_loss):
+                total = probe.compute_loss(
+                    x, y, y_pred, sample_weight, training=False
+                )
             rows = rows_of(probe, total, members)
         names[:] = unique_names(name for name, _ in rows)
         return [ops.cast(value, "float32") for _, value in rows], None

@@ -635,19 +635,6 @@ def test_a_schedule_in_a_plain_model_is_refused():
     assert trained([Added(ops.mean)], keras.Model)["loss"]
 
 
-class AddsWhileComputing(losskit.Model):
-    def compute_loss(
-        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
-    ):
-        self.add_loss(ops.mean(y_pred))
-        return super().compute_loss(x, y, y_pred, sample_weight, training)
-
-
-def test_a_loss_added_in_compute_loss_is_refused():
-    with pytest.raises(ValueError, match="what `compute_loss` returns"):
-        trained([Added(ops.mean)], AddsWhileComputing)
-
-
 def test_a_function_of_weights_is_told_of_regularizers():
     model = model_with(Added(ops.mean))
     with pytest.raises(ValueError, match="a regularizer, or.*FromWeights"):
