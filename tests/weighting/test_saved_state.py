@@ -1,11 +1,13 @@
 """Files say whose state they hold, and the state of another is refused."""
 
+import itertools
 import pickle
 
 import h5py
 import keras
 import numpy as np
 import pytest
+from support.results import record
 
 import keras_losskit as losskit
 from keras_losskit import weighting
@@ -77,6 +79,27 @@ def test_the_state_of_another_is_refused_by_name(source, target, _, tmp_path):
     # And what a file says then is not held against the next one.
     trained(target).save_weights(tmp_path / "b.weights.h5")
     model.load_weights(tmp_path / "b.weights.h5")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0)
+def test_every_pair_of_weightings_is_refused_by_name(tmp_path):
+    models = {name: trained(name) for name in METHODS}
+    for name, model in models.items():
+        model.save_weights(tmp_path / f"{name}.weights.h5")
+    pairs = list(itertools.permutations(METHODS, 2))
+    for source, target in pairs:
+        model = models[target]
+        before = state_of(model)
+        with pytest.raises(ValueError, match=f"of {target}.*{source}"):
+            model.load_weights(tmp_path / f"{source}.weights.h5")
+        for value, other in zip(before, state_of(model), strict=True):
+            np.testing.assert_array_equal(value, other)
+    # And each still takes its own.
+    for name, model in models.items():
+        model.load_weights(tmp_path / f"{name}.weights.h5")
+    facts = {"weightings": len(models), "ordered pairs refused": len(pairs)}
+    record("weighting-pairs", "Files with the state of another", facts)
 
 
 @pytest.mark.parametrize("source, target, message", OTHERS)
