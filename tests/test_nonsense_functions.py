@@ -173,6 +173,12 @@ CASES = {
         {"weighting": NO, "terms": NO, "skip": NAMES},
     ),
 }
+# A newer Keras has some of them, and then they are Keras'.
+CASES = {
+    function: case
+    for function, case in CASES.items()
+    if function.__module__.startswith("keras_losskit")
+}
 # What of nonsense is no error of the package: a name that Keras looks up, an
 # object that goes to the processes of the other backends unread.
 LOOKED_UP_ELSEWHERE = {
