@@ -61,6 +61,7 @@ BY_THEMSELVES = [
     "_jax_state",
     "_loss_tracker",
     "_obj_type",
+    "_outbound_nodes",
     "_trainable_variables",
     "_value",
 ]
@@ -163,6 +164,13 @@ def test_a_loss_knows_that_the_trainer_calls_it(eager):
     assert all(answers)
     Asks()(np.ones((2, 1)), np.ones((2, 1)))
     assert not answers[-1]
+
+
+def test_a_layer_knows_whether_another_was_called_on_what_it_returned():
+    first, second = keras.layers.Dense(1), keras.layers.Dense(1)
+    second(first(keras.Input((2,))))
+    assert len(first._outbound_nodes) == 1
+    assert second._outbound_nodes == []
 
 
 def test_losses_keep_the_arguments_of_their_function():

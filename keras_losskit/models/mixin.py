@@ -16,7 +16,6 @@ from keras_losskit._support.jax_tracing import BARE_TRACE
 from keras_losskit._support.jax_tracing import is_bare_trace
 from keras_losskit._support.output_structure import names_of_outputs
 from keras_losskit._support.scopes import random_state_kept
-from keras_losskit._types import Config
 from keras_losskit._types import Losses
 from keras_losskit._types import LossWeights
 from keras_losskit._types import Structure
@@ -38,16 +37,19 @@ from keras_losskit.models._fit import without_defaults
 from keras_losskit.models._functional import become_functional
 from keras_losskit.models._functional import is_functional_call
 from keras_losskit.models._recorded_call import RecordsLosses
-from keras_losskit.models._seed_state import SeedState
+from keras_losskit.models._saving import SavesLoss
 from keras_losskit.models._variable_reads import adopt_reads_of_step
 from keras_losskit.models._variable_reads import adopting_reads
-from keras_losskit.models._weights_file import check_weighting_state
 from keras_losskit.penalties.collect import regularized_variables
 from keras_losskit.terms import LossTerms
 
 
 class LossTermsMixin(
-    RecordsLosses, FitArguments, _keras.TrainerHooks, _keras_hooks.HasTerms
+    RecordsLosses,
+    FitArguments,
+    SavesLoss,
+    _keras.TrainerHooks,
+    _keras_hooks.HasTerms,
 ):
     """Separated, named loss terms for any Keras model class.
 
@@ -137,51 +139,6 @@ class LossTermsMixin(
     def compiled_loss(self) -> LossesContainer | None:
         """The `LossesContainer` of `compile`, as in tf.keras; else None."""
         return _keras.compiled_loss(self)
-
-    def get_compile_config(self) -> Config:
-        """The arguments of `compile`, serialized."""
-        container = self.compiled_loss
-        if container is None:
-            return super().get_compile_config()
-        try:
-            loss = keras.saving.serialize_keras_object(container)
-            return super().get_compile_config() | {"loss": loss}
-        except (TypeError, ValueError) as error:
-            warnings.warn(
-                "The loss cannot be saved, so the file will hold the model "
-                f"without its compile configuration: {error}",
-                stacklevel=2,
-            )
-            return {}
-
-    def compile_from_config(self, config: Config) -> None:
-        """Compile with what `get_compile_config` returned.
-
-        As in Keras a custom `compile` is not called, about which it warns.
-        """
-        if _origin.overrides(self, "compile"):
-            super().compile_from_config(config)
-            return
-        config = keras.saving.deserialize_keras_object(config)
-        self.compile(**config)
-        weighting = self.compiled_loss and self.compiled_loss.weighting
-        if weighting and not weighting.built:
-            return  # its variables are made before the first step
-        if self.optimizer is not None and self.built:
-            self.optimizer.build(self.trainable_variables)
-
-    def load_weights(
-        self, filepath: Any, skip_mismatch: bool = False, **kwargs: Any
-    ) -> None:
-        """As Keras does; the state of another weighting changes nothing.
-
-        Raises:
-            ValueError: if the file holds that.
-        """
-        weighting = self.compiled_loss and self.compiled_loss.weighting
-        if weighting:
-            check_weighting_state(weighting, filepath, skip_mismatch)
-        super().load_weights(filepath, skip_mismatch, **kwargs)
 
     # ------------------------------------------------------------------- loss
 
@@ -399,11 +356,3 @@ class LossTermsMixin(
     def _losskit_forget_learned_gradients(self):
         for variable in self._losskit_learned():
             variable.value.grad = None
-
-    @property
-    def seed_state(self) -> SeedState:
-        """The seeds of the model, in a form that `save` writes to the file."""
-        state = self._losskit_state
-        if state.seeds is None:
-            state.seeds = SeedState(self)
-        return state.seeds

@@ -115,8 +115,7 @@ class Calls(_keras_hooks.Watcher):
     forward = True
 
     def __init__(self):
-        self._computed = None
-        self._owed = None
+        self._computed = self._owed = None
 
     def watches(self, layer):
         """Whether the losses of `layer` are looked after here."""
