@@ -17,9 +17,9 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 import keras  # noqa: E402
 from support.keras_files import SOURCE  # noqa: E402
+from support.keras_files import cases_of  # noqa: E402
 from support.keras_files import loaded  # noqa: E402
 from support.keras_files import outcome  # noqa: E402
-from support.keras_files import tests_of  # noqa: E402
 from support.keras_names import LEFT_OUT  # noqa: E402
 from support.keras_names import instead_in  # noqa: E402
 
@@ -64,7 +64,7 @@ def outcomes(file, instead=None):
     """`{test: "passed", "skipped" or its traceback}`, and the seconds."""
     start = time.perf_counter()
     try:
-        tests = tests_of(loaded(file, instead))
+        tests = cases_of(loaded(file, instead))
     except BaseException as error:  # a package that is not installed
         if isinstance(error, KeyboardInterrupt):
             raise

@@ -18,9 +18,9 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 import keras  # noqa: E402
 import tensorflow as tf  # noqa: E402
+from support.keras_files import cases_of  # noqa: E402
 from support.keras_files import loaded_with  # noqa: E402
 from support.keras_files import outcome  # noqa: E402
-from support.keras_files import tests_of  # noqa: E402
 
 from benchmarks import tf_keras_shim  # noqa: E402
 
@@ -95,7 +95,7 @@ def main():
         module = loaded_with(folder / file, "shimmed", tf_keras_shim.importing)
         found = {
             name: outcome(test)
-            for name, test in tests_of(module).items()
+            for name, test in cases_of(module).items()
             if not name.startswith("MetricsContainerTest.")
         }
         failed = {

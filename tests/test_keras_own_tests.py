@@ -9,10 +9,10 @@ import functools
 import keras
 import pytest
 from support.keras_files import BACKEND
+from support.keras_files import cases_of
 from support.keras_files import loaded
 from support.keras_files import outcome
 from support.keras_files import skip_without_tests
-from support.keras_files import tests_of
 from support.keras_names import LEFT_OUT
 from support.keras_names import instead_in
 
@@ -36,13 +36,13 @@ FILES = (
     "trainers/trainer_test.py",
 )
 
-OURS = {file: tests_of(loaded(file, instead_in(file))) for file in FILES}
+OURS = {file: cases_of(loaded(file, instead_in(file))) for file in FILES}
 
 
 @functools.cache
 def stock(file):
     """The tests of a file on Keras' own classes."""
-    return tests_of(loaded(file))
+    return cases_of(loaded(file))
 
 
 @pytest.fixture(autouse=True)

@@ -64,7 +64,7 @@ def become(layer, cls):
 
     def quantize(mode=None, type_check=True, config=None):
         del type_check
-        of_keras(mode, config, type_check=False)
+        of_keras(mode=mode, config=config, type_check=False)
 
     set_untracked(layer, "quantize", quantize)
 

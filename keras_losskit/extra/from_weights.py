@@ -1,5 +1,6 @@
 """Terms that read the weights, and functions of a weight for them."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 from typing import Self
@@ -144,7 +145,8 @@ class FromWeights(ExtraTerm):
         }
 
     def __repr__(self) -> str:
-        name = name_of(self.fn)
+        named = inspect.isroutine(self.fn)
+        name = name_of(self.fn) if named else type(self.fn).__name__
         end = ", from_start=True)" if self.from_start else ")"
         return f"FromWeights({self.pattern!r}, {name}, " + (
             f"weight={self.weight!r}{end}"

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from keras_losskit import _keras
+from keras_losskit._types import Structure
 
 #: Those that were called on symbolic tensors and are in no model as yet.
 _called: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -14,7 +15,7 @@ _called: weakref.WeakSet[Any] = weakref.WeakSet()
 class OnlyAddsLoss:
     """Mixin for a layer of which nothing is left if its result is not used."""
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, *args, **kwargs) -> Structure:
         """As Keras; a symbolic call is to become part of a model."""
         outputs = super().__call__(*args, **kwargs)
         if is_symbolic(outputs):

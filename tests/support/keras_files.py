@@ -122,7 +122,7 @@ def loaded_with(path, prefix, importing):
     return module
 
 
-def tests_of(module):
+def cases_of(module):
     """`{"Case.test": test}` of a file of tests."""
     return {
         f"{type(test).__name__}.{test._testMethodName}": test
