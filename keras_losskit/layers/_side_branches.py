@@ -6,13 +6,14 @@ from typing import Any
 import keras
 
 from keras_losskit import _keras
+from keras_losskit._types import MixesIntoLayer
 from keras_losskit._types import Structure
 
 #: Those that were called on symbolic tensors and are in no model as yet.
 _called: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
-class OnlyAddsLoss:
+class OnlyAddsLoss(MixesIntoLayer):
     """Mixin for a layer of which nothing is left if its result is not used."""
 
     def __call__(self, *args, **kwargs) -> Structure:
