@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from typing import Any
 from typing import Self
 
-import keras
 from keras import ops
 
 from keras_losskit import _backend
@@ -225,18 +224,6 @@ class LossTerms(Terms):
 
 _backend.register_pytree(LossTerms)
 _keras.register_tree_node_class(LossTerms)
-
-
-def at_least_float32(values):
-    """`values` as a tensor that can be added up: float64 or float32.
-
-    Sums overflow in half precision.
-    """
-    if not ops.is_tensor(values):
-        values = ops.convert_to_tensor(values)
-    if keras.backend.standardize_dtype(values.dtype) in ("float32", "float64"):
-        return values
-    return ops.cast(values, "float32")
 
 
 def multiply(value, weight):

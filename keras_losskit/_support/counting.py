@@ -94,6 +94,10 @@ class Flags:
         return result
 
 
+#: Where nothing is left out.
+ALL_COUNT = Flags()
+
+
 def flags_of(loss, sample_weight, masks):
     """The `Flags` of the values of `loss`; none where it has one for a batch.
 
@@ -102,11 +106,13 @@ def flags_of(loss, sample_weight, masks):
         sample_weight: Optional weights, `(batch, ...)`.
         masks: Masks, or `None`s.
     """
+    if sample_weight is None and all(mask is None for mask in masks):
+        return ALL_COUNT
     along_batch = getattr(loss, "values_follow_batch", True)
     arguments = _keras.function_arguments(loss)
     axes = arguments.get("axis", -1 if along_batch else None)
     if axes is None:
-        return Flags()  # one value for the whole batch
+        return ALL_COUNT  # one value for the whole batch
     axes = (axes,) if isinstance(axes, int) else axes
     if isinstance(sample_weight, int | float) and sample_weight:
         sample_weight = None

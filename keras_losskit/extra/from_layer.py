@@ -9,6 +9,7 @@ from keras_losskit import _keras
 from keras_losskit._support.checks import checked_function
 from keras_losskit._support.checks import checked_name
 from keras_losskit._support.named_classes import name_of
+from keras_losskit._support.precision import at_least_float32
 from keras_losskit._types import Config
 from keras_losskit._types import ReductionLike
 from keras_losskit._types import Tensor
@@ -18,7 +19,6 @@ from keras_losskit.extra.extra_term import ExtraTerm
 from keras_losskit.extra.extra_term import registered
 from keras_losskit.penalties._add_loss import of_what_counts
 from keras_losskit.penalties.collect import layer_path
-from keras_losskit.terms import at_least_float32
 
 
 @registered

@@ -16,6 +16,7 @@ from keras_losskit._support.checks import checked_pattern
 from keras_losskit._support.checks import refused
 from keras_losskit._support.named_classes import name_of
 from keras_losskit._support.paths import path_matches
+from keras_losskit._support.precision import at_least_float32
 from keras_losskit._types import Config
 from keras_losskit._types import ReductionLike
 from keras_losskit._types import Tensor
@@ -24,7 +25,6 @@ from keras_losskit._types import Weight
 from keras_losskit.extra.context import Context
 from keras_losskit.extra.extra_term import ExtraTerm
 from keras_losskit.extra.extra_term import registered
-from keras_losskit.terms import at_least_float32
 
 
 @registered

@@ -15,6 +15,7 @@ from keras_losskit._support.checks import checked_function
 from keras_losskit._support.checks import checked_index
 from keras_losskit._support.checks import checked_name
 from keras_losskit._support.checks import checked_number
+from keras_losskit._support.precision import at_least_float32
 from keras_losskit._types import Config
 from keras_losskit._types import Structure
 from keras_losskit._types import Tensor
@@ -23,7 +24,6 @@ from keras_losskit.extra._inputs import floating_inputs
 from keras_losskit.extra.context import Context
 from keras_losskit.extra.extra_term import ExtraTerm
 from keras_losskit.extra.extra_term import registered
-from keras_losskit.terms import at_least_float32
 
 PLACES = ("interpolates", "inputs", "real", "fake")
 

@@ -11,6 +11,7 @@ from keras_losskit import _keras
 from keras_losskit import _weights as weights_lib
 from keras_losskit import reductions
 from keras_losskit._support.checks import checked_function
+from keras_losskit._support.precision import at_least_float32
 from keras_losskit._types import Config
 from keras_losskit._types import ReductionLike
 from keras_losskit._types import Structure
@@ -20,7 +21,6 @@ from keras_losskit.layers._loss_layer import registered
 from keras_losskit.layers._side_branches import OnlyAddsLoss
 from keras_losskit.penalties._add_loss import of_what_counts
 from keras_losskit.penalties._add_loss import reduced
-from keras_losskit.terms import at_least_float32
 from keras_losskit.terms import checked_term_name
 
 

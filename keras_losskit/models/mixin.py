@@ -238,7 +238,8 @@ class LossTermsMixin(
         self._losskit_last_terms()  # of an earlier step
         with counted_by_trainer(container), adopting_reads(self, *data):
             total = compute()
-        if not _keras.in_symbolic_scope():
+        losses = container.built_losses
+        if not (losses.names_are_checked or _keras.in_symbolic_scope()):
             check_names_of_metrics(self)
         self._losskit_refuse_uncounted_losses()
         terms = self._losskit_last_terms()
@@ -247,7 +248,7 @@ class LossTermsMixin(
         step = self._losskit_kept_of_pass()
         if step.weighs_gradients:
             step.computed = terms  # it takes them apart
-        losses, batch_size = container.built_losses, batch_size_of(batch)
+        batch_size = batch_size_of(batch)
         logged = self._losskit_count_logs(batch)
         losses.track(terms, batch_size, training, logged)
         # TorchDynamo gives back another tensor than it was given.

@@ -6,7 +6,7 @@ from keras import ops
 from keras_losskit import _keras
 from keras_losskit import _keras_hooks
 from keras_losskit._support import replicas
-from keras_losskit.terms import at_least_float32
+from keras_losskit._support.precision import at_least_float32
 
 
 def activity_penalties(layer, outputs, reduction):

@@ -13,6 +13,7 @@ from keras_losskit import reductions
 from keras_losskit._origin import overriding_class
 from keras_losskit._support import replicas
 from keras_losskit._support.counting import Flags
+from keras_losskit._support.precision import at_least_float32
 from keras_losskit._types import ReductionLike
 from keras_losskit._types import Structure
 from keras_losskit._types import Tensor
@@ -24,7 +25,6 @@ from keras_losskit.penalties._recorder import named_as
 from keras_losskit.penalties._recorder import note
 from keras_losskit.penalties.collect import PenaltyList
 from keras_losskit.penalties.collect import collect_losses
-from keras_losskit.terms import at_least_float32
 from keras_losskit.terms import checked_term_name
 
 

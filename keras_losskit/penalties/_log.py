@@ -7,13 +7,13 @@ from keras import ops
 
 from keras_losskit import _backend
 from keras_losskit._support import replicas
+from keras_losskit._support.precision import at_least_float32
 from keras_losskit._types import MixesIntoLayer
 from keras_losskit._types import Structure
 from keras_losskit._types import Tensor
 from keras_losskit._types import TensorLike
 from keras_losskit.penalties._recorder import LoggedValue
 from keras_losskit.penalties._recorder import Recorder
-from keras_losskit.terms import at_least_float32
 
 
 class LogsValues(MixesIntoLayer):

@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_losskit._support import replicas
-from keras_losskit.terms import at_least_float32
+from keras_losskit._support.precision import at_least_float32
 
 
 def align(factor, values, name):

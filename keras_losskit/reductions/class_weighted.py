@@ -10,12 +10,12 @@ from keras import ops
 from keras_losskit._support.checks import checked_index
 from keras_losskit._support.checks import checked_list
 from keras_losskit._support.checks import checked_non_negative
+from keras_losskit._support.precision import at_least_float32
 from keras_losskit._types import Config
 from keras_losskit._types import Tensor
 from keras_losskit._types import TensorLike
 from keras_losskit.reductions._standard import mean
 from keras_losskit.reductions.reduction import Reduction
-from keras_losskit.terms import at_least_float32
 
 
 def class_weighted(values, sample_weight=None, mask=None, *, y_true, weights):

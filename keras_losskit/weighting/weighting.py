@@ -15,11 +15,11 @@ from keras_losskit._support.checks import checked_name
 from keras_losskit._support.checks import naming_the_class
 from keras_losskit._support.checks import refused
 from keras_losskit._support.named_classes import object_of_class
+from keras_losskit._support.precision import at_least_float32
 from keras_losskit._types import Config
 from keras_losskit._types import DType
 from keras_losskit._types import Tensor
 from keras_losskit._types import TensorLike
-from keras_losskit.terms import at_least_float32
 from keras_losskit.weighting._arithmetic import all_finite
 from keras_losskit.weighting._own_arguments import own_arguments
 from keras_losskit.weighting._variable_selection import VariableSelection

@@ -18,6 +18,7 @@ from keras_losskit import _keras
 from keras_losskit import _weights as weights_lib
 from keras_losskit import reductions
 from keras_losskit._support.counting import flags_of
+from keras_losskit._support.precision import at_least_float32
 from keras_losskit._types import LossObject
 from keras_losskit._types import Structure
 from keras_losskit._types import Tensor
@@ -27,7 +28,6 @@ from keras_losskit.losses._core.logits import predicted
 from keras_losskit.losses._core.refusals import checked_loss
 from keras_losskit.losses._core.refusals import refuse_symbolic
 from keras_losskit.losses._core.traits import traits_of
-from keras_losskit.terms import at_least_float32
 
 
 def evaluate(

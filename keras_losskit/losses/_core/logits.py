@@ -5,7 +5,7 @@ from typing import TypeAlias
 import keras
 from keras import ops
 
-from keras_losskit.terms import at_least_float32
+from keras_losskit._support.precision import at_least_float32
 
 
 class Logits:

@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_losskit import _keras
 from keras_losskit._support.counting import Flags
+from keras_losskit._support.precision import at_least_float32
 from keras_losskit._types import DType
 from keras_losskit._types import KerasLoss
 from keras_losskit._types import ReductionLike
@@ -25,7 +26,6 @@ from keras_losskit.losses._core.logits import not_all_zero
 from keras_losskit.losses._core.loss import AlongAxis
 from keras_losskit.losses._core.loss import LossMixin
 from keras_losskit.losses._core.loss import OnLogits
-from keras_losskit.terms import at_least_float32
 
 
 @keras.saving.register_keras_serializable("keras_losskit")

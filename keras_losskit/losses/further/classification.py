@@ -6,6 +6,7 @@ from keras import ops
 from keras_losskit._support.checks import checked_flag
 from keras_losskit._support.checks import checked_non_negative
 from keras_losskit._support.checks import checked_number
+from keras_losskit._support.precision import at_least_float32
 from keras_losskit._types import DType
 from keras_losskit._types import ReductionLike
 from keras_losskit._types import Tensor
@@ -17,7 +18,6 @@ from keras_losskit.losses._core.logits import Predicted
 from keras_losskit.losses._core.logits import predicted
 from keras_losskit.losses._core.loss import ClassLoss
 from keras_losskit.losses._core.loss import Loss
-from keras_losskit.terms import at_least_float32
 
 
 def poly1(

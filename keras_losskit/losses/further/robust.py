@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_losskit._support.checks import checked_positive
+from keras_losskit._support.precision import at_least_float32
 from keras_losskit._types import DType
 from keras_losskit._types import ReductionLike
 from keras_losskit._types import Tensor
@@ -12,7 +13,6 @@ from keras_losskit._types import Weight
 from keras_losskit.losses._core.arguments import checked_open_fraction
 from keras_losskit.losses._core.function import same_rank
 from keras_losskit.losses._core.loss import Loss
-from keras_losskit.terms import at_least_float32
 
 
 def pinball(
