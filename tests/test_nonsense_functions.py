@@ -25,6 +25,7 @@ from keras_losskit import testing
 from keras_losskit import weighting
 
 DATA = {"x", "y", "y_true", "y_pred", "sample_weight", "weight"}
+DATA |= {"features", "kernel", "bias"}
 NUMBERS = {"zero", "minus one", "minus a half", "a half"}
 NON_NEGATIVE = {"zero", "a half"}
 POSITIVE = {"a half"}
@@ -124,6 +125,16 @@ CASES = {
     losses.gaussian_nll: (NORMAL, {"full": FLAG, "min_variance": POSITIVE}),
     losses.generalized_dice: (CLASSES, {"from_logits": FLAG}),
     losses.kl_to_standard_normal: (NORMAL, {}),
+    losses.linear_cross_entropy: (
+        {"y_true": np.array([0, 1, 1, 0]), "features": X, "kernel": X[:2]},
+        {
+            "ignore_class": {"zero", "minus one"} | OPTIONAL,
+            "label_smoothing": NON_NEGATIVE,
+            "z_loss": NON_NEGATIVE,
+            "softcap": POSITIVE | OPTIONAL,
+            "chunk_size": OPTIONAL,
+        },
+    ),
     losses.lovasz_softmax: (CLASSES, {"per_image": FLAG, "from_logits": FLAG}),
     losses.pinball: (CLASSES, {"quantile": POSITIVE}),
     losses.poly1: (CLASSES, {"epsilon": NUMBERS, "from_logits": FLAG}),

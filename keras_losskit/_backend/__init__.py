@@ -39,3 +39,5 @@ sum_of_powers = _module.sum_of_powers
 sum_over_replicas = _module.sum_over_replicas
 trace_state = _module.trace_state
 value_now = _module.value_now
+with_gradients = _module.with_gradients
+scan = _module.scan

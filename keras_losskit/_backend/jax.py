@@ -229,3 +229,45 @@ def run_abstractly(function, *arguments):
         return leaf
 
     jax.eval_shape(function, *keras.tree.map_structure(shaped, arguments))
+
+
+def with_gradients(value, value_and_found, gradients, arguments):
+    """`value(*arguments)`, whose gradient is written by hand.
+
+    Args:
+        value: Gives a tensor.
+        value_and_found: Gives that and whatever the gradient needs; called
+            instead of `value` where there will be a gradient.
+        gradients: `(found, upstream, arguments) -> gradients` of the first
+            arguments; the others have none.
+        arguments: Tensors.
+    """
+    function = jax.custom_vjp(value)
+
+    def forward(*arguments):
+        result, found = value_and_found(*arguments)
+        return result, (found, arguments)
+
+    def backward(kept, upstream):
+        found, arguments = kept
+        each = tuple(gradients(found, upstream, arguments))
+        return each + (None,) * (len(arguments) - len(each))
+
+    function.defvjp(forward, backward)
+    return function(*arguments)
+
+
+def scan(step, carry, parts, found):
+    """`step(carry, part) -> (carry, found)` over the parts, one by one.
+
+    Args:
+        step: Called once or for each part; `part` is a list of tensors.
+        carry: A nest of tensors.
+        parts: List of tensors `(parts, ...)`.
+        found: Shape and dtype of each tensor that is found.
+
+    Returns:
+        The last carry, and a list of what was found, `(parts, ...)` each.
+    """
+    del found
+    return jax.lax.scan(step, carry, parts)

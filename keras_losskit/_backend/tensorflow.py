@@ -4,6 +4,7 @@ import contextlib
 
 import keras
 import tensorflow as tf
+from tensorflow.python.eager import record
 
 
 def num_replicas():
@@ -195,3 +196,43 @@ def compiled(function, arguments, batch):
 
 def run_abstractly(function, *arguments):
     """See `jax.py`: a step reads variables when it runs."""
+
+
+def with_gradients(value, value_and_found, gradients, arguments):
+    """See `_backend.jax`."""
+    if not record.could_possibly_record():
+        return value(*arguments)
+
+    @tf.custom_gradient
+    def function(*arguments):
+        result, found = value_and_found(*arguments)
+
+        def backward(upstream):
+            each = tuple(gradients(found, upstream, arguments))
+            return each + (None,) * (len(arguments) - len(each))
+
+        return result, backward
+
+    return function(*arguments)
+
+
+def scan(step, carry, parts, found):
+    """See `_backend.jax`."""
+    count = tf.shape(parts[0])[0]
+    arrays = [
+        tf.TensorArray(dtype, count, element_shape=shape)
+        for shape, dtype in found
+    ]
+
+    def body(index, carry, arrays):
+        carry, found = step(carry, [x[index] for x in parts])
+        arrays = [a.write(index, x) for a, x in zip(arrays, found, strict=True)]
+        return index + 1, carry, arrays
+
+    _, carry, arrays = tf.while_loop(
+        lambda index, *_: index < count,
+        body,
+        (0, carry, arrays),
+        parallel_iterations=1,
+    )
+    return carry, [array.stack() for array in arrays]

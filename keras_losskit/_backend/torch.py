@@ -257,3 +257,40 @@ def compiled(function, arguments, batch):
 
 def run_abstractly(function, *arguments):
     """See `jax.py`: a step reads variables when it runs."""
+
+
+def with_gradients(value, value_and_found, gradients, arguments):
+    """See `_backend.jax`."""
+    if torch.is_grad_enabled() and any(x.requires_grad for x in arguments):
+        return _WithGradients.apply(value_and_found, gradients, *arguments)
+    return value(*arguments)
+
+
+class _WithGradients(torch.autograd.Function):
+    """A value whose gradient is written by hand."""
+
+    @staticmethod
+    def forward(ctx, value_and_found, gradients, *arguments):
+        result, found = value_and_found(*arguments)
+        ctx.gradients = gradients
+        ctx.of_arguments = len(arguments)
+        ctx.save_for_backward(*arguments, *found)
+        return result
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, upstream):
+        kept = ctx.saved_tensors
+        count = ctx.of_arguments
+        each = tuple(ctx.gradients(kept[count:], upstream, kept[:count]))
+        return None, None, *each, *(None,) * (count - len(each))
+
+
+def scan(step, carry, parts, found):
+    """See `_backend.jax`."""
+    del found
+    rows = []
+    for part in zip(*parts, strict=True):
+        carry, row = step(carry, part)
+        rows.append(row)
+    return carry, [torch.stack(column) for column in zip(*rows, strict=True)]

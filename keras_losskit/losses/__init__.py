@@ -78,6 +78,9 @@ from keras_losskit.losses.further.gaussian import gaussian_nll
 from keras_losskit.losses.further.gaussian import kl_to_standard_normal
 from keras_losskit.losses.further.knowledge_distillation import Distillation
 from keras_losskit.losses.further.knowledge_distillation import distillation
+from keras_losskit.losses.further.linear_cross_entropy import (
+    linear_cross_entropy,
+)
 from keras_losskit.losses.further.lovasz import LovaszSoftmax
 from keras_losskit.losses.further.lovasz import lovasz_softmax
 from keras_losskit.losses.further.overlap import FocalTversky
@@ -167,6 +170,7 @@ __all__ = [
     "huber",
     "kl_divergence",
     "kl_to_standard_normal",
+    "linear_cross_entropy",
     "log_cosh",
     "lovasz_softmax",
     "mean_absolute_error",

@@ -4,6 +4,7 @@ __all__ = [
     "classification",
     "gaussian",
     "knowledge_distillation",
+    "linear_cross_entropy",
     "lovasz",
     "overlap",
     "robust",
