@@ -68,8 +68,12 @@ class FitArguments(MixesIntoModel):
         given["sample_weight"] = self._losskit_like_labels(
             given.get("sample_weight"), y
         )
-        with _keras.variables_kept(self):
-            return super().evaluate(x, y, **given)
+        self._losskit_state.evaluates = True
+        try:
+            with _keras.variables_kept(self):
+                return super().evaluate(x, y, **given)
+        finally:
+            self._losskit_state.evaluates = False
 
     def predict(self, *args, **kwargs) -> Structure:
         """As Keras; the model stays usable after an exception."""

@@ -54,12 +54,14 @@ class ModelState:
         seeds: What saves the seeds, once it was asked for.
         batch: Shapes of the batch that the loss was built for: inputs, labels
             and sample weights.
+        evaluates: Whether `evaluate` is under way.
     """
 
     step: StepState = dataclasses.field(default_factory=StepState)
     fused: FusedPenalties | None = None
     seeds: Any = None
     batch: Any = None
+    evaluates: bool = False
 
     @property
     def reported(self):

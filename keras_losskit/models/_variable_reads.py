@@ -65,7 +65,7 @@ def adopt_reads_of_step(model):
     if batch is None or not reads_more(model):
         return
     # In training a gradient-based weighting has a step of its own.
-    training = not model.compiled_loss.weighs_gradients
+    training = not (state.evaluates or model.compiled_loss.weighs_gradients)
     optimizer = model.optimizer
 
     def step(*state_and_batch):
