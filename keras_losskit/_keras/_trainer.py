@@ -226,7 +226,7 @@ class CompileLossSlot:
     @property
     def built(self):
         """Whether the container knows the model's outputs, if there are any."""
-        return self.metrics != [] or not self.callable_model
+        return self.container.built or not self.callable_model
 
     @property
     def metrics(self):

@@ -47,31 +47,41 @@ class Entropy:
             values by the logits, but for what the label's own adds to it;
             and that, `(tokens,)`.
         """
-        slope = None
-        if self.softcap is not None:
-            bent = ops.tanh(logits / self.softcap)
-            logits, slope = self.softcap * bent, 1.0 - bent * bent
-        lse = ops.logsumexp(logits, axis=-1, keepdims=True)
-        at_label = picked(logits, labels)
         smoothing = self.label_smoothing
-        values = lse[:, 0] - (1.0 - smoothing) * at_label
+        logits = self.capped(logits)
+        values, lse = self.values_of_capped(logits, labels)
         gradient = ops.exp(logits - lse)
-        if smoothing:
-            values = values - smoothing * ops.mean(logits, axis=-1)
         if self.z_loss:
-            values = values + self.z_loss * ops.square(lse[:, 0])
             gradient = gradient * (1.0 + 2.0 * self.z_loss * lse)
         if smoothing:
             gradient = gradient - smoothing / logits.shape[-1]
         of_label = ops.full_like(values, smoothing - 1.0)
-        if slope is not None:
+        if self.softcap is not None:
+            slope = 1.0 - ops.square(logits / self.softcap)
             gradient = gradient * slope
             of_label = of_label * picked(slope, labels)
         return values, gradient, of_label
 
     def values_of_chunk(self, logits, labels):
         """The values alone."""
-        return self.of_chunk(logits, labels)[0]
+        return self.values_of_capped(self.capped(logits), labels)[0]
+
+    def capped(self, logits):
+        """The logits, bounded by the cap if there is one."""
+        if self.softcap is None:
+            return logits
+        return self.softcap * ops.tanh(logits / self.softcap)
+
+    def values_of_capped(self, logits, labels):
+        """`(values, lse)`, `(tokens,)` and `(tokens, 1)`."""
+        lse = ops.logsumexp(logits, axis=-1, keepdims=True)
+        smoothing = self.label_smoothing
+        values = lse[:, 0] - (1.0 - smoothing) * picked(logits, labels)
+        if smoothing:
+            values = values - smoothing * ops.mean(logits, axis=-1)
+        if self.z_loss:
+            values = values + self.z_loss * ops.square(lse[:, 0])
+        return values, lse
 
 
 def picked(logits, labels):
