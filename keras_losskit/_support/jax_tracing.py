@@ -43,9 +43,12 @@ def refuse_to_build(weighting, tensors):
 
 def is_bare_trace(tensors):
     """Whether JAX traces `tensors` with no scope that carries state along."""
-    return not _keras.in_stateless_scope() and has_tracer(tensors)
+    return has_tracer(tensors) and not _keras.in_stateless_scope()
 
 
 def has_tracer(tensors):
     """Whether JAX traces any of `tensors`."""
-    return any(_backend.is_tracer(leaf) for leaf in keras.tree.flatten(tensors))
+    # Only JAX has any, and this is asked in every step.
+    return keras.config.backend() == "jax" and any(
+        _backend.is_tracer(leaf) for leaf in keras.tree.flatten(tensors)
+    )

@@ -214,6 +214,8 @@ def spread_data(data, outputs, *, argument, wanted=()):
     Raises:
         StructureError: where structures differ.
     """
+    if data is None:
+        return [None] * len(outputs)
     try:
         entries = spread(data, outputs, argument=argument)
     except StructureError as error:

@@ -36,6 +36,12 @@ class VariableReads(keras.StatelessScope):
         self.readers = {}
         self.reader = None
 
+    @staticmethod
+    def current():
+        """The scope of this kind that is innermost, or None."""
+        scope = _keras.get_stateless_scope()
+        return scope if isinstance(scope, VariableReads) else None
+
     @property
     def variables(self):
         """The variables that were read, each once, in order."""
@@ -54,17 +60,6 @@ class VariableReads(keras.StatelessScope):
     def add_update(self, update):
         """Hand an assignment to the outer scope."""
         self.original_scope.add_update(update)
-
-
-def reading_as(reader):
-    """Say who reads variables from now on, where it is noted.
-
-    Args:
-        reader: A name, or None.
-    """
-    scope = _keras.get_stateless_scope()
-    if isinstance(scope, VariableReads):
-        scope.reader = reader
 
 
 class Aside(keras.StatelessScope):

@@ -283,8 +283,8 @@ class BuiltLosses:
         penalties = [*penalties, *extra]
         for kind in PENALTY_KINDS:
             penalty = self.penalties[kind]
-            if penalty is not None:
-                members = [term for term in penalties if term.kind == kind]
+            members = [term for term in penalties if term.kind == kind]
+            if penalty is not None and members:
                 terms += replicas.shared(penalty.apply(members, clock), share)
         terms = replicas.all_reduced(terms)
         if self.weighting is not None and not self.weighs_gradients:

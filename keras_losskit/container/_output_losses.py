@@ -1,6 +1,7 @@
 """The compiled losses: from `y_true` and `y_pred` to one term per loss."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from keras_losskit import _weights as weights_lib
 from keras_losskit._support.output_structure import StructureError
 from keras_losskit._support.output_structure import spread_data
-from keras_losskit._support.scopes import reading_as
+from keras_losskit._support.scopes import VariableReads
 from keras_losskit.terms import LossTerm
 from keras_losskit.terms import multiply
 
@@ -72,7 +73,7 @@ class OutputLoss:
     values: Callable
     needs_labels: bool = True
 
-    @property
+    @functools.cached_property
     def indices(self):
         """Indices of the outputs that it compares."""
         return keras.tree.flatten(self.place)
@@ -85,7 +86,6 @@ class OutputLoss:
     def evaluate(self, y_true, y_pred, sample_weight):
         """The values of its parts; an error says which term it is of."""
         try:
-            reading_as(self.names)
             return self.values(y_true, y_pred, sample_weight)
         except Exception as error:
             error.add_note(
@@ -94,8 +94,6 @@ class OutputLoss:
                 f"predictions {shapes_of(y_pred)}."
             )
             raise
-        finally:
-            reading_as(None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,12 +113,12 @@ class OutputLosses:
         """The terms, each with its weights, in the order of the outputs."""
         return [part for loss in self.losses for part in loss.parts]
 
-    @property
+    @functools.cached_property
     def wanted(self):
         """Indices of the outputs that have a loss."""
         return sorted({i for loss in self.losses for i in loss.indices})
 
-    @property
+    @functools.cached_property
     def labelled(self):
         """Indices of the outputs that have a loss that needs labels."""
         return sorted(
@@ -169,7 +167,10 @@ class OutputLosses:
             sample_weight, outputs, argument="sample_weight"
         )
         terms = []
+        reads = VariableReads.current()
         for loss in self.losses:
+            if reads is not None:
+                reads.reader = loss.names
             y_true = picked(labels, loss.place)
             if any(labels[i] is None for i in loss.indices):
                 if loss.needs_labels:
@@ -183,6 +184,8 @@ class OutputLosses:
             for part, value in zip(loss.parts, values, strict=True):
                 check_scalar(part.name, value)
                 terms.append(part.term(value, clock))
+        if reads is not None:
+            reads.reader = None
         return terms
 
 

@@ -84,11 +84,12 @@ def check_names_of_metrics(model):
     Raises:
         ValueError: if one is.
     """
-    losses = model.compiled_loss and model.compiled_loss.built_losses
-    if losses and losses.tracker is not None and not losses.names_are_checked:
-        refuse_names_of_metrics(losses.tracker.entries, names_of_metrics(model))
-        compiled = (m for m in model.metrics if is_of_compile(m))
-        losses.names_are_checked = all(metric.built for metric in compiled)
+    losses = model.compiled_loss.built_losses
+    if losses.tracker is None or _keras.in_symbolic_scope():
+        return
+    refuse_names_of_metrics(losses.tracker.entries, names_of_metrics(model))
+    compiled = (m for m in model.metrics if is_of_compile(m))
+    losses.names_are_checked = all(metric.built for metric in compiled)
 
 
 def refuse_optimizer_of_before(model, losses):

@@ -102,7 +102,8 @@ class FitArguments(MixesIntoModel):
             names = names_of_outputs(self)
             sample_weight = like_outputs(sample_weight, y_pred, names)
         results = super().compute_metrics(x, y, y_pred, sample_weight)
-        if not _keras.in_symbolic_scope():
+        losses = self.compiled_loss and self.compiled_loss.built_losses
+        if losses and not losses.names_are_checked:
             check_names_of_metrics(self)
         return results
 

@@ -239,7 +239,7 @@ class LossTermsMixin(
         with counted_by_trainer(container), adopting_reads(self, *data):
             total = compute()
         losses = container.built_losses
-        if not (losses.names_are_checked or _keras.in_symbolic_scope()):
+        if not losses.names_are_checked:
             check_names_of_metrics(self)
         self._losskit_refuse_uncounted_losses()
         terms = self._losskit_last_terms()
