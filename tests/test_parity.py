@@ -660,3 +660,25 @@ def test_a_sequential_model_is_a_model_as_in_keras():
     model = losskit.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     assert isinstance(model, losskit.Model)
     assert isinstance(model, keras.Sequential)
+
+
+def runs_of_train_step(base):
+    """How often the Python of `train_step` runs in `fit`, and fits again."""
+    runs = 0
+
+    class Counting(base):
+        def train_step(self, *args, **kwargs):
+            nonlocal runs
+            runs += 1
+            return super().train_step(*args, **kwargs)
+
+    model = two_outputs(Counting, activity=False)
+    model.compile("adam", LOSSES, metrics={"a": ["mae"]})
+    for _ in range(2):
+        model.fit(X, Y, batch_size=SAMPLES // 2, epochs=2, verbose=0)
+    return runs
+
+
+def test_a_step_is_traced_no_more_often_than_with_keras():
+    # Once where it is compiled: tracing and compiling take seconds.
+    assert runs_of_train_step(losskit.Model) <= runs_of_train_step(keras.Model)

@@ -179,7 +179,8 @@ def without_shared_buffers(state):
         seen.add(id(value))
         return value
 
-    return [[own(value) for value in values] for values in state]
+    # A tuple, as Keras': another type would have the step traced again.
+    return tuple([own(value) for value in values] for values in state)
 
 
 #: What a step on JAX carries along, in the order of its state.
