@@ -41,3 +41,5 @@ trace_state = _module.trace_state
 value_now = _module.value_now
 with_gradients = _module.with_gradients
 scan = _module.scan
+add_at = _module.add_at
+add_product = _module.add_product

@@ -271,3 +271,24 @@ def scan(step, carry, parts, found):
     """
     del found
     return jax.lax.scan(step, carry, parts)
+
+
+def add_at(matrix, columns, amounts):
+    """`matrix` with `amounts` added, to each row's in the column it names.
+
+    Args:
+        matrix: `(rows, columns)`; it may be written to.
+        columns: `(rows,)`, integers.
+        amounts: `(rows,)`.
+    """
+    return matrix.at[jax.numpy.arange(len(matrix)), columns].add(amounts)
+
+
+def add_product(total, left, right):
+    """`total + transpose(left) @ right`; `total` may be written to."""
+    return total + jax.lax.dot_general(
+        left,
+        right,
+        (((0,), (0,)), ((), ())),
+        preferred_element_type=total.dtype,
+    )

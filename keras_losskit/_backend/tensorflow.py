@@ -236,3 +236,16 @@ def scan(step, carry, parts, found):
         parallel_iterations=1,
     )
     return carry, [array.stack() for array in arrays]
+
+
+def add_at(matrix, columns, amounts):
+    """See `_backend.jax`."""
+    rows = tf.range(tf.shape(matrix)[0], dtype=columns.dtype)
+    places = tf.stack([rows, columns], axis=-1)
+    return tf.tensor_scatter_nd_add(matrix, places, amounts)
+
+
+def add_product(total, left, right):
+    """See `_backend.jax`."""
+    product = tf.matmul(left, right, transpose_a=True)
+    return total + tf.cast(product, total.dtype)

@@ -294,3 +294,16 @@ def scan(step, carry, parts, found):
         carry, row = step(carry, part)
         rows.append(row)
     return carry, [torch.stack(column) for column in zip(*rows, strict=True)]
+
+
+def add_at(matrix, columns, amounts):
+    """See `_backend.jax`."""
+    columns = columns.to(torch.int64)[:, None]
+    return matrix.scatter_add_(1, columns, amounts[:, None])
+
+
+def add_product(total, left, right):
+    """See `_backend.jax`."""
+    if total.dtype == left.dtype:
+        return total.addmm_(left.mT, right)
+    return total.add_(left.mT @ right)

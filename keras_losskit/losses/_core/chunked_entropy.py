@@ -15,7 +15,7 @@ from keras_losskit import _backend
 from keras_losskit._support.precision import at_least_float32
 
 #: About how many logits are there at a time.
-LOGITS_AT_A_TIME = 2**24
+LOGITS_AT_A_TIME = 2**23
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,28 +43,32 @@ class Entropy:
             labels: `(tokens,)`, integers.
 
         Returns:
-            `(values, gradient, of_label)`: `(tokens,)`; the gradient of the
-            values by the logits, but for what the label's own adds to it;
-            and that, `(tokens,)`.
+            `(values, gradient)`: `(tokens,)`, and each value's gradient by the
+            logits before the cap, `(tokens, classes)`.
         """
         smoothing = self.label_smoothing
         logits = self.capped(logits)
-        values, lse = self.values_of_capped(logits, labels)
-        gradient = ops.exp(logits - lse)
+        gradient = ops.softmax(logits)
+        # Of the softmax, which a framework computes in one go: its largest
+        # entry is exp(max - lse).
+        largest = ops.max(gradient, axis=-1)
+        lse = ops.max(logits, axis=-1) - ops.log(largest)
+        values = self.values_of_capped(logits, lse, labels)
         if self.z_loss:
-            gradient = gradient * (1.0 + 2.0 * self.z_loss * lse)
+            gradient = gradient * (1.0 + 2.0 * self.z_loss * lse)[:, None]
         if smoothing:
             gradient = gradient - smoothing / logits.shape[-1]
         of_label = ops.full_like(values, smoothing - 1.0)
+        gradient = _backend.add_at(gradient, labels, of_label)
         if self.softcap is not None:
-            slope = 1.0 - ops.square(logits / self.softcap)
-            gradient = gradient * slope
-            of_label = of_label * picked(slope, labels)
-        return values, gradient, of_label
+            gradient = gradient * (1.0 - ops.square(logits / self.softcap))
+        return values, gradient
 
     def values_of_chunk(self, logits, labels):
         """The values alone."""
-        return self.values_of_capped(self.capped(logits), labels)[0]
+        logits = self.capped(logits)
+        lse = ops.logsumexp(logits, axis=-1)
+        return self.values_of_capped(logits, lse, labels)
 
     def capped(self, logits):
         """The logits, bounded by the cap if there is one."""
@@ -72,16 +76,15 @@ class Entropy:
             return logits
         return self.softcap * ops.tanh(logits / self.softcap)
 
-    def values_of_capped(self, logits, labels):
-        """`(values, lse)`, `(tokens,)` and `(tokens, 1)`."""
-        lse = ops.logsumexp(logits, axis=-1, keepdims=True)
+    def values_of_capped(self, logits, lse, labels):
+        """The values, `(tokens,)`, of capped logits and their `lse`."""
         smoothing = self.label_smoothing
-        values = lse[:, 0] - (1.0 - smoothing) * picked(logits, labels)
+        values = lse - (1.0 - smoothing) * picked(logits, labels)
         if smoothing:
             values = values - smoothing * ops.mean(logits, axis=-1)
         if self.z_loss:
-            values = values + self.z_loss * ops.square(lse[:, 0])
-        return values, lse
+            values = values + self.z_loss * ops.square(lse)
+        return values
 
 
 def picked(logits, labels):
@@ -117,12 +120,12 @@ class ChunkedEntropy:
             for x in tensors
         ]
 
-    def values(self, features, kernel, bias, labels, weights):
+    def values(self, *arguments):
         """`(tokens,)`, one per token; see `values_and_gradients`."""
-        del weights
+        features, kernel, *bias, labels, _ = arguments
 
         def step(carry, part):
-            logits = logits_of(part[0], kernel, bias)
+            logits = logits_of(part[0], kernel, *bias)
             return carry, [self.entropy.values_of_chunk(logits, part[1])]
 
         parts = self.chunks(features, labels)
@@ -130,65 +133,53 @@ class ChunkedEntropy:
         _, (values,) = _backend.scan(step, ops.zeros(()), parts, found)
         return ops.reshape(values, (-1,))[: ops.shape(labels)[0]]
 
-    def values_and_gradients(self, features, kernel, bias, labels, weights):
+    def values_and_gradients(self, *arguments):
         """Values, and the gradients of their sum by these weights.
 
         Args:
-            features: `(tokens, width)`.
-            kernel: `(width, classes)`.
-            bias: `(classes,)`.
-            labels: `(tokens,)`, integers.
-            weights: `(tokens,)`, float32 or float64.
+            *arguments: Features `(tokens, width)`, kernel `(width, classes)`,
+                bias `(classes,)` if there is one, integer labels `(tokens,)`
+                and weights `(tokens,)`, float32 or float64.
 
         Returns:
-            `(values, gradients)`, the latter of features, kernel and bias.
+            `(values, gradients)`, the latter of all but labels and weights.
         """
+        features, kernel, *bias, labels, weights = arguments
         wide = weights.dtype
 
-        def step(carry, part):
-            for_kernel, for_bias = carry
+        def step(sums, part):
             inputs, targets, share = part
-            logits = logits_of(inputs, kernel, bias)
-            values, gradient, of_label = self.entropy.of_chunk(logits, targets)
-            gradient = gradient * share[:, None]
-            of_label = of_label * share
+            logits = logits_of(inputs, kernel, *bias)
+            values, gradient = self.entropy.of_chunk(logits, targets)
             narrow = ops.cast(gradient, inputs.dtype)
-            for_inputs = ops.matmul(narrow, ops.transpose(kernel))
-            for_kernel = for_kernel + ops.cast(
-                ops.matmul(ops.transpose(inputs), narrow), wide
+            # The share scales the inputs: the gradient is far larger.
+            share = share[:, None]
+            by_share = ops.cast(share * ops.cast(inputs, wide), inputs.dtype)
+            of_inputs = share * ops.cast(
+                ops.matmul(narrow, ops.transpose(kernel)), wide
             )
-            for_bias = for_bias + ops.sum(gradient, axis=0)
-            return (for_kernel, for_bias), [values, for_inputs, of_label]
+            sums = [
+                _backend.add_product(sums[0], by_share, narrow),
+                *(total + ops.sum(share * gradient, 0) for total in sums[1:]),
+            ]
+            return sums, [values, ops.cast(of_inputs, inputs.dtype)]
 
         parts = self.chunks(features, labels, weights)
-        zeros = (ops.zeros(kernel.shape, wide), ops.zeros(bias.shape, wide))
+        zeros = [ops.zeros(x.shape, wide) for x in (kernel, *bias)]
         found = [
             ((self.chunk,), wide),
             ((self.chunk, kernel.shape[0]), features.dtype),
-            ((self.chunk,), wide),
         ]
-        (for_kernel, for_bias), found = _backend.scan(step, zeros, parts, found)
+        sums, found = _backend.scan(step, zeros, parts, found)
         tokens = ops.shape(labels)[0]
-        values, for_features, of_label = (
+        values, of_features = (
             ops.reshape(x, (-1, *x.shape[2:]))[:tokens] for x in found
         )
-        # The label's own logit: a row of the kernel each, and no matrix.
-        columns = ops.take(kernel, labels, axis=1)
-        for_features = ops.cast(for_features, wide) + of_label[
-            :, None
-        ] * ops.cast(ops.transpose(columns), wide)
-        rows = of_label[:, None] * ops.cast(features, wide)
-        classes = kernel.shape[1]
-        for_kernel = for_kernel + ops.transpose(
-            ops.segment_sum(rows, labels, num_segments=classes)
-        )
-        for_bias = for_bias + ops.segment_sum(
-            of_label, labels, num_segments=classes
-        )
-        gradients = (for_features, for_kernel, for_bias)
         return values, tuple(
-            ops.cast(g, x.dtype)
-            for g, x in zip(gradients, (features, kernel, bias), strict=True)
+            ops.cast(gradient, x.dtype)
+            for gradient, x in zip(
+                (of_features, *sums), (features, kernel, *bias), strict=True
+            )
         )
 
     def gradients_for(self, found, upstream, arguments):
@@ -217,10 +208,10 @@ class ChunkedEntropy:
         return ops.cond(differs, again, scaled)
 
 
-def logits_of(features, kernel, bias):
+def logits_of(features, kernel, bias=None):
     """`features @ kernel + bias`, float32 at least."""
     logits = at_least_float32(ops.matmul(features, kernel))
-    return logits + ops.cast(bias, logits.dtype)
+    return logits if bias is None else logits + ops.cast(bias, logits.dtype)
 
 
 def wide_dtype(features):

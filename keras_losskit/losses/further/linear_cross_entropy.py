@@ -58,7 +58,7 @@ def linear_cross_entropy(
             PaLM.
         softcap: What bounds the logits, positive; 30 in Gemma 2.
         chunk_size: Number of tokens whose logits are there at a time. Defaults
-            to what makes 16 million logits.
+            to what makes 8 million logits.
 
     Returns:
         Per-sample losses, `(batch, d0, ..., dN)`, float32 or float64.
@@ -96,8 +96,6 @@ def linear_cross_entropy(
     )
     check_shapes(labels, features, kernel)
     width, classes = kernel.shape
-    if bias is None:
-        bias = ops.zeros((classes,), kernel.dtype)
     check_labels(NAME, labels, classes, ignore_class)
     shape = ops.shape(labels)
     labels = ops.cast(ops.reshape(labels, (-1,)), "int32")
@@ -109,6 +107,9 @@ def linear_cross_entropy(
         labels = ops.where(counted, labels, 0)
         # Times 0 whatever is not finite would be NaN in the kernel's gradient.
         features = ops.where(counted[:, None], features, 0.0)
+    layer = [features, kernel]
+    if bias is not None:
+        layer.append(ops.convert_to_tensor(bias))
     entropy = ChunkedEntropy(
         Entropy(label_smoothing, z_loss, softcap),
         chunk_size or chunk_for(ops.shape(labels)[0], classes),
@@ -117,7 +118,7 @@ def linear_cross_entropy(
         entropy.values,
         entropy.values_and_gradients,
         entropy.gradients_for,
-        (features, kernel, ops.convert_to_tensor(bias), labels, counts),
+        (*layer, labels, counts),
     )
     if ignore_class is not None:
         values = ops.where(counted, values, 0.0)
