@@ -5,6 +5,10 @@ twice in one process and writes `keras-tests-<keras>-<backend>.md` to the
 results. `--only PART` runs the files whose path contains a part, and writes
 nothing. Where the installed Keras ships no tests, `LOSSKIT_KERAS_TESTS` names
 the folder `keras/src` of a version that does.
+
+Some tests need packages that ours does not: the other frameworks, scikit-learn,
+orbax-checkpoint, grain, onnx, onnxruntime and onnxscript. Without them they
+fail or are not found, with Keras' classes as with ours.
 """
 
 import argparse

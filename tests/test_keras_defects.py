@@ -469,11 +469,14 @@ def test_compiling_without_a_loss_forgets_the_old_one():
 
 
 @each_mode
-def test_no_loss_at_all_is_an_error(mode):
+@pytest.mark.parametrize("loss", [None, [None], {"out": None}])
+def test_no_loss_at_all_is_an_error(mode, loss):
     model = passing()
-    model.compile(still(), **MODES[mode])
+    model.compile(still(), loss, **MODES[mode])
     with pytest.raises(ValueError, match="[Nn]o loss"):
         model.fit(column(3), column(0), verbose=0)
+    with pytest.raises(ValueError, match="[Nn]o loss"):
+        model.evaluate(column(3), column(0), verbose=0)
     model.compile(still(), "mse", **MODES[mode])
     assert fit_logs(model, column(3), column(0)) == {"loss": 9.0}
 

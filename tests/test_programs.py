@@ -41,8 +41,37 @@ def assert_same(ours, keras_own, where):
         )
 
 
+def may_have_no_loss(program):
+    """Whether no loss is compiled, and no penalty added or left when frozen."""
+    alone = program.targets == "one" or program.losses_as in (
+        "single",
+        "partial",
+    )
+    compiled = program.losses[:1] if alone else program.losses
+    # What freezes is the first layer, which may be that of the input.
+    freezes = program.style in ("sequential", "subclassed")
+    freezes = freezes and "freeze" in program.operations
+    penalties = program.regularizers[1:] if freezes else program.regularizers
+    if program.adds_loss or any(penalties):
+        return False
+    return set(compiled) == {"none"}
+
+
+def is_row_15(program, error):
+    """Whether ours refuse what Keras trains at 0.0: row 15 of docs/defects.md.
+
+    Only where the program may have no loss, and in the words that say so.
+    """
+    return (
+        BACKEND == "jax"
+        and isinstance(error, ValueError)
+        and str(error).startswith("No loss to compute.")
+        and may_have_no_loss(program)
+    )
+
+
 def check(program):
-    """Run a program with both; return what Keras made of it."""
+    """Run a program with both; return what became of it."""
     expected = observe(program, KERAS)
     received = observe(program, OURS)
     for (operation, result), (own_operation, own_result) in zip(
@@ -50,7 +79,12 @@ def check(program):
     ):
         where = f"{operation} of {program}"
         if isinstance(result, Exception):
-            return "raised"  # ours may take more than Keras does
+            # Ours may take more than Keras does.
+            if isinstance(own_result, Exception):
+                assert type(own_result) is type(result), where
+            return "raised"
+        if is_row_15(program, own_result):
+            return "left out"
         if isinstance(own_result, Exception):
             raise AssertionError(where) from own_result
         assert operation == own_operation
@@ -67,7 +101,7 @@ def test_a_program_does_with_ours_what_it_does_with_keras(program):
 @pytest.mark.slow
 @pytest.mark.timeout(0)
 def test_many_programs_do_with_ours_what_they_do_with_keras():
-    counts = {"ran": 0, "raised": 0}
+    counts = {"ran": 0, "raised": 0, "left out": 0}
 
     @hypothesis.settings(max_examples=EXAMPLES, derandomize=True, deadline=None)
     @hypothesis.given(program=programs())
@@ -75,5 +109,5 @@ def test_many_programs_do_with_ours_what_they_do_with_keras():
         counts[check(program)] += 1
 
     run()
-    assert counts["ran"] >= counts["raised"]
+    assert counts["ran"] >= counts["raised"] + counts["left out"]
     record("programs", "Programs with Keras' classes and ours", counts)

@@ -313,6 +313,15 @@ def test_docstrings_have_no_stumbling_blocks():
     assert not any(found.values()), {k: v for k, v in found.items() if v}
 
 
+def test_tests_that_the_results_name_are_there():
+    page = (ROOT / "benchmarks/results/drop-in.md").read_text("utf-8")
+    named = re.findall(r"`(tests/\S+\.py)::(test_\w+)`", page)
+    rows = [line for line in page.splitlines() if line.startswith("| ")]
+    assert len(named) == len(rows) - 1 > 38  # a test for each but the head
+    for file, test in named:
+        assert f"def {test}(" in (ROOT / file).read_text("utf-8"), test
+
+
 def module_of(path):
     parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
     return importlib.import_module(".".join(parts).removesuffix(".__init__"))

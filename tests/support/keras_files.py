@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import importlib.util
 import io
+import itertools
 import os
 import sys
 import types
@@ -36,6 +37,13 @@ TRAINER_NAMES = {
 
 #: Tests that Keras' own configuration runs on some backends only.
 ON = {"test_squeezes_singleton_class_dim_on_user_axis": "torch"}
+
+
+#: What stands for the `conftest` of Keras, which its wheel does not hold.
+CONFTEST = types.ModuleType("conftest")
+CONFTEST.skip_if_backend = lambda backend, reason: pytest.mark.skipif(
+    backend == BACKEND, reason=reason
+)
 
 
 def skip_without_tests():
@@ -110,20 +118,69 @@ def loaded_with(path, prefix, importing):
     module = importlib.util.module_from_spec(spec)
     vars(module)["__builtins__"] = vars(builtins) | {"__import__": importing}
     sys.modules[name] = module
+    instead = {"conftest": CONFTEST}
     # `trainer_test` imports jax on every backend; it needs it on one.
-    absent = BACKEND != "jax" and importlib.util.find_spec("jax") is None
-    if absent:
-        sys.modules["jax"] = types.ModuleType("jax")
+    if BACKEND != "jax" and importlib.util.find_spec("jax") is None:
+        instead["jax"] = types.ModuleType("jax")
+    before = {name: sys.modules.get(name) for name in instead}
+    sys.modules.update(instead)
     try:
         spec.loader.exec_module(module)
     finally:
-        if absent:
-            del sys.modules["jax"]
+        for name, other in before.items():
+            if other is None:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = other
     return module
 
 
+def arguments_of(function):
+    """What pytest calls a function of tests with: a dict for each call."""
+    choices = []
+    for mark in getattr(function, "pytestmark", ()):
+        if mark.name != "parametrize":
+            continue
+        names, values = mark.args[:2]
+        names = names.split(",") if isinstance(names, str) else names
+        names = [name.strip() for name in names]
+        choices.append([])
+        for value in values:
+            marks = getattr(value, "marks", ())
+            if any(m.name in ("xfail", "skip") for m in marks):
+                continue  # what Keras expects to fail
+            if marks or type(value).__name__ == "ParameterSet":
+                value = value.values
+            elif len(names) == 1:
+                value = (value,)
+            choices[-1].append(dict(zip(names, value, strict=True)))
+    for each in itertools.product(*choices):
+        yield {name: x for some in each for name, x in some.items()}
+
+
+def methods_of(functions):
+    """Methods of a test case: a call of a function of tests each."""
+
+    def calling(function, arguments):
+        return lambda self: function(**arguments)
+
+    return {
+        f"{name}_{index}": calling(function, arguments)
+        for name, function in functions.items()
+        for index, arguments in enumerate(arguments_of(function))
+    }
+
+
 def cases_of(module):
-    """`{"Case.test": test}` of a file of tests."""
+    """`{"Case.test": test}` of a file of tests, functions included."""
+    functions = {
+        name: value
+        for name, value in vars(module).items()
+        if name.startswith("test") and isinstance(value, types.FunctionType)
+    }
+    if functions:
+        methods = methods_of(functions)
+        module.Functions = type("Functions", (unittest.TestCase,), methods)
     return {
         f"{type(test).__name__}.{test._testMethodName}": test
         for suite in unittest.defaultTestLoader.loadTestsFromModule(module)

@@ -81,8 +81,9 @@ class Program:
     operations: tuple
 
     @property
-    def single(self):
-        return self.outputs == "one"
+    def targets(self):
+        """The structure of labels and predictions."""
+        return "one" if self.style == "sequential" else self.outputs
 
 
 def is_alike(program):
@@ -166,17 +167,13 @@ class Run:
 
     def __init__(self, program, classes):
         self.program, self.classes = program, classes
+        self.targets = program.targets
         self.model = self.new_model()
         self.y = {
             "one": A,
             "list": (A, B),
             "dict": {"a": A, "b": B},
         }[self.targets]
-
-    @property
-    def targets(self):
-        sequential = self.program.style == "sequential"
-        return "one" if sequential else self.program.outputs
 
     # ------------------------------------------------------------------ model
 
