@@ -126,7 +126,10 @@ def test_every_place_that_a_recipe_changes_is_there(recipe, copy):
 
 #: Where a recipe's class is tested, and which of the tests there are on it.
 TESTED = {
-    "loss": ("losses", "cauchy or Cauchy or further_loss or heavy_tailed"),
+    "loss": (
+        "losses",
+        "cauchy or Cauchy or further_loss or heavy_tailed or every_loss",
+    ),
     "weighting": ("weighting", "running or RunningScale or learned"),
     "reduction": ("reductions", "clipp or ClippedMean or registry"),
     "layer": ("layers", "anchor or Anchor or subclass"),

@@ -42,10 +42,12 @@ def make(name):
 def statistics(method, count=6):
     """Random statistics of three terms, as `method` wants them."""
     random = np.random.default_rng(1)
-    for _ in range(count):
+    for step in range(count):
         if method.statistic == "gramian":
             jacobian = random.normal(size=(3, 5))
             yield ops.array(jacobian @ jacobian.T, "float32")
+        elif method.statistic == "step":
+            yield ops.array(step, "float32")
         else:
             yield ops.array(random.uniform(0.5, 2.0, 3), "float32")
 
@@ -55,6 +57,8 @@ def run(method, steps, ask=None):
     more = {}
     if method.takes_values:
         more["values"] = ops.array([1.0, 2.0, 3.0])
+    if method.statistic == "step" and not method.built:
+        method.build(3)  # which a step does not tell
     ask = ask or functools.partial(method, training=True)
     found = []
     for i, statistic in enumerate(steps):
@@ -345,7 +349,9 @@ def test_another_number_of_terms_is_refused(name):
     method = make(name)
     method.build(3)
     shape = (4, 4) if method.statistic == "gramian" else (4,)
-    with pytest.raises(ValueError, match=r"Expected.*\(3.*Received.*\(4"):
+    # A step is one number, however many terms there are.
+    fits = r"\(\)" if method.statistic == "step" else r"\(3"
+    with pytest.raises(ValueError, match=rf"Expected.*{fits}.*Received.*\(4"):
         method(ops.ones(shape))
 
 
