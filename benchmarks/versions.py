@@ -9,7 +9,6 @@ waits while the other one works. `CASE` is part of a case's name.
 import argparse
 import os
 import pathlib
-import subprocess
 import sys
 import time
 
@@ -17,74 +16,46 @@ HERE = pathlib.Path(__file__).resolve().parents[1]
 CASES = ("small MLP, 4 terms", "32 outputs", "200 regularised layers")
 
 
-class Contestant:
-    """A process that runs the rounds of one version when it is told to."""
-
-    def __init__(self, checkout, case, steps):
-        # As a script: another checkout need not have this module.
-        self.process = subprocess.Popen(
-            [sys.executable, __file__, "--serve", case]
-            + ["--steps", str(steps), str(checkout)],
-            cwd=checkout,
-            env={**os.environ, "PYTHONPATH": str(checkout)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        self.first = self.answer()  # milliseconds of the first round
-
-    def answer(self):
-        """The number that the process prints next."""
-        for line in self.process.stdout:
-            if line.startswith("ms "):
-                return float(line.split()[1])
-        raise RuntimeError("Expected a time. Received: the process ended.")
-
-    def run(self):
-        """Milliseconds of one round."""
-        self.process.stdin.write("go\n")
-        self.process.stdin.flush()
-        return self.answer()
-
-    def close(self):
-        """End the process."""
-        self.process.stdin.close()
-        self.process.wait()
-
-
 def serve(name, steps):
-    """Run rounds of a case of this package, one for each line that comes."""
+    """Run rounds of a case of this package, one for each line that comes.
+
+    The first builds, traces and compiles as well. The protocol is that of
+    `benchmarks.contestant`, which another checkout need not have.
+    """
     from benchmarks.cases import cases
 
     (case,) = (case for case in cases(steps) if case.name == name)
     *_, build = case.contestants.values()
-    start = time.process_time()
-    run = build()
-    run()  # tracing and compiling
-    print("ms", 1000 * (time.process_time() - start), flush=True)
+    run = None
     for _ in sys.stdin:
         start = time.process_time()
+        run = run or build()
         run()
-        print("ms", 1000 * (time.process_time() - start), flush=True)
+        print("took", 1000 * (time.process_time() - start), flush=True)
 
 
 def compare(other, name, rounds, steps):
     """A row: both medians of processor time, and their ratio."""
+    from benchmarks.contestant import Contestant
     from benchmarks.timing import Timing
     from benchmarks.timing import in_turn
 
     checkouts = {"before": pathlib.Path(other).resolve(), "now": HERE}
     contestants = {
-        version: Contestant(checkout, name, steps)
+        version: Contestant(
+            # As a script: another checkout need not have this module.
+            [__file__, "--serve", name, "--steps", str(steps), str(checkout)],
+            cwd=checkout,
+            env={**os.environ, "PYTHONPATH": str(checkout)},
+        )
         for version, checkout in checkouts.items()
     }
+    firsts = [contestant.run()[0] for contestant in contestants.values()]
     taken = {version: [] for version in contestants}
     for index in range(rounds):
         for version in in_turn(contestants, index):
-            taken[version].append(contestants[version].run())
+            taken[version] += contestants[version].run()
     before, now = (Timing(v, tuple(ms)) for v, ms in taken.items())
-    firsts = [contestant.first for contestant in contestants.values()]
     for contestant in contestants.values():
         contestant.close()
     return {

@@ -11,7 +11,6 @@ the chunked one runs alone.
 import importlib.util
 import resource
 import statistics
-import subprocess
 import sys
 import time
 
@@ -19,6 +18,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from benchmarks.contestant import Contestant
+from benchmarks.contestant import serve
 from benchmarks.report import about
 from benchmarks.report import write
 from benchmarks.timing import in_turn
@@ -97,8 +98,8 @@ def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def serve(way, tokens, classes):
-    """Run one way for each line that comes; print its peak and its time."""
+def rounds_of(way, tokens, classes):
+    """A function that runs a round of one way: its peak, and its time."""
     random = np.random.default_rng(0)
     features = random.normal(size=(tokens, WIDTH)).astype("float32")
     kernel = 0.05 * random.normal(size=(WIDTH, classes)).astype("float32")
@@ -106,68 +107,45 @@ def serve(way, tokens, classes):
     function = gradients_by(way, labels, classes)
     arguments = [ops.convert_to_tensor(x) for x in (features, kernel)]
     before = peak()
-    for _ in sys.stdin:
+
+    def run():
         start = time.perf_counter()
         for gradient in function(*arguments):
             ops.convert_to_numpy(gradient)
-        taken = 1000 * (time.perf_counter() - start)
-        print("took", peak() - before, taken, flush=True)
+        return peak() - before, 1000 * (time.perf_counter() - start)
 
-
-class Contestant:
-    """A process that runs one way when it is told to."""
-
-    def __init__(self, way, tokens, classes):
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", __spec__.name]
-            + [way, str(tokens), str(classes)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        self.peak, self.taken = 0.0, []
-        self.run()  # tracing and compiling
-        self.taken.clear()
-
-    def run(self):
-        """One round."""
-        self.process.stdin.write("go\n")
-        self.process.stdin.flush()
-        for line in self.process.stdout:
-            if line.startswith("took "):
-                self.peak, taken = map(float, line.split()[1:])
-                self.taken.append(taken)
-                return
-        raise RuntimeError("Expected a time. Received: the process ended.")
-
-    def close(self):
-        """End the process."""
-        self.process.stdin.close()
-        self.process.wait()
+    return run
 
 
 def compare(tokens, classes, ways):
     """A row for each way."""
-    contestants = {way: Contestant(way, tokens, classes) for way in ways}
+    case = [str(tokens), str(classes)]
+    contestants = {
+        way: Contestant(["-m", __spec__.name, way, *case]) for way in ways
+    }
+    for contestant in contestants.values():
+        contestant.run()  # tracing and compiling
+    taken = {way: [] for way in ways}
     for index in range(ROUNDS):
         for way in in_turn(contestants, index):
-            contestants[way].run()
+            taken[way].append(contestants[way].run())
     for contestant in contestants.values():
         contestant.close()
-    ours = contestants["chunked"]
-    for way, one in contestants.items():
-        ms = statistics.median(one.taken)
+    # Of the peak so far the last one is the highest.
+    peaks = {way: rounds[-1][0] for way, rounds in taken.items()}
+    times = {
+        way: statistics.median(ms for _, ms in rounds)
+        for way, rounds in taken.items()
+    }
+    for way in ways:
         yield {
             "tokens": tokens,
             "classes": classes,
             "way": way,
-            "MiB": round(one.peak),
-            "chunked, of its memory": round(ours.peak / one.peak, 3),
-            "ms": round(ms),
-            "chunked, of its time": round(
-                statistics.median(ours.taken) / ms, 2
-            ),
+            "MiB": round(peaks[way]),
+            "chunked, of its memory": round(peaks["chunked"] / peaks[way], 3),
+            "ms": round(times[way]),
+            "chunked, of its time": round(times["chunked"] / times[way], 2),
         }
 
 
@@ -188,6 +166,6 @@ def main():
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        serve(sys.argv[1], *map(int, sys.argv[2:]))
+        serve(rounds_of(sys.argv[1], *map(int, sys.argv[2:])))
     else:
         main()
