@@ -51,8 +51,8 @@ class Entropy:
         gradient = ops.softmax(logits)
         # Of the softmax, which a framework computes in one go: its largest
         # entry is exp(max - lse).
-        largest = ops.max(gradient, axis=-1)
-        lse = ops.max(logits, axis=-1) - ops.log(largest)
+        log_largest = ops.log(ops.max(gradient, axis=-1))
+        lse = ops.max(logits, axis=-1) - log_largest
         values = self.values_of_capped(logits, lse, labels)
         if self.z_loss:
             gradient = gradient * (1.0 + 2.0 * self.z_loss * lse)[:, None]
@@ -153,14 +153,14 @@ class ChunkedEntropy:
             values, gradient = self.entropy.of_chunk(logits, targets)
             narrow = ops.cast(gradient, inputs.dtype)
             # The share scales the inputs: the gradient is far larger.
-            share = share[:, None]
-            by_share = ops.cast(share * ops.cast(inputs, wide), inputs.dtype)
-            of_inputs = share * ops.cast(
+            rows = share[:, None]
+            by_share = ops.cast(rows * ops.cast(inputs, wide), inputs.dtype)
+            of_inputs = rows * ops.cast(
                 ops.matmul(narrow, ops.transpose(kernel)), wide
             )
             sums = [
                 _backend.add_product(sums[0], by_share, narrow),
-                *(total + ops.sum(share * gradient, 0) for total in sums[1:]),
+                *(total + ops.matmul(share, gradient) for total in sums[1:]),
             ]
             return sums, [values, ops.cast(of_inputs, inputs.dtype)]
 

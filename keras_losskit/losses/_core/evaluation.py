@@ -112,19 +112,14 @@ def own_value(
     Returns:
         Scalar, float32 or float64.
     """
-    if not (ops.is_tensor(y_true) and ops.is_tensor(y_pred)):
-        refuse_symbolic(loss, y_true, y_pred)
+    refuse_symbolic(loss, y_true, y_pred)
     traits = traits_of(loss)
-    masks = mask, _keras.get_keras_mask(y_pred)
-    all_count = sample_weight is None and all(m is None for m in masks)
+    masks = (mask, _keras.get_keras_mask(y_pred))
     with keras.name_scope(loss.name):
         y_true, y_pred = converted(loss, y_true, y_pred)
         shared = None
         if logits is not None and traits.shares_logits:
             shared = logits.astype(compute_dtype(loss))
-        if all_count and shared is None:
-            values = loss.call(y_true, y_pred)
-            return reduced(loss, values, y_true, y_pred)
         if mask is not None and traits.counts_places:
             return _value_on_places(
                 loss, y_true, y_pred, shared, sample_weight, masks
