@@ -1,7 +1,7 @@
 """Metrics of an output whose logits a step does without.
 
-Metrics of integer labels need two numbers of a place: its crossentropy, and how
-many classes come before the label. They are computed with the loss, where all
+Metrics of integer labels need a few numbers of a place, such as how many
+classes come before the label. They are computed with the loss, where all
 variables have their values, and taken to the metrics with the predictions.
 """
 
@@ -19,24 +19,23 @@ from keras_losskit.losses._core.labels import integer_labels
 from keras_losskit.losses._core.labels import without_ignored
 
 
-def accuracy(metric, labels, entropy, rank):
-    """Whether no class comes before the label."""
-    del metric, labels, entropy
-    return rank < 1.0
+def accuracy(metric, labels, found):
+    """Whether the label is the first of the largest."""
+    del metric, labels
+    return found[..., 1]
 
 
-def top_k(metric, labels, entropy, rank):
+def top_k(metric, labels, found):
     """Whether fewer than k classes come before the label."""
-    del labels, entropy
-    return rank < metric.get_config()["k"]
+    del labels
+    return found[..., 2] < metric.get_config()["k"]
 
 
-def crossentropy(metric, labels, entropy, rank):
+def crossentropy(metric, labels, found):
     """The crossentropy of what is not ignored."""
-    del rank
     ignored = metric.ignore_class
     valid = None if ignored is None else ops.not_equal(labels, ignored)
-    return without_ignored(entropy, valid)
+    return without_ignored(found[..., 0], valid)
 
 
 #: What gives the values of a metric, by its class.
@@ -87,6 +86,7 @@ def note_scores(
             integer_labels(labels, unprojected, -1, "CategoricalCrossentropy"),
             unprojected.features,
             unprojected.projection,
+            ranks=any(values_of(metric) is top_k for metric in metrics),
         )
         if unprojected.mask is not None:
             _keras.set_keras_mask(found, unprojected.mask)
@@ -178,7 +178,7 @@ def update_metrics_without_logits(
     def update(position, metric, labels, weight):
         found = places[position]
         labels = integer_labels(labels, found, -1, "CategoricalCrossentropy")
-        values = values_of(metric)(metric, labels, found[..., 0], found[..., 1])
+        values = values_of(metric)(metric, labels, found)
         weight = counted(weight, _keras.get_keras_mask(found))
         # Past the function of the metric, which would read logits.
         keras.metrics.Mean.update_state(metric, values, sample_weight=weight)

@@ -287,18 +287,20 @@ def entropies(
     return ops.reshape(values, (*shape, entropy.columns))
 
 
-def scores(labels, features, projection, chunk_size=None):
+def scores(labels, features, projection, *, ranks=True, chunk_size=None):
     """What metrics of integer labels need of logits that are not there.
 
     Args:
         labels: Integers, `(batch, ...)`.
         features: `(batch, ..., width)`.
         projection: `Projection`.
+        ranks: Whether the third of the numbers is wanted.
         chunk_size: Number of places whose logits are there at a time.
 
     Returns:
-        `(batch, ..., 2)`, without a gradient: the crossentropy, and the number
-        of classes that come before the label, of equal ones the first. A label
+        `(batch, ..., 3)`, without a gradient: the crossentropy; 1 where the
+        label is the first of the classes with the largest logit, else 0; and
+        the number of classes whose logits are larger than the label's. A label
         that is no class comes after all of them.
     """
     kernel = ops.stop_gradient(ops.convert_to_tensor(projection.kernel))
@@ -310,25 +312,27 @@ def scores(labels, features, projection, chunk_size=None):
     known = ops.logical_and(flat >= 0, flat < classes)
     entropy = Entropy(softcap=projection.softcap)
     chunk = chunk_size or chunk_for(ops.shape(flat)[0], classes)
-    numbers = ops.arange(classes, dtype="int32")
 
     def step(carry, part):
-        logits = entropy.capped(logits_of(part[0], *layer))
-        own = picked(logits, part[1])[:, None]
-        earlier = numbers < part[1][:, None]
-        before = (logits > own) | ((logits == own) & earlier)
-        lse = ops.logsumexp(logits, axis=-1)
-        rank = ops.sum(ops.cast(before, logits.dtype), axis=-1)
-        return carry, [ops.stack([lse - own[:, 0], rank], axis=-1)]
+        inputs, targets = part
+        logits = entropy.capped(logits_of(inputs, *layer))
+        own = picked(logits, targets)
+        first = ops.equal(ops.cast(ops.argmax(logits, -1), "int32"), targets)
+        larger = ops.zeros_like(own)
+        if ranks:
+            larger = ops.count_nonzero(logits > own[:, None], axis=-1)
+        found = [ops.logsumexp(logits, axis=-1) - own, first, larger]
+        found = [ops.cast(numbers, own.dtype) for numbers in found]
+        return carry, [ops.stack(found, axis=-1)]
 
     chunked = ChunkedEntropy(entropy, chunk)
     parts = chunked.chunks(features, ops.where(known, flat, 0))
-    found = [((chunk, 2), wide_dtype(features))]
-    _, (found,) = _backend.scan(step, ops.zeros(()), parts, found)
-    found = ops.reshape(found, (-1, 2))[: ops.shape(flat)[0]]
-    last = ops.cast([0.0, classes], found.dtype)
+    shapes = [((chunk, 3), wide_dtype(features))]
+    _, (found,) = _backend.scan(step, ops.zeros(()), parts, shapes)
+    found = ops.reshape(found, (-1, 3))[: ops.shape(flat)[0]]
+    last = ops.cast([0.0, 0.0, classes], found.dtype)
     found = ops.where(known[:, None], found, last)
-    return ops.reshape(found, (*ops.shape(labels), 2))
+    return ops.reshape(found, (*ops.shape(labels), 3))
 
 
 def logits_of(features, kernel, bias=None):
