@@ -25,21 +25,27 @@ if typing.TYPE_CHECKING:
     from keras_losskit import callbacks
     from keras_losskit import testing
     from keras_losskit.plotting import plot_gradient_conflicts
+    from keras_losskit.plotting import plot_samples
     from keras_losskit.plotting import plot_terms
     from keras_losskit.plotting import plot_weights
+    from keras_losskit.reports import SampleReport
     from keras_losskit.reports import TermGradients
     from keras_losskit.reports import gradient_report
+    from keras_losskit.reports import sample_report
     from keras_losskit.reports import summary
 else:
     # What only looks at a loss is imported when it is first asked for. A file
     # with a model needs none of it: all that may stand in one is registered
     # with Keras by the imports above.
     _LATER = {
+        "SampleReport": "reports",
         "TermGradients": "reports",
         "gradient_report": "reports",
         "plot_gradient_conflicts": "plotting",
+        "plot_samples": "plotting",
         "plot_terms": "plotting",
         "plot_weights": "plotting",
+        "sample_report": "reports",
         "summary": "reports",
     }
 
@@ -64,6 +70,7 @@ __all__ = [
     "LossesContainer",
     "Model",
     "Penalty",
+    "SampleReport",
     "Sequential",
     "TermGradients",
     "callbacks",
@@ -74,9 +81,11 @@ __all__ = [
     "layers",
     "losses",
     "plot_gradient_conflicts",
+    "plot_samples",
     "plot_terms",
     "plot_weights",
     "reductions",
+    "sample_report",
     "schedules",
     "summary",
     "testing",
