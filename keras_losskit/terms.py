@@ -12,6 +12,7 @@ from keras import ops
 
 from keras_losskit import _backend
 from keras_losskit import _keras
+from keras_losskit import _notebook
 from keras_losskit._types import Tensor
 
 #: Where a term comes from, in the order in which the kinds are logged.
@@ -153,6 +154,22 @@ class LossTerms(Terms):
     def __repr__(self) -> str:
         return f"LossTerms({list(self._terms.values())!r})"
 
+    def _repr_html_(self) -> str:
+        """A row per term, and the total."""
+        rows = [
+            [
+                *(term.name, term.kind),
+                *map(shown, (term.weight, term.value, term.contribution)),
+            ]
+            for term in self._terms.values()
+        ]
+        return _notebook.table(
+            ["term", "kind", "weight", "value", "contribution"],
+            [*rows, ["total", "", "", "", shown(self.total)]],
+            numbers=(2, 3, 4),
+            bold=(len(rows),),
+        )
+
     @property
     def total(self) -> Tensor:
         """The sum of all contributions: a scalar tensor, 0 without terms."""
@@ -244,6 +261,14 @@ def add_up(values):
         total, value = _backend.promote(total, value)
         total = total + value
     return total
+
+
+def shown(value):
+    """A scalar as text; one that has no number yet, in a trace, as it is."""
+    try:
+        return _notebook.number(float(ops.convert_to_numpy(value)))
+    except Exception:  # each backend has its own for a tracer
+        return str(value)
 
 
 def duplicates(names):

@@ -1,7 +1,10 @@
 """The arguments of a `LossesContainer`: written, copied and saved."""
 
+from collections.abc import Mapping
+
 import keras
 
+from keras_losskit import _notebook
 from keras_losskit import _weights as weights_lib
 from keras_losskit import losses as losses_lib
 from keras_losskit._support.output_structure import map_leaves
@@ -75,6 +78,29 @@ def formula_of(container):
     if container.weighting is not None:
         parts.append(f"weighting={container.weighting!r}")
     return f"LossesContainer({', '.join(parts)})"
+
+
+def html_of(container) -> str:
+    """A row per loss, weight, penalty and extra term, for notebooks."""
+    given = {
+        "losses": container.losses,
+        "loss_weights": container.loss_weights,
+        **container.penalties,
+        "extra_terms": container.extra_terms or None,
+        "weighting": container.weighting,
+    }
+    rows = []
+    for argument, value in given.items():
+        if isinstance(value, Mapping):
+            parts = list(value.items())
+        elif isinstance(value, list | tuple):
+            parts = list(enumerate(value))
+        else:
+            parts = [("", value)]
+        shown = value is not None or argument in container.penalties
+        rows += [[argument, str(p), repr(v)] for p, v in parts if shown]
+    head = ["argument", "of", "is"]
+    return _notebook.table(head, rows, caption=container.name)
 
 
 def weights_beyond_compiled(container):

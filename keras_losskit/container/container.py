@@ -117,8 +117,8 @@ class LossesContainer(KerasLoss[keras.losses.Loss]):
         #: What it became for the outputs it was built for; at first for none.
         self.built_losses = BuiltLosses(self)
 
-    def __repr__(self) -> str:
-        return _arguments.formula_of(self)
+    __repr__ = _arguments.formula_of
+    _repr_html_ = _arguments.html_of
 
     def copy(self, output_names: Sequence[str] | None = None) -> Self:
         """The same recipe with a state of its own, for one model.

@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
 
 from keras_losskit import _backend
 from keras_losskit import _origin
@@ -24,6 +24,7 @@ from keras_losskit.models._gradient_weights import of_model_alone
 from keras_losskit.models._gradient_weights import positions
 from keras_losskit.reports._breakdown import as_tensors
 from keras_losskit.reports._breakdown import probe_of
+from keras_losskit.reports._notebook_table import NotebookTable
 from keras_losskit.terms import LossTerms
 from keras_losskit.terms import unique_names
 from keras_losskit.weighting._variable_selection import VariableSelection
@@ -98,7 +99,7 @@ class TermGradients:
 
     def __rich__(self):
         """A table with a row per term."""
-        table = Table(
+        table = NotebookTable(
             title="The gradients of the terms",
             box=box.SIMPLE_HEAD,
             padding=(0, 1, 0, 0),
@@ -108,7 +109,8 @@ class TermGradients:
         table.add_column("term", overflow="fold")
         shows_weights = not (self.weights == 1.0).all()
         columns = ["norm", *(["weight"] if shows_weights else []), "share"]
-        for name in (*columns, *(f"cos {name}" for name in self.names)):
+        cosines = (escape(f"cos {name}") for name in self.names)
+        for name in (*columns, *cosines):
             table.add_column(name, justify="right")
         for index, name in enumerate(self.names):
             cells = [f"{self.norms[index]:.3g}"]
@@ -120,8 +122,11 @@ class TermGradients:
                 cells.append(
                     f"[{style}]{cosine:+.2f}[/]" if style else f"{cosine:+.2f}"
                 )
-            table.add_row(name, *cells)
+            table.add_row(escape(name), *cells)
         return table
+
+    def _repr_html_(self) -> str:
+        return self.__rich__().as_html()
 
     def __str__(self) -> str:
         file = io.StringIO()

@@ -3,13 +3,16 @@
 import keras
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
+from keras_losskit._notebook import number
 from keras_losskit._support.checks import checked_instance
 from keras_losskit._types import Structure
 from keras_losskit.reports._breakdown import batch_breakdown
 from keras_losskit.reports._breakdown import listed_breakdown
+from keras_losskit.reports._notebook_table import NotebookTable
 from keras_losskit.terms import KINDS
 
 
@@ -83,7 +86,7 @@ def summary(
 def as_table(found):
     """The table of what was found: the kinds, and under each its terms."""
     with_values = found.total is not None
-    table = Table(
+    table = NotebookTable(
         title="Where the loss comes from",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
@@ -121,8 +124,8 @@ def cells_of_term(term, source, found):
     """The cells of a term, below its kind."""
     row = found.described.get(term.name)
     cells = [
-        f"  {term.name}",
-        source,
+        escape(f"  {term.name}"),
+        escape(source),
         row.reduction if row else "",
         number(term.weight) + ("*" if row and row.moves else ""),
     ]
@@ -153,12 +156,6 @@ def source_of(term, several_outputs):
     what = "variable" if term.kind == "regularization" else "layer"
     told = term.name.startswith(term.path)
     return what if told else f"{what} {term.path}"
-
-
-def number(value):
-    """Four decimals, or three significant digits of what they would hide."""
-    small = 0 < abs(value) < 1e-3
-    return f"{value:.2e}" if small else f"{value:.4f}"
 
 
 def print_whole(table, console):

@@ -10,6 +10,7 @@ from typing import Self
 import keras
 from keras import ops
 
+from keras_losskit import _notebook
 from keras_losskit import _origin
 from keras_losskit import _weights as weights_lib
 from keras_losskit._types import Config
@@ -214,6 +215,10 @@ class Composite(Composable, KerasLoss[keras.losses.Loss]):
 
     def __repr__(self) -> str:
         return formula(self.parts)
+
+    def _repr_html_(self) -> str:
+        """The formula, in a notebook."""
+        return _notebook.formula(self)
 
 
 @keras.saving.register_keras_serializable("keras_losskit")

@@ -1,0 +1,49 @@
+"""A table of the terminal that a notebook shows as one of its own."""
+
+from rich.style import Style
+from rich.table import Table
+from rich.text import Text
+
+from keras_losskit import _notebook
+
+
+class NotebookTable(Table):
+    """A table of `rich` whose HTML is a `<table>`, not a picture of text.
+
+    Its cells and headers are in the markup of `rich`.
+    """
+
+    def as_html(self) -> str:
+        """The table as HTML."""
+        columns = [[plain(c) for c in column.cells] for column in self.columns]
+        html = _notebook.table(
+            [plain(column.header) for column in self.columns],
+            list(zip(*columns, strict=True)),
+            numbers=[
+                index
+                for index, column in enumerate(self.columns)
+                if column.justify == "right"
+            ],
+            bold=[
+                index
+                for index, row in enumerate(self.rows)
+                if row.style and Style.parse(str(row.style)).bold
+            ],
+            caption=plain(self.title),
+        )
+        notes = plain(self.caption)
+        return f"{html}<p>{_notebook.text(notes)}</p>" if notes else html
+
+    def _repr_mimebundle_(self, include, exclude, **kwargs):
+        # That of `rich` comes before a `_repr_html_`, and has its own HTML.
+        bundle = super()._repr_mimebundle_(include, exclude, **kwargs)
+        return {**bundle, "text/html": self.as_html()}
+
+
+def plain(content):
+    """Markup as text, without its styles."""
+    if content is None:
+        return ""
+    if isinstance(content, Text):
+        return content.plain
+    return Text.from_markup(content).plain
