@@ -17,6 +17,7 @@ from keras_losskit._types import Structure
 from keras_losskit._types import Tensor
 from keras_losskit.container._tracker import TermTracker
 from keras_losskit.models._build_losses import check_names_of_metrics
+from keras_losskit.models._samples import attach_samples
 
 #: Names of the arguments after those that ours name, in Keras' order.
 FIT_ARGUMENTS, EVALUATE_ARGUMENTS, COMPILE_ARGUMENTS = (
@@ -53,6 +54,7 @@ class FitArguments(MixesIntoModel):
             weight = self._losskit_like_labels(weight, val_y)
             given["validation_data"] = (val_x, val_y, weight)
         offer_validation_data(given)
+        attach_samples(self, x, given["callbacks"])
         with _keras.variables_kept(self):
             return super().fit(x, y, **given)
 

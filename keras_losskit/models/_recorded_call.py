@@ -9,6 +9,7 @@ import keras
 from keras_losskit import _backend
 from keras_losskit import _keras
 from keras_losskit._scoped import Scoped
+from keras_losskit._support.sample_ids import split_ids
 from keras_losskit._support.scopes import Aside
 from keras_losskit._types import ReductionLike
 from keras_losskit._types import Structure
@@ -109,6 +110,9 @@ class RecordsLosses(AddsLosses):
         """Call the model, recording which layer adds which loss."""
         this = self._losskit_last_pass()
         this.penalties = None
+        if args:
+            x, this.ids = split_ids(args[0])
+            args = (x, *args[1:])
         if Recorder.current() is not None or any(
             isinstance(x, keras.KerasTensor)
             for x in keras.tree.flatten((args, kwargs))
@@ -259,6 +263,8 @@ class RecordsLosses(AddsLosses):
         of one layer while it calls another.
         """
         if not return_losses:
+            if args:  # `predict`, which needs no ids
+                args = (split_ids(args[0])[0], *args[1:])
             return super().stateless_call(
                 trainable_variables, non_trainable_variables, *args, **kwargs
             )

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+from keras_losskit.container._sample_table import SampleTable
 from keras_losskit.penalties._fused import FusedPenalties
 from keras_losskit.penalties._recorder import LayerState
 from keras_losskit.penalties._recorder import Recorder
@@ -16,12 +17,14 @@ class Pass:
 
     Args:
         recorder: Its recorder; None if nobody recorded it.
+        ids: Ids of its samples, where they have some.
         penalties: The terms beyond the compiled ones, where they are computed
             with the pass and not asked for later.
         model: The model.
     """
 
     recorder: Recorder | None = None
+    ids: Any = None
     penalties: list[LossTerm] | None = None
     model: Any = None
 
@@ -55,6 +58,7 @@ class ModelState:
         batch: Shapes of the batch that the loss was built for: inputs, labels
             and sample weights.
         evaluates: Whether `evaluate` is under way.
+        samples: The `SampleTable` that training steps keep up to date, or None.
     """
 
     step: StepState = dataclasses.field(default_factory=StepState)
@@ -62,6 +66,7 @@ class ModelState:
     seeds: Any = None
     batch: Any = None
     evaluates: bool = False
+    samples: SampleTable | None = None
 
     @property
     def reported(self):
