@@ -37,6 +37,7 @@ def main():
     from benchmarks import report
     from benchmarks.cases import cases
     from benchmarks.gradient_cases import gradient_cases
+    from benchmarks.sample_cases import sample_cases
     from benchmarks.timing import time_case
 
     backend = keras.config.backend()
@@ -48,7 +49,8 @@ def main():
     )
     stem = f"steps-{backend}-{arguments.device}"
     rows = []
-    for case in (*cases(arguments.steps), *gradient_cases(arguments.steps)):
+    made = (cases, gradient_cases, sample_cases)
+    for case in (case for make in made for case in make(arguments.steps)):
         if arguments.only and arguments.only not in case.name:
             continue
         timings = time_case(

@@ -10,6 +10,7 @@ from keras_losskit import reductions
 from keras_losskit import schedules
 from keras_losskit import weighting
 from keras_losskit._support.replicas import data_parallel
+from keras_losskit._support.sample_ids import with_ids
 from keras_losskit.container import LossesContainer
 from keras_losskit.models import LossTermsMixin
 from keras_losskit.models import Model
@@ -91,5 +92,6 @@ __all__ = [
     "testing",
     "unwrap",
     "weighting",
+    "with_ids",
     "wrap",
 ]

@@ -257,6 +257,10 @@ CASES = {
         {},
     ),
     callbacks.TerminateOnNonFiniteTerm: ({"restore_weights": "flag"}, {}),
+    callbacks.SampleHistory: (
+        {"samples": "optional count", "file": "optional"},
+        {},
+    ),
     callbacks.SetLossWeight: (
         {
             "variable": "name",

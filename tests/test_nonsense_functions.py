@@ -86,6 +86,7 @@ CASES = {
         {"history": HISTORY},
         {"history": NO, "ax": OPTIONAL, "log_scale": FLAG},
     ),
+    losskit.with_ids: ({"x": X}, {"ids": OPTIONAL}),
     losskit.plot_samples: (
         {"report": SAMPLES},
         {"report": NO, "ax": OPTIONAL},

@@ -42,4 +42,5 @@ value_now = _module.value_now
 with_gradients = _module.with_gradients
 scan = _module.scan
 add_at = _module.add_at
+assign_rows = _module.assign_rows
 add_product = _module.add_product

@@ -292,3 +292,14 @@ def add_product(total, left, right):
         (((0,), (0,)), ((), ())),
         preferred_element_type=total.dtype,
     )
+
+
+def assign_rows(variable, indices, rows):
+    """Put rows into a matrix that is a variable, outside of any scope.
+
+    Args:
+        variable: `(all, ...)`.
+        indices: `(rows,)`, integers, none twice.
+        rows: `(rows, ...)`.
+    """
+    variable.assign(variable.value.at[indices].set(rows))

@@ -251,3 +251,8 @@ def add_product(total, left, right):
     """See `_backend.jax`."""
     product = tf.matmul(left, right, transpose_a=True)
     return total + tf.cast(product, total.dtype)
+
+
+def assign_rows(variable, indices, rows):
+    """See `_backend.jax`; in place."""
+    variable.value.scatter_nd_update(indices[:, None], rows)

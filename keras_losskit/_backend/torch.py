@@ -307,3 +307,9 @@ def add_product(total, left, right):
     if total.dtype == left.dtype:
         return total.addmm_(left.mT, right)
     return total.add_(left.mT @ right)
+
+
+def assign_rows(variable, indices, rows):
+    """See `_backend.jax`; in place."""
+    with torch.no_grad():
+        variable.value.index_copy_(0, indices.to(torch.int64), rows)

@@ -8,6 +8,7 @@ same logs.
 from keras_losskit.callbacks.gradient_report import GradientReport
 from keras_losskit.callbacks.gradient_report import RecordedReport
 from keras_losskit.callbacks.non_finite import TerminateOnNonFiniteTerm
+from keras_losskit.callbacks.sample_history import SampleHistory
 from keras_losskit.callbacks.set_loss_weight import SetLossWeight
 from keras_losskit.callbacks.tensorboard import TermTensorBoard
 from keras_losskit.callbacks.term_history import TermHistory
@@ -15,6 +16,7 @@ from keras_losskit.callbacks.term_history import TermHistory
 __all__ = [
     "GradientReport",
     "RecordedReport",
+    "SampleHistory",
     "SetLossWeight",
     "TermHistory",
     "TermTensorBoard",

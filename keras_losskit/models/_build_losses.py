@@ -55,6 +55,8 @@ def build_losses(model, container, x, y, y_pred, training):
         model._losskit_state.fused = FusedPenalties(
             regularized_variables(model), penalty
         )
+    if model._losskit_state.samples is not None:
+        model._losskit_state.samples.build(losses.parts)
     return losses
 
 

@@ -18,6 +18,7 @@ from keras_losskit._types import Tensor
 from keras_losskit.container._tracker import TermTracker
 from keras_losskit.models._build_losses import check_names_of_metrics
 from keras_losskit.models._output_layers import find_output_layers
+from keras_losskit.models._samples import attach_samples
 from keras_losskit.models._token_metrics import update_metrics_without_logits
 
 #: Names of the arguments after those that ours name, in Keras' order.
@@ -55,6 +56,7 @@ class FitArguments(MixesIntoModel):
             weight = self._losskit_like_labels(weight, val_y)
             given["validation_data"] = (val_x, val_y, weight)
         offer_validation_data(given)
+        attach_samples(self, x, given["callbacks"])
         with _keras.variables_kept(self):
             return super().fit(x, y, **given)
 

@@ -9,6 +9,7 @@ import keras
 from keras_losskit import _backend
 from keras_losskit import _keras
 from keras_losskit._scoped import Scoped
+from keras_losskit._support.sample_ids import split_ids
 from keras_losskit._support.scopes import Aside
 from keras_losskit._types import ReductionLike
 from keras_losskit._types import Structure
@@ -110,6 +111,9 @@ class RecordsLosses(AddsLosses):
         """Call the model, recording which layer adds which loss."""
         this = self._losskit_last_pass()
         this.penalties = None
+        if args:
+            x, this.ids = split_ids(args[0])
+            args = (x, *args[1:])
         if Recorder.current() is not None or any(
             isinstance(x, keras.KerasTensor)
             for x in keras.tree.flatten((args, kwargs))
@@ -267,6 +271,8 @@ class RecordsLosses(AddsLosses):
         """
         values = trainable_variables, non_trainable_variables
         if not return_losses:
+            if args:  # `predict`, which needs no ids
+                args = (split_ids(args[0])[0], *args[1:])
             return super().stateless_call(*values, *args, **kwargs)
         if not self.built:
             raise ValueError(
@@ -274,13 +280,10 @@ class RecordsLosses(AddsLosses):
                 "(i.e. its variables must have been already created). You can "
                 "build it by calling it on some data."
             )
-        mapping = paired(
-            "trainable_variables", self.trainable_variables, trainable_variables
-        ) + paired(
-            "non_trainable_variables",
-            self.non_trainable_variables,
-            non_trainable_variables,
-        )
+        own = self.trainable_variables, self.non_trainable_variables
+        names = "trainable_variables", "non_trainable_variables"
+        pairs = map(paired, names, own, values)
+        mapping = [pair for owned in pairs for pair in owned]
         with keras.StatelessScope(mapping, collect_losses=True) as scope:
             with noting_reads():
                 outputs = self(*args, **kwargs)

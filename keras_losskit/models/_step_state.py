@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+from keras_losskit.container._sample_table import SampleTable
 from keras_losskit.models._output_layers import OutputLayer
 from keras_losskit.penalties._fused import FusedPenalties
 from keras_losskit.penalties._recorder import LayerState
@@ -17,12 +18,14 @@ class Pass:
 
     Args:
         recorder: Its recorder; None if nobody recorded it.
+        ids: Ids of its samples, where they have some.
         penalties: The terms beyond the compiled ones, where they are computed
             with the pass and not asked for later.
         model: The model.
     """
 
     recorder: Recorder | None = None
+    ids: Any = None
     penalties: list[LossTerm] | None = None
     model: Any = None
 
@@ -66,6 +69,7 @@ class ModelState:
         evaluates: Whether `evaluate` is under way.
         output_layers: Those that a `LinearCrossEntropy` names, `{layer:
             OutputLayer}`; None until they are looked for.
+        samples: The `SampleTable` that training steps keep up to date, or None.
     """
 
     step: StepState = dataclasses.field(default_factory=StepState)
@@ -74,6 +78,7 @@ class ModelState:
     batch: Any = None
     evaluates: bool = False
     output_layers: dict[Any, OutputLayer] | None = None
+    samples: SampleTable | None = None
 
     @property
     def reported(self):

@@ -15,6 +15,7 @@ from keras_losskit._support import replicas
 from keras_losskit._support.jax_tracing import BARE_TRACE
 from keras_losskit._support.jax_tracing import is_bare_trace
 from keras_losskit._support.output_structure import names_of_outputs
+from keras_losskit._support.sample_ids import split_ids
 from keras_losskit._support.scopes import random_state_kept
 from keras_losskit._types import Losses
 from keras_losskit._types import LossWeights
@@ -26,6 +27,8 @@ from keras_losskit.container._tracker import trainer_counts
 from keras_losskit.container.container import LossesContainer
 from keras_losskit.extra.context import Context
 from keras_losskit.layers._side_branches import forget_layers_of
+from keras_losskit.losses._core.sample_values import SampleWatch
+from keras_losskit.losses._core.sample_values import watched_by
 from keras_losskit.models import _gradient_step
 from keras_losskit.models._build_losses import build_losses
 from keras_losskit.models._build_losses import check_names_of_metrics
@@ -40,6 +43,7 @@ from keras_losskit.models._output_layers import do_without_logits
 from keras_losskit.models._output_layers import unprojected_outputs
 from keras_losskit.models._output_layers import with_logits
 from keras_losskit.models._recorded_call import RecordsLosses
+from keras_losskit.models._samples import track_samples
 from keras_losskit.models._saving import SavesLoss
 from keras_losskit.models._token_metrics import note_scores
 from keras_losskit.models._variable_reads import adopt_reads_of_step
@@ -188,6 +192,7 @@ class LossTermsMixin(
         # Of the same step, of whose custom `compute_loss` this is a part.
         earlier = self._losskit_last_terms() if by_trainer else None
         penalties = self._losskit_penalties_of_step()
+        x, ids = split_ids(x)
         output_layers = unprojected_outputs(self, y_pred)
         read = y_pred
         if output_layers:
@@ -196,15 +201,15 @@ class LossTermsMixin(
                 read = with_logits(y_pred, output_layers)
         context = Context(self, x, y, read, sample_weight, training)
         moves = training and not bare and earlier is None
-        terms = losses.terms(
-            y,
-            y_pred,
-            sample_weight,
-            penalties,
-            context,
-            moves,
-            output_layers,
-        )
+        arguments = y, y_pred, sample_weight, penalties, context, moves
+        samples = self._losskit_state.samples
+        watches = samples is not None and moves and by_trainer
+        # Where a report watches, it goes on.
+        watching = watched_by(SampleWatch()) if watches else nullcontext()
+        with watching as watch:
+            terms = losses.terms(*arguments, output_layers)
+        if watches:
+            track_samples(samples, ids, watch)
         if not terms and not self._losskit_has_own_step():
             raise ValueError(
                 "No loss to compute. Expected a `loss` in `compile()`, a "
@@ -351,6 +356,9 @@ class LossTermsMixin(
         if container is None:
             return own
         moving = container.built_losses.non_trainable_variables
+        samples = self._losskit_state.samples
+        if samples is not None and samples.variable is not None:
+            moving = [*moving, samples.variable]
         return self._losskit_with(moving, own)
 
     def _losskit_learned(self):

@@ -12,8 +12,8 @@ from keras_losskit import _origin
 from keras_losskit._types import Structure
 from keras_losskit.container._tracker import batch_size_of
 from keras_losskit.container._tracker import counted_by_trainer
-from keras_losskit.losses._core.sample_values import WATCH
 from keras_losskit.losses._core.sample_values import SampleWatch
+from keras_losskit.losses._core.sample_values import watched_by
 from keras_losskit.models._gradient_weights import of_model_alone
 from keras_losskit.models._gradient_weights import positions
 from keras_losskit.reports._breakdown import as_float
@@ -96,20 +96,17 @@ class SharesOfModel:
             values: Values for the variables of the model, or None.
         """
         x, y, sample_weight = batch
-        probe, mapping, watch = self.probe, [], SampleWatch()
+        probe, mapping = self.probe, []
         if values is not None:
             mapping = list(zip(self.variables, values, strict=True))
         with keras.StatelessScope(mapping):
             y_pred = probe(x, training=False)
-            with counted_by_trainer(probe.compiled_loss):
-                total = WATCH.run(
-                    watch,
-                    probe.compute_loss,
-                    x,
-                    y,
-                    y_pred,
-                    sample_weight,
-                    training=False,
+            with (
+                counted_by_trainer(probe.compiled_loss),
+                watched_by(SampleWatch()) as watch,
+            ):
+                total = probe.compute_loss(
+                    x, y, y_pred, sample_weight, training=False
                 )
             terms = probe._losskit_last_terms() or LossTerms()
         rest = {}

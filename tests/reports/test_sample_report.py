@@ -13,8 +13,8 @@ from keras_losskit import extra
 from keras_losskit import losses
 from keras_losskit import reductions
 from keras_losskit.losses._core.evaluation import own_value
-from keras_losskit.losses._core.sample_values import WATCH
 from keras_losskit.losses._core.sample_values import SampleWatch
+from keras_losskit.losses._core.sample_values import watched_by
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(10, 3)).astype("float32")
@@ -52,10 +52,8 @@ REDUCTIONS = {
 
 
 def shares_and_value(loss, y_true, y_pred, sample_weight=None, mask=None):
-    watch = SampleWatch()
-    value = WATCH.run(
-        watch, own_value, loss, y_true, y_pred, sample_weight, mask
-    )
+    with watched_by(SampleWatch()) as watch:
+        value = own_value(loss, y_true, y_pred, sample_weight, mask)
     watch.assign(["loss"], [value])
     (noted,) = watch.found["loss"]
     return noted.shares(), value

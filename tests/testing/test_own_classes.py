@@ -15,8 +15,8 @@ from keras_losskit import testing
 from keras_losskit import weighting
 from keras_losskit.losses._core.composition import parts_of
 from keras_losskit.losses._core.composition import values_of
-from keras_losskit.losses._core.sample_values import WATCH
 from keras_losskit.losses._core.sample_values import SampleWatch
+from keras_losskit.losses._core.sample_values import watched_by
 
 RNG = np.random.default_rng(0)
 NUMBERS = RNG.uniform(0.1, 0.9, (4, 3)).astype("float32")
@@ -151,9 +151,10 @@ def test_shares_of_samples_sum_to_the_loss(name):
     arguments, *data = LOSSES.get(name, ({},))
     y_true, y_pred = data or (OTHERS, NUMBERS)
     y_true = y_pred if y_true is None else y_true
-    loss, watch = getattr(losses, name)(**arguments), SampleWatch()
+    loss = getattr(losses, name)(**arguments)
     weight = None if name in SKIPPED else np.array([1.0, 0.0, 2.0, 0.5])
-    values = WATCH.run(watch, values_of, loss, y_true, y_pred, weight)
+    with watched_by(SampleWatch()) as watch:
+        values = values_of(loss, y_true, y_pred, weight)
     names = [part.name for part in parts_of(loss)]
     watch.assign(names, values)
     found = {key: noted.shares() for key, (noted,) in watch.found.items()}

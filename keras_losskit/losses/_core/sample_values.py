@@ -6,6 +6,8 @@ sample. By Euler's theorem `sum(s_i) = R(v)` for every `R` with `R(c v) = c
 R(v)`: means and sums, weighted or not, and those that select or rank.
 """
 
+import contextlib
+import contextvars
 import dataclasses
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +15,6 @@ from typing import Any
 from keras import ops
 
 from keras_losskit import _backend
-from keras_losskit._scoped import Scoped
 from keras_losskit._support.precision import at_least_float32
 
 
@@ -24,11 +25,13 @@ class SampleValues:
     Args:
         result: The scalar.
         values: `(batch, ...)`, as the loss returned them.
+        mask: What counts, of the rank of the values, or None for all.
         reduce: `values -> scalar`, with the weights and masks of the batch.
     """
 
     result: Any
     values: Any
+    mask: Any
     reduce: Callable[[Any], Any]
 
     def shares(self):
@@ -46,6 +49,23 @@ class SampleValues:
         shares = ops.where(counts, values, 0.0) * ops.stop_gradient(slope)
         return ops.sum(ops.reshape(shares, (ops.shape(shares)[0], -1)), axis=-1)
 
+    def means(self):
+        """The mean over the places of each sample that count, `(batch,)`.
+
+        0 where none counts; weights of samples are no part of it.
+        """
+        values = at_least_float32(self.values)
+        axes = tuple(range(1, len(values.shape)))
+        if self.mask is None:
+            return ops.mean(values, axis=axes) if axes else values
+        counts = ops.broadcast_to(self.mask, ops.shape(values))
+        values = ops.where(counts, values, 0.0)
+        counts = ops.cast(counts, values.dtype)
+        if not axes:
+            return values
+        places = ops.maximum(ops.sum(counts, axis=axes), 1.0)
+        return ops.sum(values, axis=axes) / places
+
 
 class SampleWatch:
     """Takes note of the values of samples while losses are computed.
@@ -53,24 +73,44 @@ class SampleWatch:
     Attributes:
         found: `{name of a term: [SampleValues]}`; a term whose values are not
             of samples is not there.
+        compared: `{name of a term: (y_true, y_pred)}`, what it compares.
     """
 
     def __init__(self):
         self.found: dict[str, list[SampleValues]] = {}
+        self.compared: dict[str, tuple[Any, Any]] = {}
         self._noted: list[SampleValues] = []
 
-    def note(self, result, values, reduce):
+    def note(self, result, values, mask, reduce):
         """Keep the values that became the scalar `result`."""
-        self._noted.append(SampleValues(result, values, reduce))
+        self._noted.append(SampleValues(result, values, mask, reduce))
 
-    def assign(self, names, results):
+    def assign(self, names, results, y_true=None, y_pred=None):
         """Say which terms the scalars are that were computed last."""
         for name, result in zip(names, results, strict=True):
+            self.compared.setdefault(name, (y_true, y_pred))
             for noted in self._noted:
                 if noted.result is result:
                     self.found.setdefault(name, []).append(noted)
         self._noted.clear()
 
 
-#: The `SampleWatch` of this thread, or None.
-WATCH = Scoped("the values of samples")
+# No `Scoped`, around which TorchDynamo counts what a step notes twice.
+_watch: contextvars.ContextVar[SampleWatch | None] = contextvars.ContextVar(
+    "keras_losskit.samples", default=None
+)
+
+
+def current_watch():
+    """The `SampleWatch` of what is being computed, or None."""
+    return _watch.get()
+
+
+@contextlib.contextmanager
+def watched_by(watch):
+    """Around losses whose values `watch` takes note of; None for nobody."""
+    token = _watch.set(watch)
+    try:
+        yield watch
+    finally:
+        _watch.reset(token)

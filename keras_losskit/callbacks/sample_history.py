@@ -1,0 +1,172 @@
+"""`SampleHistory`: what each sample did to the loss during training."""
+
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_losskit._support.checks import checked_count
+from keras_losskit._types import Logs
+from keras_losskit.container._sample_table import SampleTable
+from keras_losskit.container._sample_table import columns_of
+from keras_losskit.models._samples import WatchesSamples
+
+
+class SampleHistory(WatchesSamples, keras.callbacks.Callback):
+    """Keep of each sample what it did to the loss, term by term.
+
+    For a model of this package that is trained on `with_ids(x)`. Each training
+    step writes a row per sample into a table that lives with the variables of
+    the model, in the compiled step, and each epoch reads it once. A value is
+    the mean of a loss over what counts of a sample, without its weight, at the
+    weights of the model before the step. What an epoch visits more than once
+    counts once, by its last visit.
+
+    `to_dataframe()` has a row per id and, where a sample was seen `n` times,
+    for each compiled term `<term>_last`, `<term>_mean`, `<term>_max`, and
+    `<term>_slope`, that of the regression of the value on the number of the
+    visit. Terms with one value for a batch are NaN. Of the first term that is a
+    categorical crossentropy with one label per sample:
+
+    - `forgotten`: how often the sample was right, and wrong at its next visit;
+    - `aum`: mean of the margin, assigned logit less the largest other one; low
+      for a label that is wrong;
+    - `el2n`: mean of `||p - onehot(y)||`; high for a sample that is hard.
+
+    Args:
+        samples: Number of samples, over every id. May be left out where `fit`
+            is given arrays.
+        file: A `.npz` file that is written at the end of every epoch. If it is
+            there when training begins, training goes on with what it holds, as
+            with `BackupAndRestore`.
+
+    Raises:
+        ValueError: for another kind of file; in `fit`, before the first step,
+            for samples without ids or of an unknown number.
+
+    References:
+        Toneva et al., "An Empirical Study of Example Forgetting during Deep
+        Neural Network Learning", ICLR 2019.
+        Pleiss et al., "Identifying Mislabeled Data using the Area Under the
+        Margin Ranking", NeurIPS 2020.
+        Paul, Ganguli, Dziugaite, "Deep Learning on a Data Diet", NeurIPS 2021.
+
+    Example:
+        >>> import keras_losskit as losskit
+        >>> inputs = keras.Input((1,))
+        >>> model = losskit.Model(inputs, keras.layers.Dense(
+        ...     1, kernel_initializer="ones")(inputs))
+        >>> model.compile(keras.optimizers.SGD(0.0), losskit.losses.
+        ...     MeanSquaredError(name="mse"))
+        >>> x = np.array([[1.0], [2.0], [3.0]])
+        >>> samples = SampleHistory()
+        >>> _ = model.fit(losskit.with_ids(x), 0 * x, batch_size=2, epochs=2,
+        ...     verbose=0, callbacks=[samples])
+        >>> samples.statistics()["mse_mean"].tolist()
+        [1.0, 4.0, 9.0]
+    """
+
+    def __init__(
+        self,
+        samples: int | None = None,
+        *,
+        file: str | PathLike[str] | None = None,
+    ):
+        super().__init__()
+        if samples is not None:
+            samples = checked_count(samples, "`samples` of SampleHistory")
+        self.samples = samples
+        path = isinstance(file, str | PathLike)
+        if file is not None and not (path and str(file).endswith(".npz")):
+            raise ValueError(
+                "Expected `file` of SampleHistory to be a path that ends in "
+                f".npz. Received: {file!r}"
+            )
+        self.file = None if file is None else Path(file)
+        self._table: SampleTable | None = None
+
+    def table_for(self, largest_id: int | None) -> SampleTable:
+        """Called by `fit`: the table that the steps are to keep."""
+        known = self.samples
+        if known is None and self._table is not None:
+            known = self._table.samples
+        if known is None and largest_id is None:
+            raise ValueError(
+                "Expected SampleHistory to know the number of samples, which "
+                "only arrays of `with_ids` tell. Received: samples=None. Give "
+                "it, `SampleHistory(samples=60000)`."
+            )
+        samples = known if known is not None else int(largest_id or 0) + 1
+        if largest_id is not None and largest_id >= samples:
+            raise ValueError(
+                f"Expected ids below `samples` of SampleHistory, {samples}. "
+                f"Received: id {largest_id}"
+            )
+        if self._table is None:
+            self._table = SampleTable(samples)
+            if self.file is not None and self.file.exists():
+                restore(self._table, self.file)
+        return self._table
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Take in the visits of the epoch, and write the file if there is one.
+
+        Args:
+            epoch: Number of the epoch.
+            logs: Not used.
+        """
+        table = self._read()
+        if self.file is not None:
+            partial = self.file.with_suffix(".partial")
+            with open(partial, "wb") as stream:
+                np.savez(stream, table=table.rows(), names=table.names)
+            partial.replace(self.file)
+
+    def _read(self) -> SampleTable:
+        # On JAX, to ask for `model` brings its variables up to date.
+        table = None if self.model is None else self._table
+        if table is not None:
+            table.fold()
+        if table is None or table.statistics is None:
+            raise ValueError(
+                "Expected SampleHistory to have been in `fit` of a "
+                "keras_losskit.Model. Received: no training yet"
+            )
+        return table
+
+    def statistics(self) -> dict[str, np.ndarray]:
+        """All columns as arrays, `(samples,)` each, in the order of the ids."""
+        table = self._read()
+        return columns_of(table.rows(), table.names)
+
+    def to_dataframe(self) -> Any:
+        """A `pandas.DataFrame` with a row per id; it writes CSV and Parquet.
+
+        Raises:
+            ImportError: without pandas.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ImportError(
+                "Expected pandas to be installed for "
+                "`SampleHistory.to_dataframe`. Received: no module of this "
+                "name. Run `pip install pandas`, or take `statistics()`."
+            ) from error
+        frame = pd.DataFrame(self.statistics())
+        frame.index.name = "id"
+        return frame
+
+
+def restore(table, file):
+    """Let a `SampleTable` go on with what a file holds."""
+    with np.load(file) as saved:
+        rows, names = saved["table"], saved["names"].tolist()
+    if len(rows) != table.samples:
+        raise ValueError(
+            f"Expected {file} to hold {table.samples} samples. Received: "
+            f"{len(rows)}"
+        )
+    table.restore(names, rows)

@@ -1,0 +1,84 @@
+"""What a training step keeps of each sample, for a callback that asks."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_losskit import _backend
+from keras_losskit import _keras
+from keras_losskit._support.sample_ids import split_ids
+
+
+class WatchesSamples:
+    """Mixin for a callback that has training steps keep a `SampleTable`."""
+
+    def table_for(self, largest_id: int | None) -> Any:
+        """The `SampleTable` of the training that begins.
+
+        Args:
+            largest_id: The largest id in the data, where it is known.
+        """
+        raise NotImplementedError
+
+
+def attach_samples(model, x, callbacks):
+    """Let the steps of `model` keep the table of a callback, or none.
+
+    The step is compiled anew where that changes, and not before another `fit`.
+
+    Args:
+        model: The model.
+        x: What `fit` was given as inputs.
+        callbacks: A list, or a `CallbackList`.
+
+    Raises:
+        ValueError: for several such callbacks.
+    """
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        callbacks = callbacks.callbacks
+    found = [c for c in callbacks if isinstance(c, WatchesSamples)]
+    if len(found) > 1:
+        raise ValueError(
+            "Expected one callback that watches samples. Received: "
+            f"{len(found)}"
+        )
+    _, ids = split_ids(x)
+    largest = None if ids is None else int(np.max(np.asarray(ids)))
+    table = found[0].table_for(largest) if found else None
+    state, container = model._losskit_state, model.compiled_loss
+    before = state.samples and state.samples.variable
+    changed = state.samples is not table
+    state.samples = table
+    if table is not None and container is not None and container.built:
+        table.build(container.built_losses.parts)
+        changed = changed or table.variable is not before
+    if changed:
+        model.train_function = None
+
+
+def track_samples(table, ids, watch):
+    """Take the terms of a training step into the table.
+
+    Args:
+        table: The `SampleTable`.
+        ids: Ids of the batch.
+        watch: `SampleWatch` of its terms.
+
+    Raises:
+        ValueError: for a batch without ids.
+        NotImplementedError: where several replicas share the batch.
+    """
+    if ids is None:
+        raise ValueError(
+            "Expected samples with ids, which SampleHistory tells them apart "
+            "by. Received: inputs without ids. Train on "
+            "`fit(keras_losskit.with_ids(x), y)`."
+        )
+    if _backend.num_replicas() > 1 or _backend.num_processes() > 1:
+        raise NotImplementedError(
+            "Expected one replica or process, as SampleHistory keeps one "
+            "table. Received: a step that several share."
+        )
+    if not _keras.in_symbolic_scope():
+        table.update(ids, watch)

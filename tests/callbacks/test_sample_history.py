@@ -1,0 +1,284 @@
+"""`with_ids` and `SampleHistory`, against a training written in NumPy."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from keras import ops
+
+import keras_losskit as losskit
+from keras_losskit import callbacks
+from keras_losskit import losses
+from keras_losskit._support.sample_ids import split_ids
+
+rng = np.random.default_rng(0)
+N, CLASSES, EPOCHS, RATE = 10, 3, 5, 0.8
+X = rng.normal(size=(N, 4)).astype("float32")
+Y = rng.integers(0, CLASSES, N)
+KERNEL = rng.normal(size=(4, CLASSES)).astype("float32")
+#: What the samples are called: not their positions.
+IDS = rng.permutation(N + 2)[:N]
+
+
+def classifier(**options):
+    inputs = keras.Input((4,))
+    dense = layers.Dense(CLASSES, use_bias=False, name="logits")
+    model = losskit.Model(inputs, dense(inputs))
+    dense.set_weights([KERNEL])
+    loss = losses.SparseCategoricalCrossentropy(
+        from_logits=True, name="ce"
+    ) + 0.0 * losses.SparseCategoricalFocalCrossentropy(
+        from_logits=True, name="focal"
+    )
+    model.compile(keras.optimizers.SGD(RATE), loss, **options)
+    return model
+
+
+def softmax(z):
+    e = np.exp(z - z.max(1, keepdims=True))
+    return e / e.sum(1, keepdims=True)
+
+
+def reference(epochs=EPOCHS, batch=4):
+    """Values, margins, EL2N and hits of every visit, `(epochs, N)` each."""
+    kernel, found = KERNEL.astype("float64"), np.zeros((4, epochs, N))
+    one_hot = np.eye(CLASSES)[Y]
+    for epoch in range(epochs):
+        for start in range(0, N, batch):
+            at = slice(start, start + batch)
+            z = X[at] @ kernel
+            p, truth = softmax(z), one_hot[at]
+            own = (z * truth).sum(1)
+            margin = own - np.where(truth, -np.inf, z).max(1)
+            value = -np.log((p * truth).sum(1))
+            el2n = np.linalg.norm(p - truth, axis=1)
+            found[:, epoch, at] = value, margin, el2n, margin > 0
+            kernel -= RATE * X[at].T @ (p - truth) / len(z)
+    return found
+
+
+def check(columns, epochs=EPOCHS, batch=4, ids=IDS):
+    value, margin, el2n, right = reference(epochs, batch)
+    expected = {
+        "ce_last": value[-1],
+        "ce_mean": value.mean(0),
+        "ce_max": value.max(0),
+        "visits": np.full(N, epochs),
+        "forgotten": ((right[:-1] == 1) & (right[1:] == 0)).sum(0),
+        "aum": margin.mean(0),
+        "el2n": el2n.mean(0),
+    }
+    if epochs > 1:
+        expected["ce_slope"] = np.polyfit(np.arange(epochs), value, 1)[0]
+    for name, column in expected.items():
+        np.testing.assert_allclose(
+            columns[name][ids], column, rtol=1e-3, atol=1e-5, err_msg=name
+        )
+
+
+def fit(model, x, y=None, callback=None, epochs=EPOCHS, **options):
+    history = callback or callbacks.SampleHistory(N + 2)
+    options = {"batch_size": 4, "shuffle": False} | options
+    model.fit(x, y, epochs=epochs, verbose=0, callbacks=[history], **options)
+    return history
+
+
+def test_statistics_of_a_training():
+    history = fit(classifier(), losskit.with_ids(X, IDS), Y)
+    columns = history.statistics()
+    check(columns)
+    assert reference()[3].sum(0).max() > 0  # some were right
+    unseen = np.setdiff1d(np.arange(N + 2), IDS)
+    assert (columns["visits"][unseen] == 0).all()
+    for name in set(columns) - {"visits"}:
+        assert np.isnan(columns[name][unseen]).all(), name
+    frame = history.to_dataframe()
+    assert frame.index.name == "id" and len(frame) == N + 2
+    names = [
+        f"{t}_{s}"
+        for t in ("ce", "focal")
+        for s in ("last", "mean", "max", "slope")
+    ]
+    assert list(frame) == [*names, "visits", "forgotten", "aum", "el2n"]
+
+
+def test_the_training_is_the_same_with_and_without():
+    with_history, plain = classifier(), classifier()
+    watched = with_history.fit(
+        losskit.with_ids(X),
+        Y,
+        epochs=2,
+        batch_size=4,
+        shuffle=False,
+        verbose=0,
+        validation_data=(losskit.with_ids(X), Y),
+        class_weight={0: 1.0, 1: 2.0, 2: 0.5},
+        callbacks=[callbacks.SampleHistory()],
+    )
+    alone = plain.fit(
+        X,
+        Y,
+        epochs=2,
+        batch_size=4,
+        shuffle=False,
+        verbose=0,
+        validation_data=(X, Y),
+        class_weight={0: 1.0, 1: 2.0, 2: 0.5},
+    )
+    assert list(watched.history) == list(alone.history)
+    for key, values in alone.history.items():
+        np.testing.assert_allclose(watched.history[key], values, rtol=1e-6)
+    np.testing.assert_allclose(
+        with_history.predict(losskit.with_ids(X), verbose=0),
+        plain.predict(X, verbose=0),
+        rtol=1e-5,
+    )
+
+
+def test_shuffled_samples_keep_their_ids():
+    model = classifier()
+    model.optimizer.learning_rate = 0.0
+    history = fit(
+        model, losskit.with_ids(X, IDS), Y, shuffle=True, batch_size=3
+    )
+    value, *_ = reference(epochs=1, batch=N)
+    columns = history.statistics()
+    np.testing.assert_allclose(columns["ce_mean"][IDS], value[0], rtol=1e-4)
+    np.testing.assert_allclose(columns["ce_slope"][IDS], 0.0, atol=1e-6)
+
+
+def test_file_brings_a_stopped_training_on(tmp_path):
+    file = tmp_path / "samples.npz"
+    model = classifier()
+    x = losskit.with_ids(X, IDS)
+    fit(model, x, Y, callbacks.SampleHistory(N + 2, file=file), epochs=2)
+    again = classifier()
+    again.set_weights([model.layers[-1].kernel.numpy()])
+    history = callbacks.SampleHistory(N + 2, file=file)
+    fit(again, x, Y, history, epochs=EPOCHS - 2)
+    check(history.statistics())
+    with pytest.raises(ValueError, match="3 samples"):
+        fit(
+            classifier(),
+            losskit.with_ids(X[:3]),
+            Y[:3],
+            callbacks.SampleHistory(3, file=file),
+        )
+
+
+def test_callback_that_comes_and_goes():
+    # The step was compiled without it, and is not kept with it.
+    model = classifier()
+    model.fit(X, Y, batch_size=4, shuffle=False, verbose=0)
+    model.layers[-1].set_weights([KERNEL])
+    history = fit(model, losskit.with_ids(X, IDS), Y, epochs=1)
+    check(history.statistics(), epochs=1)
+    model.fit(X, Y, batch_size=4, shuffle=False, verbose=0)
+    assert history.statistics()["visits"].max() == 1
+    assert model._losskit_state.samples is None
+
+
+class Batches(keras.utils.PyDataset):
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        part = slice(4 * index, 4 * index + 4)
+        return X[part], Y[part]
+
+
+def test_py_dataset():
+    history = fit(classifier(), losskit.with_ids(Batches()), batch_size=None)
+    check(history.statistics(), ids=np.arange(N))
+    named = losskit.with_ids(Batches(), lambda i: IDS[4 * i : 4 * i + 4])
+    for index in range(3):
+        (x, _) = named[index]
+        inputs, ids = split_ids(x)
+        np.testing.assert_array_equal(ids, IDS[4 * index : 4 * index + 4])
+        np.testing.assert_array_equal(inputs, X[4 * index : 4 * index + 4])
+
+
+def test_tf_data():
+    tf = pytest.importorskip("tensorflow")
+    data = tf.data.Dataset.from_tensor_slices((X, Y))
+    data = losskit.with_ids(data).batch(4)
+    history = fit(classifier(), data, batch_size=None)
+    check(history.statistics(), ids=np.arange(N))
+
+
+def test_data_loader():
+    torch = pytest.importorskip("torch")
+    pairs = torch.utils.data.TensorDataset(
+        torch.from_numpy(X), torch.from_numpy(Y)
+    )
+    loader = torch.utils.data.DataLoader(pairs, batch_size=4)
+    history = fit(classifier(), losskit.with_ids(loader), batch_size=None)
+    check(history.statistics(), ids=np.arange(N))
+
+
+class Step(losskit.Model):
+    """A step of the user's own, which calls itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = layers.Dense(2)
+
+    def call(self, x, training=False):
+        assert set(x) == {"a", "b"}
+        return self.dense(ops.concatenate([x["a"], x["b"]], axis=-1))
+
+
+def test_nested_inputs_of_a_subclassed_model():
+    # (batch, 5, 2) values of a loss with a mask: means over what counts
+    inputs = {
+        "a": X[:, None, :2].repeat(5, 1),
+        "b": X[:, None, 2:].repeat(5, 1),
+    }
+    labels = rng.normal(size=(N, 5, 2)).astype("float32")
+    labels[:, 3:] = -9.0
+    model = Step()
+    model.compile(
+        keras.optimizers.SGD(0.0),
+        losses.Masked(losses.MeanSquaredError(), -9.0, name="mse")
+        + losses.Dice(name="dice"),
+    )
+    history = fit(model, losskit.with_ids(inputs), labels, epochs=2)
+    columns = history.statistics()
+    error = model.predict(inputs, verbose=0) - labels
+    expected = (error[:, :3] ** 2).mean((1, 2))
+    np.testing.assert_allclose(columns["mse_last"][:N], expected, rtol=1e-4)
+    # one value for the batch; and no classes
+    for name in ("dice_last", "dice_mean", "dice_slope"):
+        assert np.isnan(columns[name][:N]).all()
+    assert np.isnan(columns["aum"]).all()
+
+
+def test_refusals():
+    model = classifier()
+    with pytest.raises(ValueError, match="with_ids"):
+        fit(model, X, Y)
+    with pytest.raises(ValueError, match="number of samples"):
+        fit(model, Batches(), None, callbacks.SampleHistory())
+    with pytest.raises(ValueError, match="id 11"):
+        fit(
+            model,
+            losskit.with_ids(X, np.arange(N) + 2),
+            Y,
+            callbacks.SampleHistory(N),
+        )
+    with pytest.raises(ValueError, match="one callback"):
+        model.fit(
+            X,
+            Y,
+            verbose=0,
+            callbacks=[callbacks.SampleHistory(N), callbacks.SampleHistory(N)],
+        )
+    with pytest.raises(ValueError, match="no training"):
+        callbacks.SampleHistory(3).statistics()
+    with pytest.raises(ValueError, match="npz"):
+        callbacks.SampleHistory(3, file="a.csv")
+    for ids in ([0, 1], np.zeros(N, "int32"), np.arange(N) - 1, X[:, 0]):
+        with pytest.raises(ValueError, match="`ids` of with_ids"):
+            losskit.with_ids(X, ids)
+    with pytest.raises(TypeError, match="generator"):
+        losskit.with_ids(x for x in [X])
