@@ -32,6 +32,11 @@ class Watcher:
         """`function(*args, **kwargs)`, watched."""
         return _watching.run(self, function, *args, **kwargs)
 
+    def passes_on(self, layer, args, kwargs):
+        """Whether `layer` hands on its input, its `call` left out."""
+        del layer, args, kwargs
+        return False
+
     def leaves_regularizer_to_keras(self, layer):
         """Whether Keras is to find, and to apply, the activity regularizer.
 
@@ -135,10 +140,13 @@ def watched_operation(original):
 
     @functools.wraps(original)
     def __call__(self, *args, **kwargs):
-        outputs = original(self, *args, **kwargs)
         watching = _watching.get()
-        if watching is not None:
-            watching.computed(self)
+        if watching is None:
+            return original(self, *args, **kwargs)
+        if watching.passes_on(self, args, kwargs):
+            return args[0]
+        outputs = original(self, *args, **kwargs)
+        watching.computed(self)
         return outputs
 
     return __call__

@@ -37,6 +37,23 @@ def test_sparse_autoencoder(tmp_path):
     assert number(text, "sparsity") > 0
 
 
+def test_language_model(tmp_path):
+    """Beside each other: the same losses, and less memory without logits."""
+    text = printed("language_model", 2, tmp_path)
+    rows = re.findall(
+        r"^(with\w*) logits: .* peak ([\d,]+) MiB, loss ([\d.]+), "
+        r"accuracy ([\d.]+)",
+        text,
+        flags=re.MULTILINE,
+    )
+    (_, full, *expected), (_, peak, *found) = rows
+    assert [row[0] for row in rows] == ["with", "without"]
+    assert [float(x) for x in found] == pytest.approx(
+        [float(x) for x in expected], abs=2e-4
+    )
+    assert int(peak.replace(",", "")) < int(full.replace(",", ""))
+
+
 def test_vae(tmp_path):
     text = printed("vae", 4, tmp_path)
     for line in text.splitlines():

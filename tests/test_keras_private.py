@@ -54,8 +54,12 @@ JAX_TRAINER = ["_get_jax_state", "jax_state_sync"]
 BY_THEMSELVES = [
     "_compile_config",
     "_compile_loss",
+    "_compile_metrics",
     "_distribute_strategy",
     "_distributed_dataset",
+    "_flat_metrics",
+    "_flat_weighted_metrics",
+    "_flatten_y",
     "_fn_kwargs",
     "_getframe",
     "_jax_state",
@@ -171,6 +175,24 @@ def test_a_layer_knows_whether_another_was_called_on_what_it_returned():
     second(first(keras.Input((2,))))
     assert len(first._outbound_nodes) == 1
     assert second._outbound_nodes == []
+
+
+def test_compiled_metrics_are_kept_by_output():
+    inputs = keras.Input((2,))
+    heads = {name: keras.layers.Dense(1, name=name)(inputs) for name in "ba"}
+    model = keras.Model(inputs, heads)
+    model.compile(
+        "sgd", "mse", metrics={"b": ["mae"]}, weighted_metrics={"a": ["mse"]}
+    )
+    compiled, y = model._compile_metrics, {"a": np.ones(2), "b": np.zeros(2)}
+    compiled.build(y, model(np.ones((2, 2))))
+    flat = compiled._flatten_y(y)
+    place = [float(labels[0]) for labels in flat].index(0.0)
+    assert [m and len(m.metrics) for m in compiled._flat_metrics] == [
+        1 if index == place else None for index in range(2)
+    ]
+    (weighted,) = (m for m in compiled._flat_weighted_metrics if m)
+    assert compiled._flat_weighted_metrics.index(weighted) != place
 
 
 def test_losses_keep_the_arguments_of_their_function():

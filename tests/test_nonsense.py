@@ -369,6 +369,7 @@ OF_LOSSES = {
     "apply_class_balancing": "flag",
     "arguments": "arguments by name",
     "axis": "axes",
+    "chunk_size": "optional count",
     "beta": "non-negative",
     "delta": "number",
     "dtype": "dtype of Keras",
@@ -385,6 +386,7 @@ OF_LOSSES = {
     "ignore_value": "ignored",
     "integer_labels": "flag",
     "label_smoothing": "fraction",
+    "layer": "name",
     "levels": "levels",
     "loss": "loss object",
     ("loss", "Components"): "function of a loss",
@@ -399,9 +401,11 @@ OF_LOSSES = {
     "q": "open fraction",
     "quantile": "open fraction",
     "remove_diagonal": "flag",
+    "softcap": "optional positive",
     "temperature": "positive",
     "weights": "weights of parts",
     ("weights", "DeepSupervision"): "weights of levels",
+    "z_loss": "non-negative",
 }
 LEGAL |= {
     "non-negative": {"zero", "a half"},
@@ -431,6 +435,7 @@ NEEDED = {
     losses.Components: {"loss": half, "names": ["a", "b"]},
     losses.DeepSupervision: {"loss": losses.MeanSquaredError()},
     losses.FunctionLoss: {"fn": half},
+    losses.LinearCrossEntropy: {"layer": "head"},
     losses.Masked: {"loss": losses.MeanSquaredError(), "ignore_value": 0.0},
     losses.WeightedSum: {"losses": [losses.MeanSquaredError()]},
 }

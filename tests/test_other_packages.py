@@ -51,6 +51,51 @@ def classifier(keras_hub, num_layers=2):
     )
 
 
+def test_a_language_model_of_keras_hub_without_its_logits(keras_hub):
+    results = []
+    for loss in (
+        losskit.losses.LinearCrossEntropy("token_embedding"),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    ):
+        keras.utils.set_random_seed(0)
+        backbone = keras_hub.models.GPT2Backbone(
+            vocabulary_size=7,
+            num_layers=1,
+            num_heads=1,
+            hidden_dim=4,
+            intermediate_dim=6,
+            max_sequence_length=5,
+            dropout=0.0,
+        )
+        gpt = keras_hub.models.GPT2CausalLM(backbone, preprocessor=None)
+        model = losskit.wrap(gpt)
+        model.compile(
+            keras.optimizers.SGD(0.5),
+            loss,
+            weighted_metrics=[keras.metrics.SparseCategoricalAccuracy()],
+        )
+        x, _ = tokens(6)
+        y = np.roll(x["token_ids"], -1, axis=1)
+        del x["segment_ids"]
+        weights = np.linspace(0, 2, y.size, dtype="float32").reshape(y.shape)
+        logs = model.fit(
+            x,
+            y,
+            sample_weight=weights,
+            batch_size=4,
+            epochs=2,
+            shuffle=False,
+            verbose=0,
+        ).history
+        results.append((logs, model.get_weights()))
+    (ours, our_weights), (theirs, their_weights) = results
+    assert ours.keys() == theirs.keys()
+    for key, values in theirs.items():
+        np.testing.assert_allclose(ours[key], values, rtol=1e-5)
+    for one, other in zip(our_weights, their_weights, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
 def tokens(samples=4):
     generator = np.random.default_rng(0)
     x = {

@@ -22,6 +22,9 @@ from keras_losskit._keras._layers import register_tree_node_class
 from keras_losskit._keras._layers import rnn
 from keras_losskit._keras._layers import seed_generators
 from keras_losskit._keras._layers import set_untracked
+from keras_losskit._keras._metrics import compiled_metrics
+from keras_losskit._keras._metrics import metrics_at
+from keras_losskit._keras._metrics import update_metrics
 from keras_losskit._keras._names import CompileMetrics
 from keras_losskit._keras._names import Functional
 from keras_losskit._keras._names import check_methods
@@ -59,6 +62,7 @@ __all__ = [
     "clear_losses_override",
     "compile_config",
     "compiled_loss",
+    "compiled_metrics",
     "compute_output_spec",
     "derived_config",
     "flatten_layers",
@@ -74,6 +78,7 @@ __all__ = [
     "is_called_by_compile_loss",
     "is_consumed",
     "keep_registered_name",
+    "metrics_at",
     "own_losses",
     "private",
     "process_group",
@@ -85,5 +90,6 @@ __all__ = [
     "set_untracked",
     "track_total",
     "trainer_loss",
+    "update_metrics",
     "variables_kept",
 ]

@@ -30,6 +30,7 @@ from keras_losskit.terms import unique_names
 from keras_losskit.terms import with_unique_names
 
 NO_LOSSES = OutputLosses()
+NOTHING: Mapping[int, Any] = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -246,6 +247,7 @@ class BuiltLosses:
         penalties: list[LossTerm],
         context: Context | None,
         moves: bool,
+        output_layers: Mapping[int, Any] = NOTHING,
     ) -> LossTerms:
         """The terms of one batch; the clock is left to the caller.
 
@@ -256,6 +258,8 @@ class BuiltLosses:
             penalties: List of `LossTerm` of the kinds beyond the compiled one.
             context: `Context` for extra terms, or None.
             moves: Whether the weighting moves on.
+            output_layers: `{position: OutputLayer}` of the predictions, flat,
+                that are what the layer was given, and no logits.
 
         Returns:
             `LossTerms`.
@@ -265,7 +269,9 @@ class BuiltLosses:
         clock = self.clock.now()
         share = replicas.batch_share(y_pred)
         compiled = self.output_losses.terms
-        terms = list(compiled(y_true, y_pred, sample_weight, clock))
+        terms = list(
+            compiled(y_true, y_pred, sample_weight, clock, output_layers)
+        )
         if context is not None and self.extra_terms:
 
             def compiled_total(y_pred):

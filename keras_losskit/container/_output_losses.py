@@ -12,6 +12,7 @@ from keras_losskit import _weights as weights_lib
 from keras_losskit._support.output_structure import StructureError
 from keras_losskit._support.output_structure import spread_data
 from keras_losskit._support.scopes import VariableReads
+from keras_losskit.losses._core.traits import traits_of
 from keras_losskit.terms import LossTerm
 from keras_losskit.terms import multiply
 
@@ -137,7 +138,33 @@ class OutputLosses:
                 "have a loss. Received: y_true=None"
             )
 
-    def terms(self, y_true, y_pred, sample_weight, clock):
+    def refuse_readers(self, output_layers):
+        """Refuse losses that would read logits which are not there.
+
+        Args:
+            output_layers: See `terms`.
+
+        Raises:
+            ValueError: if there are some.
+        """
+        for loss in self.losses:
+            if output_layers.keys().isdisjoint(loss.indices):
+                continue
+            readers = [
+                part.name
+                for part in loss.parts
+                if not traits_of(part.loss).takes_features
+            ]
+            if readers or not isinstance(loss.place, int):
+                raise ValueError(
+                    "Expected LinearCrossEntropy to be the only loss of output "
+                    f"'{loss.parts[0].output}', whose logits it does without. "
+                    f"Received beside it: {readers}. Take "
+                    "SparseCategoricalCrossentropy(from_logits=True) in its "
+                    "place."
+                )
+
+    def terms(self, y_true, y_pred, sample_weight, clock, output_layers=None):
         """Evaluate every loss whose output has labels, or that needs none.
 
         Args:
@@ -145,6 +172,8 @@ class OutputLosses:
             y_pred: Nest of predictions, with their Keras masks.
             sample_weight: Nest of sample weights, or one for all.
             clock: `(step, epoch)` for weights that move.
+            output_layers: `{position: OutputLayer}` of the predictions, flat,
+                that are what the layer was given, and no logits.
 
         Returns:
             A list of `LossTerm` of kind `"compiled"`.
@@ -159,6 +188,10 @@ class OutputLosses:
                 f"Received: {count} tensors"
             )
         predictions = spread_data(y_pred, outputs, argument="y_pred")
+        if output_layers:
+            self.refuse_readers(output_layers)
+            for index, layer in output_layers.items():
+                predictions[index] = layer.unprojected(predictions[index])
         labels = spread_data(
             y_true, outputs, argument="y_true", wanted=self.wanted
         )

@@ -42,6 +42,8 @@ class Adversarial(ExtraTerm):
             `clip` not a range.
     """
 
+    reads_predictions = False
+
     @naming_the_class
     def __init__(
         self,

@@ -40,6 +40,9 @@ class ExtraTerm(_keras.Saveable):
         0.5
     """
 
+    #: Whether `value` reads the predictions; that of a subclass does.
+    reads_predictions = True
+
     def __init__(
         self,
         *,

@@ -18,7 +18,8 @@ from keras_losskit.extra.context import Context
 from keras_losskit.extra.extra_term import ExtraTerm
 from keras_losskit.extra.extra_term import registered
 from keras_losskit.penalties._add_loss import of_what_counts
-from keras_losskit.penalties.collect import layer_path
+from keras_losskit.penalties.collect import layers_called
+from keras_losskit.penalties.collect import one_layer
 
 
 @registered
@@ -47,6 +48,8 @@ class FromLayer(ExtraTerm):
         FromLayer('block3', mean_square, weight=0.1)
     """
 
+    reads_predictions = False
+
     def __init__(
         self,
         layer: str,
@@ -62,7 +65,7 @@ class FromLayer(ExtraTerm):
         self.fn = checked_function(fn, "`fn` of FromLayer", ["output"])
 
     def value(self, context: Context) -> Tensor:
-        outputs = context.outputs_of(self._layer(context.model))
+        outputs = context.outputs_of(one_layer(context.model, self.layer))
         values = [self._value_of(output) for output in outputs]
         if not values:
             raise ValueError(
@@ -80,31 +83,10 @@ class FromLayer(ExtraTerm):
         return self.reduce(values, mask)
 
     def prepare(self, model: keras.Model) -> None:
-        self._layer(model)
+        one_layer(model, self.layer)
 
     def kept_layers(self, model: keras.Model) -> list[keras.layers.Layer]:
-        return self._candidates(model)
-
-    def _layer(self, model):
-        found = self._candidates(model)
-        if len(found) != 1:
-            layers = _keras.flatten_layers(model)
-            received = [layer_path(x) for x in found or layers]
-            raise ValueError(
-                f"Expected one layer with the name or path '{self.layer}'. "
-                f"Received: {received}"
-            )
-        return found[0]
-
-    def _candidates(self, model):
-        layers = _keras.flatten_layers(model)
-        paths = [(layer, layer_path(layer)) for layer in layers]
-        exact = [layer for layer, path in paths if path == self.layer]
-        return exact or [
-            layer
-            for layer, path in paths
-            if layer.name == self.layer or path.endswith(f"/{self.layer}")
-        ]
+        return layers_called(model, self.layer)
 
     def get_config(self) -> Config:
         return {

@@ -54,6 +54,8 @@ class FromWeights(ExtraTerm):
         FromWeights('encoder/.*kernel', L2, weight=0.5, from_start=True)
     """
 
+    reads_predictions = False
+
     def __init__(
         self,
         pattern: str,

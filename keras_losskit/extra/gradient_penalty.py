@@ -124,6 +124,8 @@ class GradientPenalty(ExtraTerm):
         GradientPenalty(at='interpolates', target=1, weight=10.0)
     """
 
+    reads_predictions = False
+
     def __init__(
         self,
         *,

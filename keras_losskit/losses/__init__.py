@@ -78,6 +78,7 @@ from keras_losskit.losses.further.gaussian import gaussian_nll
 from keras_losskit.losses.further.gaussian import kl_to_standard_normal
 from keras_losskit.losses.further.knowledge_distillation import Distillation
 from keras_losskit.losses.further.knowledge_distillation import distillation
+from keras_losskit.losses.further.linear_cross_entropy import LinearCrossEntropy
 from keras_losskit.losses.further.linear_cross_entropy import (
     linear_cross_entropy,
 )
@@ -129,6 +130,7 @@ __all__ = [
     "Huber",
     "KLDivergence",
     "KLToStandardNormal",
+    "LinearCrossEntropy",
     "LogCosh",
     "Loss",
     "LovaszSoftmax",

@@ -17,6 +17,8 @@ from keras_losskit._types import Structure
 from keras_losskit._types import Tensor
 from keras_losskit.container._tracker import TermTracker
 from keras_losskit.models._build_losses import check_names_of_metrics
+from keras_losskit.models._output_layers import find_output_layers
+from keras_losskit.models._token_metrics import update_metrics_without_logits
 
 #: Names of the arguments after those that ours name, in Keras' order.
 FIT_ARGUMENTS, EVALUATE_ARGUMENTS, COMPILE_ARGUMENTS = (
@@ -75,6 +77,16 @@ class FitArguments(MixesIntoModel):
         finally:
             self._losskit_state.evaluates = False
 
+    def make_train_function(self, force: bool = False) -> Any:
+        """As Keras; the layers that a loss names are looked for."""
+        find_output_layers(self)
+        return super().make_train_function(force)
+
+    def make_test_function(self, force: bool = False) -> Any:
+        """As Keras; the layers that a loss names are looked for."""
+        find_output_layers(self)
+        return super().make_test_function(force)
+
     def predict(self, *args, **kwargs) -> Structure:
         """As Keras; the model stays usable after an exception."""
         with _keras.variables_kept(self):
@@ -101,7 +113,10 @@ class FitArguments(MixesIntoModel):
         if isinstance(sample_weight, dict):
             names = names_of_outputs(self)
             sample_weight = like_outputs(sample_weight, y_pred, names)
-        results = super().compute_metrics(x, y, y_pred, sample_weight)
+        if update_metrics_without_logits(self, y, y_pred, sample_weight):
+            results = self.get_metrics_result()
+        else:
+            results = super().compute_metrics(x, y, y_pred, sample_weight)
         losses = self.compiled_loss and self.compiled_loss.built_losses
         if losses and not losses.names_are_checked:
             check_names_of_metrics(self)

@@ -17,6 +17,7 @@ from keras_losskit._types import Weight
 from keras_losskit.models._step_state import ModelState
 from keras_losskit.models._step_state import Pass
 from keras_losskit.models._step_state import StepState
+from keras_losskit.models._token_metrics import with_scores
 from keras_losskit.models._variable_reads import noting_reads
 from keras_losskit.penalties._add_loss import AddsLosses
 from keras_losskit.penalties._log import logged_means
@@ -115,7 +116,13 @@ class RecordsLosses(AddsLosses):
         ):
             this.recorder = None
             return super().__call__(*args, **kwargs)
-        recorder = Recorder(self, outputs_of=self._losskit_layers_to_keep())
+        step = self._losskit_kept_of_pass()
+        output_layers, step.output_layers = step.output_layers, {}
+        recorder = Recorder(
+            self,
+            outputs_of=self._losskit_layers_to_keep(),
+            output_layers=output_layers,
+        )
         outputs = recorder.run(super().__call__, *args, **kwargs)
         this.recorder = recorder
         return outputs
@@ -258,10 +265,9 @@ class RecordsLosses(AddsLosses):
         call context for all layers, Keras has no occasion to clear the losses
         of one layer while it calls another.
         """
+        values = trainable_variables, non_trainable_variables
         if not return_losses:
-            return super().stateless_call(
-                trainable_variables, non_trainable_variables, *args, **kwargs
-            )
+            return super().stateless_call(*values, *args, **kwargs)
         if not self.built:
             raise ValueError(
                 f"To call stateless_call, {type(self).__name__} must be built "
@@ -296,12 +302,9 @@ class RecordsLosses(AddsLosses):
         """
         self._losskit_kept_of_pass().last = Pass()
         try:
-            return _updating.run(
-                Pass(model=self),
-                super().compute_loss_and_updates,
-                *args,
-                **kwargs,
-            )
+            compute = super().compute_loss_and_updates
+            found = _updating.run(Pass(model=self), compute, *args, **kwargs)
+            return with_scores(self, found)
         finally:
             _keras.clear_losses_override(self)
 

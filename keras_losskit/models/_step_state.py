@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+from keras_losskit.models._output_layers import OutputLayer
 from keras_losskit.penalties._fused import FusedPenalties
 from keras_losskit.penalties._recorder import LayerState
 from keras_losskit.penalties._recorder import Recorder
@@ -35,12 +36,20 @@ class StepState(LayerState):
         last: The last forward pass outside of a step on JAX.
         computed: The terms of the last `compute_loss`, until somebody asks.
         weighs_gradients: Whether a step with a gradient-based weighting runs.
+        output_layers: `{layer: OutputLayer}` of those whose logits the next
+            pass does without.
+        scores: `{position: scores}` of outputs without logits that have
+            metrics, until these are updated.
         purged: Pairs of a variable that Keras emptied for `fit`, and its value.
     """
 
     last: Pass = dataclasses.field(default_factory=Pass)
     computed: LossTerms | None = None
     weighs_gradients: bool = False
+    output_layers: dict[Any, OutputLayer] = dataclasses.field(
+        default_factory=dict
+    )
+    scores: dict[int, Any] = dataclasses.field(default_factory=dict)
     purged: list[tuple[Any, Any]] = dataclasses.field(default_factory=list)
 
 
@@ -55,6 +64,8 @@ class ModelState:
         batch: Shapes of the batch that the loss was built for: inputs, labels
             and sample weights.
         evaluates: Whether `evaluate` is under way.
+        output_layers: Those that a `LinearCrossEntropy` names, `{layer:
+            OutputLayer}`; None until they are looked for.
     """
 
     step: StepState = dataclasses.field(default_factory=StepState)
@@ -62,6 +73,7 @@ class ModelState:
     seeds: Any = None
     batch: Any = None
     evaluates: bool = False
+    output_layers: dict[Any, OutputLayer] | None = None
 
     @property
     def reported(self):

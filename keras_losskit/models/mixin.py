@@ -36,8 +36,12 @@ from keras_losskit.models._fit import named_arguments
 from keras_losskit.models._fit import without_defaults
 from keras_losskit.models._functional import become_functional
 from keras_losskit.models._functional import is_functional_call
+from keras_losskit.models._output_layers import do_without_logits
+from keras_losskit.models._output_layers import unprojected_outputs
+from keras_losskit.models._output_layers import with_logits
 from keras_losskit.models._recorded_call import RecordsLosses
 from keras_losskit.models._saving import SavesLoss
+from keras_losskit.models._token_metrics import note_scores
 from keras_losskit.models._variable_reads import adopt_reads_of_step
 from keras_losskit.models._variable_reads import adopting_reads
 from keras_losskit.penalties.collect import regularized_variables
@@ -109,6 +113,7 @@ class LossTermsMixin(
         """Make `container` the loss; Keras' `compile` is over."""
         _keras.install_loss(self, container)
         self._losskit_state.fused = None
+        self._losskit_state.output_layers = None
 
     def _losskit_container_for(
         self, loss: Losses, loss_weights: LossWeights
@@ -183,10 +188,22 @@ class LossTermsMixin(
         # Of the same step, of whose custom `compute_loss` this is a part.
         earlier = self._losskit_last_terms() if by_trainer else None
         penalties = self._losskit_penalties_of_step()
-        context = Context(self, x, y, y_pred, sample_weight, training)
+        output_layers = unprojected_outputs(self, y_pred)
+        read = y_pred
+        if output_layers:
+            note_scores(self, y, y_pred, output_layers)
+            if any(t.reads_predictions for t in losses.extra_terms.values()):
+                read = with_logits(y_pred, output_layers)
+        context = Context(self, x, y, read, sample_weight, training)
         moves = training and not bare and earlier is None
         terms = losses.terms(
-            y, y_pred, sample_weight, penalties, context, moves
+            y,
+            y_pred,
+            sample_weight,
+            penalties,
+            context,
+            moves,
+            output_layers,
         )
         if not terms and not self._losskit_has_own_step():
             raise ValueError(
@@ -271,6 +288,7 @@ class LossTermsMixin(
     def train_step(self, *args, **kwargs) -> Any:
         """As Keras; a step of its own for a gradient-based weighting."""
         losses = self.compiled_loss and self.compiled_loss.built_losses
+        do_without_logits(self)
         with replicas.of_trainer(_keras.process_group(self)) as processes:
             if processes:
                 # The trainer calls `zero_grad` of the model's wrapper.
@@ -284,6 +302,7 @@ class LossTermsMixin(
 
     def test_step(self, *args, **kwargs) -> Any:
         """As Keras, each process with the terms of the whole batch."""
+        do_without_logits(self)
         with replicas.of_trainer(_keras.process_group(self)):
             return super().test_step(*args, **kwargs)
 

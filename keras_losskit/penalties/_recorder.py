@@ -7,7 +7,6 @@ its owner and its kind. The layers themselves are left as they are.
 """
 
 import dataclasses
-import weakref
 from typing import Any
 
 import keras
@@ -20,6 +19,7 @@ from keras_losskit import _weights as weights_lib
 from keras_losskit._scoped import Scoped
 from keras_losskit._support.replicas import PerThread
 from keras_losskit.penalties._activity import activity_penalties
+from keras_losskit.penalties._schedules import note_schedule
 from keras_losskit.terms import multiply
 
 
@@ -61,10 +61,6 @@ class LoggedValue:
 #: `(name, weight)` of the `add_loss` of ours that is under way, where it goes
 #: on to one of the user's own, which knows neither.
 named_as = Scoped("keras_losskit.named_as")
-
-
-#: Layers that gave a schedule to `add_loss`, which only our models move.
-_scheduled: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
 
 @dataclasses.dataclass
@@ -162,6 +158,8 @@ class Recorder(Calls):
     Args:
         model: The model, or layer, that is called.
         outputs_of: Layers whose outputs are kept as well.
+        output_layers: `{layer: OutputLayer}` of those that hand on what they
+            are given.
         forward: Whether Keras gets the losses too. False inside the loop of an
             RNN, out of which only the sums over the steps can be carried.
 
@@ -178,7 +176,9 @@ class Recorder(Calls):
         [(3, 1)]
     """
 
-    def __init__(self, model, outputs_of=(), *, forward=True):
+    def __init__(
+        self, model, outputs_of=(), *, output_layers=None, forward=True
+    ):
         super().__init__()
         self.model = model
         self._loops = []
@@ -194,6 +194,9 @@ class Recorder(Calls):
         #: Whether the terms of the step were made of the losses.
         self.losses_are_counted = False
         self.outputs = {layer: [] for layer in outputs_of}
+        self._output_layers = output_layers or {}
+        #: Pairs of an `OutputLayer` and what its layer was given.
+        self.passed_on = []
 
     @staticmethod
     def current():
@@ -221,6 +224,17 @@ class Recorder(Calls):
         return any(v is None or _backend.is_out_of_scope(v) for v in values)
 
     def watches(self, layer):
+        return True
+
+    def passes_on(self, layer, args, kwargs):
+        output_layer = self._output_layers.get(layer)
+        if (
+            output_layer is None
+            or not output_layer.makes_logits(args, kwargs)
+            or self._out_of_reach()
+        ):
+            return False
+        self.passed_on.append((output_layer, args[0]))
         return True
 
     def called(self, layer, outputs):
@@ -354,8 +368,7 @@ def note(layer, kind, value, name=None, weight=1.0):
         weight: The weight the user gave it.
     """
     loss = RecordedLoss(layer, kind, value, name, weight)
-    if weights_lib.is_schedule(weight):
-        _scheduled[layer] = weight
+    note_schedule(layer, weight)
     recorder = Recorder.current()
     if recorder is not None:
         recorder.note(loss)
@@ -376,25 +389,3 @@ def still_held(layer):
     return [
         pair for pair in layer._losskit_state.reported if id(pair[0]) in own
     ]
-
-
-def refuse_schedules(model):
-    """Refuse a model of Keras' whose trainer would not move a schedule.
-
-    Raises:
-        ValueError: if a layer gave one to `add_loss`.
-    """
-    if not _scheduled:
-        return
-    for layer in _keras.flatten_layers(model):
-        if layer in _scheduled:
-            raise ValueError(
-                f"Expected layer '{layer.name}' to be trained by a "
-                "keras_losskit.Model: it adds a loss with the weight "
-                f"{_scheduled[layer]!r}, which would stand at its first step "
-                f"for ever. Received: {type(model).__name__} '{model.name}' "
-                "of Keras. Use `keras_losskit.wrap(model)`."
-            )
-
-
-_keras_hooks.checks.append(refuse_schedules)

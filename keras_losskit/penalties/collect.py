@@ -195,6 +195,38 @@ def layer_path(layer):
     return layer.path or layer.name
 
 
+def layers_called(model, name):
+    """The layers of a model with this path, or this name or end of a path.
+
+    Args:
+        model: The model.
+        name: Name of a layer, or its path or the end of it.
+    """
+    paths = [(x, layer_path(x)) for x in _keras.flatten_layers(model)]
+    exact = [layer for layer, path in paths if path == name]
+    return exact or [
+        layer
+        for layer, path in paths
+        if layer.name == name or path.endswith(f"/{name}")
+    ]
+
+
+def one_layer(model, name):
+    """The layer of a model that `layers_called` finds.
+
+    Raises:
+        ValueError: if it finds none, or several.
+    """
+    found = layers_called(model, name)
+    if len(found) != 1:
+        layers = found or _keras.flatten_layers(model)
+        raise ValueError(
+            f"Expected one layer with the name or path '{name}'. Received: "
+            f"{[layer_path(layer) for layer in layers]}"
+        )
+    return found[0]
+
+
 def as_scalar(value):
     """The sum of a loss, in float32 at least, as Keras adds it up.
 

@@ -130,6 +130,7 @@ CHECKS = {
     "arguments": checked_arguments,
     "axis": check_axes,
     "beta": checks.checked_non_negative,
+    "chunk_size": checks.checked_count,
     "delta": checks.checked_positive,
     "elementwise": checks.checked_flag,
     "epsilon": checks.checked_number,
@@ -142,6 +143,7 @@ CHECKS = {
     "ignore_value": check_ignored,
     "integer_labels": checks.checked_flag,
     "label_smoothing": checks.checked_fraction,
+    "layer": checks.checked_name,
     "levels": checks.checked_count,
     "losses": check_losses,
     "margin": checks.checked_number,
@@ -153,8 +155,10 @@ CHECKS = {
     "q": checked_open_fraction,
     "quantile": checked_open_fraction,
     "remove_diagonal": checks.checked_flag,
+    "softcap": checks.checked_positive,
     "temperature": checks.checked_positive,
     "weights": check_weights,
+    "z_loss": checks.checked_non_negative,
 }
 #: Where a class means something else by a name.
 OF_CLASS = {

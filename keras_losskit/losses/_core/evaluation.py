@@ -28,6 +28,7 @@ from keras_losskit.losses._core.logits import predicted
 from keras_losskit.losses._core.refusals import checked_loss
 from keras_losskit.losses._core.refusals import refuse_symbolic
 from keras_losskit.losses._core.traits import traits_of
+from keras_losskit.losses._core.unprojected import Unprojected
 
 
 def evaluate(
@@ -114,6 +115,8 @@ def own_value(
     """
     refuse_symbolic(loss, y_true, y_pred)
     traits = traits_of(loss)
+    if isinstance(y_pred, Unprojected):
+        return _value_on_features(loss, y_true, y_pred, sample_weight, mask)
     masks = (mask, _keras.get_keras_mask(y_pred))
     with keras.name_scope(loss.name):
         y_true, y_pred = converted(loss, y_true, y_pred)
@@ -136,6 +139,19 @@ def own_value(
         if mask is not None:
             values_lib.refuse_mask_of_the_whole(loss, values, y_pred)
         return reduced(loss, values, seen, y_pred, sample_weight, masks)
+
+
+def _value_on_features(loss, y_true, y_pred, sample_weight, mask):
+    """`own_value` of a loss that is given what the output layer is given."""
+    features = y_pred.features
+    masks = (mask, y_pred.mask)
+    with keras.name_scope(loss.name):
+        y_true, _ = converted(loss, y_true, ())
+        flags = flags_of(loss, sample_weight, masks)
+        y_true = flags.apply(y_true, features)
+        counted = y_pred.counted(flags, sample_weight)
+        values = loss.call_on_features(y_true, counted)
+        return reduced(loss, values, y_true, features, sample_weight, masks)
 
 
 def _value_on_places(loss, y_true, y_pred, shared, sample_weight, masks):

@@ -3,6 +3,7 @@
 from keras import ops
 
 from keras_losskit import _backend
+from keras_losskit import _keras
 from keras_losskit.losses._core.function import same_rank
 
 
@@ -116,3 +117,39 @@ def smoothed(labels, predictions, smoothing, axis):
         return labels
     # Keras counts the last axis, whatever `axis` says.
     return labels * (1.0 - smoothing) + smoothing / predictions.shape[axis]
+
+
+def integer_labels(y_true, y_pred, axis, of_one_hot):
+    """Labels as int32, of the shape of `y_pred` without its classes.
+
+    Args:
+        y_true: Integer labels, `(batch, ...)`, of any dtype.
+        y_pred: Predictions, of which only the shape is looked at.
+        axis: The axis of the classes.
+        of_one_hot: The loss that takes one-hot labels, for the error.
+
+    Raises:
+        ValueError: if they have another shape.
+    """
+    labels = ops.cast(ops.convert_to_tensor(y_true), "int32")
+    shape = list(y_pred.shape)
+    if len(labels.shape) == len(shape) and labels.shape[axis] == 1:
+        labels = ops.squeeze(labels, axis)
+    del shape[axis]
+    if not may_be_equal(labels.shape, shape):
+        raise ValueError(
+            f"Expected integer labels of shape {tuple(shape)} beside "
+            f"predictions of shape {tuple(y_pred.shape)}. Received: "
+            f"y_true.shape={tuple(labels.shape)}. For one-hot labels use "
+            f"{of_one_hot}."
+        )
+    return labels
+
+
+def without_ignored(values, valid):
+    """Values that are 0 and masked where `valid`, if given, is false."""
+    if valid is None:
+        return values
+    values = ops.where(valid, values, 0.0)
+    _keras.set_keras_mask(values, valid)
+    return values

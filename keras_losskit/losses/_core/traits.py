@@ -20,6 +20,8 @@ class LossTraits:
     widens = False
     #: Whether it leaves out the places of a mask in `call_on_places`.
     counts_places = False
+    #: Whether it takes `Unprojected` predictions, in `call_on_features`.
+    takes_features = False
 
     @property
     def keeps_integers(self) -> bool:

@@ -18,7 +18,8 @@ from keras_losskit._types import Weight
 from keras_losskit.losses._core.arguments import check_settings
 from keras_losskit.losses._core.arguments import checked_integer
 from keras_losskit.losses._core.labels import check_labels
-from keras_losskit.losses._core.labels import may_be_equal
+from keras_losskit.losses._core.labels import integer_labels
+from keras_losskit.losses._core.labels import without_ignored
 from keras_losskit.losses._core.logits import Logits
 from keras_losskit.losses._core.logits import Predicted
 from keras_losskit.losses._core.logits import Probabilities
@@ -224,7 +225,9 @@ def sparse_categorical_focal_crossentropy(
 
 def sparse_focal(y_true, predictions, alpha, gamma, ignore_class, axis):
     """See `sparse_categorical_focal_crossentropy`, of `Logits`."""
-    labels = integer_labels(y_true, predictions.tensor, axis)
+    labels = integer_labels(
+        y_true, predictions.tensor, axis, "CategoricalFocalCrossentropy"
+    )
     classes = predictions.tensor.shape[axis]
     valid = None
     if ignore_class is not None:
@@ -253,23 +256,6 @@ def class_predictions(y_pred, from_logits, axis):
     return Probabilities(y_pred / ops.sum(y_pred, axis=axis, keepdims=True))
 
 
-def integer_labels(y_true, y_pred, axis):
-    """Labels as int32, of the shape of `y_pred` without its classes."""
-    labels = ops.cast(ops.convert_to_tensor(y_true), "int32")
-    shape = list(y_pred.shape)
-    if len(labels.shape) == len(shape) and labels.shape[axis] == 1:
-        labels = ops.squeeze(labels, axis)
-    del shape[axis]
-    if not may_be_equal(labels.shape, shape):
-        raise ValueError(
-            f"Expected integer labels of shape {tuple(shape)} beside "
-            f"predictions of shape {tuple(y_pred.shape)}. Received: "
-            f"y_true.shape={tuple(labels.shape)}. For one-hot labels use "
-            "CategoricalFocalCrossentropy."
-        )
-    return labels
-
-
 def alpha_of(labels, alpha, classes, dtype):
     """The weight of each label's class."""
     if isinstance(alpha, int | float):
@@ -283,12 +269,3 @@ def alpha_of(labels, alpha, classes, dtype):
             f"each class. Received: shape {tuple(alpha.shape)}"
         )
     return ops.take(alpha, labels, axis=0)
-
-
-def without_ignored(values, valid):
-    """Values that are 0 and masked where `valid`, if given, is false."""
-    if valid is None:
-        return values
-    values = ops.where(valid, values, 0.0)
-    _keras.set_keras_mask(values, valid)
-    return values

@@ -1,20 +1,35 @@
 """Crossentropy over a large output layer, without its logits."""
 
+import dataclasses
+from typing import Self
+
+import keras
 from keras import ops
 
-from keras_losskit import _backend
+from keras_losskit import reductions
 from keras_losskit._support.checks import checked_count
 from keras_losskit._support.checks import checked_fraction
 from keras_losskit._support.checks import checked_non_negative
 from keras_losskit._support.checks import checked_positive
+from keras_losskit._types import Config
+from keras_losskit._types import DType
+from keras_losskit._types import ReductionLike
 from keras_losskit._types import Tensor
 from keras_losskit._types import TensorLike
 from keras_losskit.losses._core.arguments import checked_integer
-from keras_losskit.losses._core.chunked_entropy import ChunkedEntropy
+from keras_losskit.losses._core.arguments import stored_settings
 from keras_losskit.losses._core.chunked_entropy import Entropy
-from keras_losskit.losses._core.chunked_entropy import chunk_for
-from keras_losskit.losses._core.chunked_entropy import wide_dtype
+from keras_losskit.losses._core.chunked_entropy import entropies
+from keras_losskit.losses._core.composition import Composite
+from keras_losskit.losses._core.composition import Part
+from keras_losskit.losses._core.evaluation import own_value
 from keras_losskit.losses._core.labels import check_labels
+from keras_losskit.losses._core.labels import integer_labels
+from keras_losskit.losses._core.labels import without_ignored
+from keras_losskit.losses._core.loss import Loss
+from keras_losskit.losses._core.unprojected import Projection
+from keras_losskit.losses._core.unprojected import Unprojected
+from keras_losskit.reductions.reduction import without_version
 
 NAME = "linear_cross_entropy"
 
@@ -95,34 +110,19 @@ def linear_cross_entropy(
         ops.convert_to_tensor, (y_true, features, kernel)
     )
     check_shapes(labels, features, kernel)
-    width, classes = kernel.shape
-    check_labels(NAME, labels, classes, ignore_class)
-    shape = ops.shape(labels)
-    labels = ops.cast(ops.reshape(labels, (-1,)), "int32")
-    features = ops.reshape(features, (-1, width))
-    counts = ops.ones_like(labels, dtype=wide_dtype(features))
-    if ignore_class is not None:
-        counted = ops.not_equal(labels, ignore_class)
-        counts = ops.cast(counted, counts.dtype)
-        labels = ops.where(counted, labels, 0)
-        # Times 0 whatever is not finite would be NaN in the kernel's gradient.
-        features = ops.where(counted[:, None], features, 0.0)
-    layer = [features, kernel]
-    if bias is not None:
-        layer.append(ops.convert_to_tensor(bias))
-    entropy = ChunkedEntropy(
-        Entropy(label_smoothing, z_loss, softcap),
-        chunk_size or chunk_for(ops.shape(labels)[0], classes),
+    check_labels(NAME, labels, kernel.shape[1], ignore_class)
+    values = entropies(
+        labels,
+        features,
+        Projection(kernel, bias, softcap),
+        Entropy(label_smoothing, squares=bool(z_loss)),
+        ignore_class=ignore_class,
+        chunk_size=chunk_size,
+        weights=(1.0, z_loss),
     )
-    values = _backend.with_gradients(
-        entropy.values,
-        entropy.values_and_gradients,
-        entropy.gradients_for,
-        (*layer, labels, counts),
-    )
-    if ignore_class is not None:
-        values = ops.where(counted, values, 0.0)
-    return ops.reshape(values, shape)
+    if not z_loss:
+        return values[..., 0]
+    return values[..., 0] + z_loss * values[..., 1]
 
 
 def check_shapes(labels, features, kernel):
@@ -143,3 +143,209 @@ def check_shapes(labels, features, kernel):
             f"shapes {tuple(labels.shape)}, {tuple(features.shape)} and "
             f"{tuple(kernel.shape)}."
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What the terms of a `LinearCrossEntropy` are computed with.
+
+    Args:
+        owner: The name of the loss.
+        layer, label_smoothing, ignore_class, z_loss, softcap, chunk_size: Its
+            arguments.
+    """
+
+    owner: str
+    layer: str
+    label_smoothing: float
+    ignore_class: int | None
+    z_loss: float
+    softcap: float | None
+    chunk_size: int | None
+
+    def entropies(self, labels: Tensor, y_pred: "Tensor | Unprojected"):
+        """The values of all terms at each place, `(batch, ..., terms)`."""
+        entropy = Entropy(
+            self.label_smoothing, self.softcap, squares=bool(self.z_loss)
+        )
+        if not isinstance(y_pred, Unprojected):
+            classes = y_pred.shape[-1]
+            check_labels(self.owner, labels, classes, self.ignore_class)
+            flat = ops.reshape(labels, (-1,))
+            if self.ignore_class is not None:
+                flat = ops.where(ops.equal(flat, self.ignore_class), 0, flat)
+            values = entropy.values_of_chunk(
+                ops.reshape(y_pred, (-1, classes)), flat
+            )
+            return ops.reshape(values, (*ops.shape(labels), entropy.columns))
+        projection = y_pred.projection
+        classes = projection.kernel.shape[1]
+        check_labels(self.owner, labels, classes, self.ignore_class)
+        return entropies(
+            labels,
+            y_pred.features,
+            projection.capped(self.softcap),
+            entropy,
+            ignore_class=self.ignore_class,
+            chunk_size=self.chunk_size,
+            weights=(1.0, self.z_loss),
+            shares=y_pred.shares,
+        )
+
+
+@keras.saving.register_keras_serializable("keras_losskit")
+class LinearCrossEntropy(Composite):
+    """Crossentropy of the logits that a layer makes, computed without them.
+
+    `loss = linear_cross_entropy + z_loss * lse(z) ** 2`, the second term, which
+    the logs call `z_loss`, where it is not 0; see
+    `losses.linear_cross_entropy`.
+
+    It is the loss of an output that is just what `layer` returns: a `Dense`, an
+    `EinsumDense` of a matrix, or a `ReversibleEmbedding` called in reverse. In
+    `fit` and `evaluate` of a `keras_losskit.Model` that layer hands on what it
+    is given, and the loss computes the logits chunk by chunk. `predict` and a
+    call of the model give logits as ever. Accuracy, top-k accuracy and
+    crossentropy of integer labels go on working as metrics of that output;
+    others are refused.
+
+    Called by itself, in a model of Keras', in one with a custom `train_step`,
+    `compute_loss` or `compute_metrics`, and where the layer is quantized, it is
+    the ordinary crossentropy of logits.
+
+    Args:
+        layer: Name of the layer that makes the logits, or its path or the end
+            of it.
+        label_smoothing, ignore_class, z_loss, softcap, chunk_size: See
+            `losses.linear_cross_entropy`. What is ignored counts nowhere, as if
+            masked. A cap of the layer itself need not be given.
+        reduction, name, dtype: See `Loss`.
+
+    Raises:
+        ValueError: if an argument is out of its range; before training, if the
+            model has no such layer or several, or one that does more than
+            multiply by a matrix and add a bias, or if something else reads the
+            logits of that output.
+
+    Reference:
+        Wijmans et al., "Cut Your Losses in Large-Vocabulary Language Models",
+        ICLR 2025; Chowdhery et al., "PaLM", JMLR 2023, for `z_loss`.
+
+    Example:
+        >>> loss = LinearCrossEntropy("lm_head", z_loss=1e-4)
+        >>> loss
+        linear_cross_entropy + 0.0001 * z_loss
+        >>> round(float(loss([1], [[0.0, 0.0]])), 4)  # of logits
+        0.6932
+    """
+
+    def __init__(
+        self,
+        layer: str,
+        *,
+        label_smoothing: float = 0.0,
+        ignore_class: int | None = None,
+        z_loss: float = 0.0,
+        softcap: float | None = None,
+        chunk_size: int | None = None,
+        reduction: ReductionLike = "sum_over_batch_size",
+        name: str = NAME,
+        dtype: DType | None = None,
+    ):
+        super().__init__(name=name, dtype=dtype)
+        reductions.get(reduction)
+        self.layer = layer
+        self.label_smoothing = label_smoothing
+        self.ignore_class = ignore_class
+        self.z_loss = z_loss
+        self.softcap = softcap
+        self.chunk_size = chunk_size
+        self.reduction = reduction
+        settings = Settings(
+            self.name,
+            layer,
+            label_smoothing,
+            ignore_class,
+            z_loss,
+            softcap,
+            chunk_size,
+        )
+        terms = [(self.name, 1.0)]
+        if z_loss:
+            terms.append(("z_loss", z_loss))
+        self._parts = tuple(
+            Part(term, weight, Column(settings, number, reduction, term, dtype))
+            for number, (term, weight) in enumerate(terms)
+        )
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The terms, as a tuple of `Part`."""
+        return self._parts
+
+    def part_values(
+        self,
+        y_true: TensorLike,
+        y_pred: TensorLike,
+        sample_weight: TensorLike | None = None,
+        mask: TensorLike | None = None,
+    ) -> list[Tensor]:
+        return [
+            own_value(part.loss, y_true, y_pred, sample_weight, mask)
+            for part in self.parts
+        ]
+
+    def get_config(self) -> Config:
+        return {
+            **stored_settings(self),
+            "name": self.name,
+            "reduction": reductions.serialize(self.reduction),
+            "dtype": self.dtype,
+            "version": self.version,
+        }
+
+    @classmethod
+    def from_config(cls, config: Config) -> Self:
+        config = without_version(cls, config)
+        config["reduction"] = reductions.get(config["reduction"])
+        return cls(**config)
+
+
+class Column(Loss):
+    """One of the terms of a `LinearCrossEntropy`.
+
+    Args:
+        of: The `Settings` of the loss.
+        number: Which column of the values it is.
+        reduction, name, dtype: See `Loss`.
+    """
+
+    # Labels stay integers: half precision has no number for class 257.
+    keeps_integers = True
+    widens = True
+    takes_features = True
+    named_by_itself = True
+
+    def __init__(self, of, number, reduction, name, dtype):
+        self.of = of
+        self.number = number
+        super().__init__(reduction, name, dtype)
+
+    def call(self, y_true: TensorLike, y_pred: TensorLike) -> Tensor:
+        labels = integer_labels(y_true, y_pred, -1, "CategoricalCrossentropy")
+        return self._column(labels, self.of.entropies(labels, y_pred))
+
+    def call_on_features(
+        self, y_true: TensorLike, y_pred: Unprojected
+    ) -> Tensor:
+        """`call`, from what the output layer is given."""
+        labels = integer_labels(y_true, y_pred, -1, "CategoricalCrossentropy")
+        return self._column(
+            labels,
+            y_pred.once("values", lambda: self.of.entropies(labels, y_pred)),
+        )
+
+    def _column(self, labels, values):
+        ignored = self.of.ignore_class
+        valid = None if ignored is None else ops.not_equal(labels, ignored)
+        return without_ignored(values[..., self.number], valid)

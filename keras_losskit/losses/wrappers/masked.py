@@ -13,6 +13,7 @@ from keras_losskit.losses._core.evaluation import is_composite
 from keras_losskit.losses._core.evaluation import own_weight
 from keras_losskit.losses._core.evaluation import without_lists
 from keras_losskit.losses._core.refusals import checked_loss
+from keras_losskit.losses._core.unprojected import Unprojected
 from keras_losskit.losses.wrappers._wrapper import Wrapper
 from keras_losskit.reductions._alignment import align
 
@@ -81,7 +82,8 @@ class Masked(Wrapper):
     ) -> list[Tensor]:
         y_true = ops.convert_to_tensor(without_lists(y_true))
         predicted = _keras.get_keras_mask(y_pred)
-        y_pred = ops.convert_to_tensor(without_lists(y_pred))
+        if not isinstance(y_pred, Unprojected):
+            y_pred = ops.convert_to_tensor(without_lists(y_pred))
         valid = ops.not_equal(y_true, self.ignore_value)
         if self.ignore_value != self.ignore_value:  # NaN
             valid = ops.logical_not(ops.isnan(y_true))
