@@ -30,6 +30,7 @@ if typing.TYPE_CHECKING:
     from keras_losskit.reports import TermGradients
     from keras_losskit.reports import gradient_report
     from keras_losskit.reports import summary
+    from keras_losskit.web import report
 else:
     # What only looks at a loss is imported when it is first asked for. A file
     # with a model needs none of it: all that may stand in one is registered
@@ -40,6 +41,7 @@ else:
         "plot_gradient_conflicts": "plotting",
         "plot_terms": "plotting",
         "plot_weights": "plotting",
+        "report": "web",
         "summary": "reports",
     }
 
@@ -77,6 +79,7 @@ __all__ = [
     "plot_terms",
     "plot_weights",
     "reductions",
+    "report",
     "schedules",
     "summary",
     "testing",
