@@ -25,10 +25,13 @@ if typing.TYPE_CHECKING:
     from keras_losskit import callbacks
     from keras_losskit import testing
     from keras_losskit.plotting import plot_gradient_conflicts
+    from keras_losskit.plotting import plot_samples
     from keras_losskit.plotting import plot_terms
     from keras_losskit.plotting import plot_weights
+    from keras_losskit.reports import SampleReport
     from keras_losskit.reports import TermGradients
     from keras_losskit.reports import gradient_report
+    from keras_losskit.reports import sample_report
     from keras_losskit.reports import summary
     from keras_losskit.web import report
 else:
@@ -36,12 +39,15 @@ else:
     # with a model needs none of it: all that may stand in one is registered
     # with Keras by the imports above.
     _LATER = {
+        "SampleReport": "reports",
         "TermGradients": "reports",
         "gradient_report": "reports",
         "plot_gradient_conflicts": "plotting",
+        "plot_samples": "plotting",
         "plot_terms": "plotting",
         "plot_weights": "plotting",
         "report": "web",
+        "sample_report": "reports",
         "summary": "reports",
     }
 
@@ -66,6 +72,7 @@ __all__ = [
     "LossesContainer",
     "Model",
     "Penalty",
+    "SampleReport",
     "Sequential",
     "TermGradients",
     "callbacks",
@@ -76,10 +83,12 @@ __all__ = [
     "layers",
     "losses",
     "plot_gradient_conflicts",
+    "plot_samples",
     "plot_terms",
     "plot_weights",
     "reductions",
     "report",
+    "sample_report",
     "schedules",
     "summary",
     "testing",

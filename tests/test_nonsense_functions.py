@@ -47,6 +47,7 @@ MODEL = dense_model()
 X, Y = np.ones((4, 2), "float32"), np.ones((4, 1), "float32")
 HISTORY = {"loss": [2.0, 1.0], "kl_weight": [0.0, 1.0]}
 REPORT = types.SimpleNamespace(names=["a", "b"], cosines=np.eye(2))
+SAMPLES = types.SimpleNamespace(ids=[0, 1], contributions={"mse": [2.0, 1.0]})
 CLASSES = {
     "y_true": np.eye(3, dtype="float32"),
     "y_pred": np.full((3, 3), 0.3, "float32"),
@@ -63,6 +64,16 @@ CASES = {
         {"model": MODEL, "x": X, "y": Y},
         {"model": NO, "wrt": OPTIONAL},
     ),
+    losskit.sample_report: (
+        {"model": MODEL, "x": X, "y": Y},
+        {
+            "model": NO,
+            "ids": OPTIONAL,
+            "top": OPTIONAL,
+            "batch_size": NO,
+            "wrt": OPTIONAL,
+        },
+    ),
     losskit.summary: (
         {"model": MODEL},
         {"model": NO, "console": OPTIONAL},
@@ -74,6 +85,10 @@ CASES = {
     losskit.plot_weights: (
         {"history": HISTORY},
         {"history": NO, "ax": OPTIONAL, "log_scale": FLAG},
+    ),
+    losskit.plot_samples: (
+        {"report": SAMPLES},
+        {"report": NO, "ax": OPTIONAL},
     ),
     losskit.plot_gradient_conflicts: (
         {"report": REPORT},

@@ -63,6 +63,16 @@ def compiled(model, loss, **arguments):
     return model
 
 
+def eager(model, loss, **arguments):
+    """As `compiled`, without the graph, which takes TensorFlow far longer."""
+    return compiled(
+        model,
+        loss,
+        run_eagerly=keras.config.backend() == "tensorflow",
+        **arguments,
+    )
+
+
 def trained(model, epochs=1, **data):
     """What `fit` logs and what `evaluate` returns, and the weights."""
     keras.utils.set_random_seed(1)
@@ -191,8 +201,8 @@ def test_features_give_what_logits_give(loss):
             assert y_pred.shape[-1] == CLASSES
             return super().compute_metrics(x, y, y_pred, sample_weight)
 
-    found = trained(compiled(network(), loss()))
-    expected = trained(compiled(network(cls=Own), loss()))
+    found = trained(eager(network(), loss()))
+    expected = trained(eager(network(cls=Own), loss()))
     assert found[0].keys() == expected[0].keys()
     assert_same(found, expected)
 
@@ -202,14 +212,14 @@ def test_smoothing_is_that_of_keras():
     of_keras = keras.losses.CategoricalCrossentropy(
         from_logits=True, label_smoothing=0.3
     )
-    expected = trained(compiled(network(), of_keras), y=one_hot)
-    found = trained(compiled(network(), linear(label_smoothing=0.3)))
+    expected = trained(eager(network(), of_keras), y=one_hot)
+    found = trained(eager(network(), linear(label_smoothing=0.3)))
     assert_same(found, expected)
 
 
 def test_in_a_model_of_keras_it_is_the_crossentropy_of_logits():
-    expected = trained(compiled(network(cls=keras.Model), logits_of_keras()))
-    found = trained(compiled(network(cls=keras.Model), linear()))
+    expected = trained(eager(network(cls=keras.Model), logits_of_keras()))
+    found = trained(eager(network(cls=keras.Model), linear()))
     assert_same(found, expected)
 
 
@@ -260,7 +270,7 @@ def test_extra_terms_that_read_predictions_are_given_logits():
             "attacked": extra.FGSM(epsilon=0.1, weight=0.5),
         }
         container = losskit.LossesContainer(loss, extra_terms=terms)
-        model = compiled(losskit.Model(inputs, outputs), container)
+        model = eager(losskit.Model(inputs, outputs), container)
         x = RANDOM_INPUTS
         return trained(model, x=x, y=LABELS[:, 0], sample_weight=None)
 
@@ -279,7 +289,7 @@ def test_changed_heads(change):
             head.trainable = False
         else:
             head.quantize("int8")
-        results.append(trained(compiled(model, loss)))
+        results.append(trained(eager(model, loss)))
     assert_same(*results)
 
 
@@ -291,7 +301,7 @@ def test_mixed_precision(heads_called):
             model = network()
         finally:
             keras.config.set_dtype_policy("float32")
-        results.append(trained(compiled(model, loss)))
+        results.append(trained(eager(model, loss)))
     for one, other in zip(results[0][2], results[1][2], strict=True):
         np.testing.assert_allclose(one, other, atol=0.02)
     np.testing.assert_allclose(
@@ -300,7 +310,7 @@ def test_mixed_precision(heads_called):
 
 
 def test_it_is_saved_with_the_model(tmp_path):
-    model = compiled(network(), linear(z_loss=0.1), metrics=["accuracy"])
+    model = eager(network(), linear(z_loss=0.1), metrics=["accuracy"])
     trained(model)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
@@ -406,6 +416,6 @@ def test_a_step_of_the_users_own_is_shown_logits():
             seen.append(y_pred.shape[-1])
             return super().compute_loss(x, y, y_pred, sample_weight, training)
 
-    found = trained(compiled(network(cls=Own), linear()))
+    found = trained(eager(network(cls=Own), linear()))
     assert set(seen) == {CLASSES}
-    assert_same(found, trained(compiled(network(), linear())))
+    assert_same(found, trained(eager(network(), linear())))

@@ -98,6 +98,9 @@ for name, term in terms.items():
 print(terms["digit"].output, "digit" in terms, terms.total, len(terms))
 report = losskit.gradient_report(model, [[1.0]], [[2.0]])
 losskit.plot_gradient_conflicts(report)
+hardest = losskit.sample_report(model, [[1.0]], [[2.0]], top=5, wrt=".*")
+losskit.plot_samples(hardest)
+print(hardest.total.max(), hardest.terms["digit"], round(hardest.loss, 2))
 print(round(report.conflict_rate, 2), report.norms.max())
 
 # What is wrong.

@@ -202,6 +202,8 @@ def with_gradients(value, value_and_found, gradients, arguments):
     """See `_backend.jax`."""
     if not record.could_possibly_record():
         return value(*arguments)
+    # Of a variable it would ask for a gradient beside those of the arguments.
+    arguments = [tf.convert_to_tensor(x) for x in arguments]
 
     @tf.custom_gradient
     def function(*arguments):

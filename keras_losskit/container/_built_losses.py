@@ -21,6 +21,7 @@ from keras_losskit.container._tracker import TermTracker
 from keras_losskit.container._weighting_step import member_name
 from keras_losskit.container._weighting_step import weighted
 from keras_losskit.extra.context import Context
+from keras_losskit.losses._core.sample_values import WATCH
 from keras_losskit.penalties.collect import PENALTY_KINDS
 from keras_losskit.terms import KINDS
 from keras_losskit.terms import LossTerm
@@ -275,7 +276,10 @@ class BuiltLosses:
         if context is not None and self.extra_terms:
 
             def compiled_total(y_pred):
-                terms = compiled(y_true, y_pred, sample_weight, clock)
+                # At other inputs: the values are not of the samples.
+                terms = WATCH.run(
+                    None, compiled, y_true, y_pred, sample_weight, clock
+                )
                 total = add_up(term.contribution for term in terms)
                 # Made a part below, as all that knows of no replicas.
                 return replicas.undo_share(total, share)

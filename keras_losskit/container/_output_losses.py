@@ -12,6 +12,7 @@ from keras_losskit import _weights as weights_lib
 from keras_losskit._support.output_structure import StructureError
 from keras_losskit._support.output_structure import spread_data
 from keras_losskit._support.scopes import VariableReads
+from keras_losskit.losses._core.sample_values import WATCH
 from keras_losskit.losses._core.traits import traits_of
 from keras_losskit.terms import LossTerm
 from keras_losskit.terms import multiply
@@ -200,7 +201,7 @@ class OutputLosses:
             sample_weight, outputs, argument="sample_weight"
         )
         terms = []
-        reads = VariableReads.current()
+        reads, watch = VariableReads.current(), WATCH.get()
         for loss in self.losses:
             if reads is not None:
                 reads.reader = loss.names
@@ -214,6 +215,8 @@ class OutputLosses:
                 picked(predictions, loss.place),
                 weight_at(sample_weights, loss.place),
             )
+            if watch is not None:
+                watch.assign([part.name for part in loss.parts], values)
             for part, value in zip(loss.parts, values, strict=True):
                 check_scalar(part.name, value)
                 terms.append(part.term(value, clock))

@@ -2,10 +2,14 @@
 
 from keras_losskit.reports.gradients import TermGradients
 from keras_losskit.reports.gradients import gradient_report
+from keras_losskit.reports.samples import SampleReport
+from keras_losskit.reports.samples import sample_report
 from keras_losskit.reports.summary_table import summary
 
 __all__ = [
+    "SampleReport",
     "TermGradients",
     "gradient_report",
+    "sample_report",
     "summary",
 ]

@@ -1,4 +1,4 @@
-"""What the page says of a model and a batch: terms, gradients."""
+"""What the page says of a model and a batch: terms, gradients, samples."""
 
 from typing import Any
 
@@ -7,14 +7,13 @@ import keras
 from keras_losskit._support.checks import checked_instance
 from keras_losskit._support.checks import refused
 from keras_losskit.reports.gradients import gradient_report
+from keras_losskit.reports.samples import sample_report
 from keras_losskit.reports.summary_table import table_of_model
 from keras_losskit.web._pictures import table
 
 
 def parts_of_model(model: Any, data: Any) -> list:
-    """Tables of the terms of a model and, with a batch, of their gradients.
-
-    A further table of a batch, such as one of its samples, goes here.
+    """The terms of a model and, with a batch, their gradients and its samples.
 
     Args:
         model: Any compiled `keras.Model`.
@@ -25,6 +24,7 @@ def parts_of_model(model: Any, data: Any) -> list:
     parts = [table_of_terms(model, batch)]
     if batch:
         parts += tables_of_gradients(gradient_report(model, *batch))
+        parts.append(table_of_samples(sample_report(model, *batch)))
     return parts
 
 
@@ -44,6 +44,25 @@ def table_of_terms(model, batch):
     head, rows, caption = table_of_model(model, *batch).contents()
     note = {"note": caption} if caption else {}
     return table("Where the loss comes from", head, rows, **note)
+
+
+def table_of_samples(found):
+    """The samples of the largest shares in the loss, term by term."""
+    terms = found.terms
+    rows = [
+        [str(name), float(total), *(float(terms[term][i]) for term in terms)]
+        for i, (name, total) in enumerate(
+            zip(found.ids.tolist(), found.total.tolist(), strict=True)
+        )
+    ]
+    return table(
+        "Samples with the largest shares of the loss",
+        ["sample", "share of the loss", *terms],
+        rows,
+        note=f"{len(found)} of {found.count}. The columns of terms are "
+        "unweighted.",
+        bars=1,
+    )
 
 
 def tables_of_gradients(found):

@@ -111,6 +111,25 @@ def test_gradients_are_those_of_the_logits(name, share):
         )
 
 
+def test_variables_are_taken_as_they_are():
+    kernel, bias = keras.Variable(KERNEL), keras.Variable(BIAS)
+
+    def total(arguments):
+        values = linear_cross_entropy(
+            LABELS, arguments[0], kernel, bias, ignore_class=-1
+        )
+        return ops.sum(values)
+
+    (gradient,) = _backend.input_gradients(total, tensors(FEATURES))
+    logits = FEATURES @ KERNEL + BIAS
+    share = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
+    share -= np.eye(CLASSES)[np.maximum(LABELS, 0)]
+    share[LABELS == -1] = 0.0
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(gradient), share @ KERNEL.T, rtol=1e-4, atol=1e-5
+    )
+
+
 @pytest.mark.parametrize("shape", [(0,), (1,), (2, 3), (2, 0, 3)])
 def test_any_number_of_tokens_in_any_shape(shape):
     labels = np.zeros(shape, "int64")

@@ -13,6 +13,10 @@ from keras_losskit import reductions
 from keras_losskit import schedules
 from keras_losskit import testing
 from keras_losskit import weighting
+from keras_losskit.losses._core.composition import parts_of
+from keras_losskit.losses._core.composition import values_of
+from keras_losskit.losses._core.sample_values import WATCH
+from keras_losskit.losses._core.sample_values import SampleWatch
 
 RNG = np.random.default_rng(0)
 NUMBERS = RNG.uniform(0.1, 0.9, (4, 3)).astype("float32")
@@ -140,6 +144,24 @@ def test_loss(name):
     testing.check_loss(
         loss, *data or (OTHERS, NUMBERS), skip=SKIPPED.get(name, ())
     )
+
+
+@each(classes_of(losses, "Loss", "Part"))
+def test_shares_of_samples_sum_to_the_loss(name):
+    arguments, *data = LOSSES.get(name, ({},))
+    y_true, y_pred = data or (OTHERS, NUMBERS)
+    y_true = y_pred if y_true is None else y_true
+    loss, watch = getattr(losses, name)(**arguments), SampleWatch()
+    weight = None if name in SKIPPED else np.array([1.0, 0.0, 2.0, 0.5])
+    values = WATCH.run(watch, values_of, loss, y_true, y_pred, weight)
+    names = [part.name for part in parts_of(loss)]
+    watch.assign(names, values)
+    found = {key: noted.shares() for key, (noted,) in watch.found.items()}
+    assert list(found) == names
+    for key, value in zip(names, values, strict=True):
+        shares = keras.ops.convert_to_numpy(found[key])
+        assert shares.shape == (4,) and (weight is None or shares[1] == 0)
+        np.testing.assert_allclose(shares.sum(), float(value), rtol=1e-5)
 
 
 @each(classes_of(reductions, "Reduction"))

@@ -195,6 +195,11 @@ def test_a_model_and_a_batch_add_terms_and_gradients(trained, tmp_path):
     np.testing.assert_allclose(norms, report.norms, rtol=1e-5)
     cosines = list(found["Conflicts: cosines of the gradients"].values())
     np.testing.assert_allclose(cosines, report.cosines, rtol=1e-4, atol=1e-5)
+    samples = losskit.sample_report(model, x, y)
+    shown = found["Samples with the largest shares of the loss"]
+    assert list(shown) == [str(name) for name in samples.ids]
+    totals = [row[0] for row in shown.values()]
+    np.testing.assert_allclose(totals, samples.total, rtol=1e-5)
     loss = model.evaluate(x, y, verbose=0, return_dict=True)["loss"]
     shown = found["Where the loss comes from"]["loss"][-2]
     assert float(shown) == pytest.approx(loss, abs=1e-4)

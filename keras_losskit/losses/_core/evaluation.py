@@ -27,6 +27,7 @@ from keras_losskit.losses._core import values as values_lib
 from keras_losskit.losses._core.logits import predicted
 from keras_losskit.losses._core.refusals import checked_loss
 from keras_losskit.losses._core.refusals import refuse_symbolic
+from keras_losskit.losses._core.sample_values import WATCH
 from keras_losskit.losses._core.traits import traits_of
 from keras_losskit.losses._core.unprojected import Unprojected
 
@@ -196,7 +197,8 @@ def reduced(loss, values, y_true, y_pred, sample_weight=None, masks=()):
         if mask is not None
     ]
     values = values_lib.checked_values(loss, values)
-    if values_lib.are_of_samples(loss, values, y_pred):
+    of_samples = values_lib.are_of_samples(loss, values, y_pred)
+    if of_samples:
         arguments = values_lib.counted_per_sample(
             loss, values, y_true, y_pred, sample_weight, masks
         )
@@ -206,10 +208,9 @@ def reduced(loss, values, y_true, y_pred, sample_weight=None, masks=()):
         )
     reduction = reductions.get(loss.reduction)
     # A reduction of any origin may ask for them.
-    if getattr(reduction, "uses_targets", False):
-        result = reduction(*arguments, y_true=y_true)
-    else:
-        result = reduction(*arguments)
+    asks = getattr(reduction, "uses_targets", False)
+    further = {"y_true": y_true} if asks else {}
+    result = reduction(*arguments, **further)
     if reductions.is_unreduced(loss.reduction):
         return result
     result = at_least_float32(result)
@@ -217,6 +218,14 @@ def reduced(loss, values, y_true, y_pred, sample_weight=None, masks=()):
         raise ValueError(
             f"Expected the reduction of loss '{loss.name}' to return a scalar. "
             f"Received: shape {tuple(result.shape)} from {loss.reduction!r}"
+        )
+    watch = WATCH.get()
+    if watch is not None and of_samples:
+        values, *counted = arguments
+        watch.note(
+            result,
+            values,
+            lambda x: at_least_float32(reduction(x, *counted, **further)),
         )
     return result
 
