@@ -34,6 +34,7 @@ if typing.TYPE_CHECKING:
     from keras_losskit.reports import gradient_report
     from keras_losskit.reports import sample_report
     from keras_losskit.reports import summary
+    from keras_losskit.web import report
 else:
     # What only looks at a loss is imported when it is first asked for. A file
     # with a model needs none of it: all that may stand in one is registered
@@ -46,6 +47,7 @@ else:
         "plot_samples": "plotting",
         "plot_terms": "plotting",
         "plot_weights": "plotting",
+        "report": "web",
         "sample_report": "reports",
         "summary": "reports",
     }
@@ -86,6 +88,7 @@ __all__ = [
     "plot_terms",
     "plot_weights",
     "reductions",
+    "report",
     "sample_report",
     "schedules",
     "summary",

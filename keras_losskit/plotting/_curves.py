@@ -112,6 +112,62 @@ def line_keys(curves):
     return [k for k in curves.values if k.endswith("_loss") and k not in kinds]
 
 
+def stacked(curves, keys):
+    """Contributions on top of one another, the negative below zero.
+
+    Args:
+        curves: Of training or of validation, `Curves`.
+        keys: Whose contributions, each in the epochs of the first.
+
+    Yields:
+        `(key, epochs, finite, base, end)`, `(n,)` arrays but for the key: each
+        lies between `base` and `end`; one that is not finite has no height.
+    """
+    above = below = 0.0
+    for key in keys:
+        epochs, values = curves.of(key)
+        finite = np.isfinite(values)
+        values = np.where(finite, values, 0.0)
+        base = np.where(values >= 0.0, above, below)
+        yield key, epochs, finite, base, base + values
+        above = above + np.maximum(values, 0.0)
+        below = below + np.minimum(values, 0.0)
+
+
+def shares_of(curves, keys):
+    """`Curves` of the shares of the loss, `contribution / loss`.
+
+    An epoch whose loss is not above 0 has none.
+
+    Args:
+        curves: Of training or of validation, `Curves`.
+        keys: Of contributions in every epoch of the loss.
+    """
+    epochs, loss = curves.of("loss")
+    some = np.isfinite(loss) & (loss > 0.0)
+    shares = Curves()
+    for key in keys:
+        with np.errstate(invalid="ignore"):  # NaN stays NaN
+            share = curves.values[key][some] / loss[some]
+        shares.epochs[key], shares.values[key] = epochs[some], share
+    return shares
+
+
+def linear_below(values):
+    """How far from 0 a logarithmic axis of these values has to be linear.
+
+    Args:
+        values: All values that are drawn on it, `(n,)`.
+
+    Returns:
+        A number; None where all are positive, so that it need not be.
+    """
+    finite = values[np.isfinite(values)]
+    if np.all(finite > 0.0):
+        return None
+    return 1e-2 * float(np.max(np.abs(finite), initial=1e-6))
+
+
 def merged(*several):
     """The keys of several lists, each once."""
     return list(dict.fromkeys(key for keys in several for key in keys))

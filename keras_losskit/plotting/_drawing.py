@@ -3,6 +3,8 @@
 import numpy as np
 
 from keras_losskit._support.checks import checked_instance
+from keras_losskit.plotting._curves import linear_below
+from keras_losskit.plotting._curves import stacked
 
 #: Okabe, Ito, "Color Universal Design", 2008; black is for totals, and yellow,
 #: which is faint as a line, comes last.
@@ -39,21 +41,16 @@ def draw_stack(ax, run, keys, names=None):
         names: Keys of all that is coloured, of which those of one term share a
             colour; `keys` if None.
     """
-    above = below = 0.0
-    for key in keys:
+    for key, epochs, finite, base, end in stacked(run, keys):
         index = index_of(key, names or keys)
-        epochs, values = run.of(key)
-        mark_not_finite(ax, epochs, values, key, index)
+        mark_not_finite(ax, epochs, run.values[key], key, index)
         if len(epochs) == 1:  # an area needs a width
             epochs = epochs + np.array([-0.5, 0.5])
-            values = np.repeat(values, 2)
-        finite = np.isfinite(values)
-        values = np.where(finite, values, 0.0)
-        bottom = np.where(values >= 0.0, above, below)
+            finite, base, end = (np.repeat(a, 2) for a in (finite, base, end))
         ax.fill_between(
             epochs,
-            bottom,
-            bottom + values,
+            base,
+            end,
             where=finite,
             color=COLOURS[index % len(COLOURS)],
             hatch=HATCHES[index // len(COLOURS) % len(HATCHES)],
@@ -61,8 +58,6 @@ def draw_stack(ax, run, keys, names=None):
             linewidth=0.0,
             label=label_of(key),
         )
-        above = above + np.maximum(values, 0.0)
-        below = below + np.minimum(values, 0.0)
 
 
 def draw_total(ax, run):
@@ -188,12 +183,11 @@ def finish(ax, log_scale):
                 if line.get_gid() != NOT_FINITE
             ]
         )
-        drawn = drawn[np.isfinite(drawn)]
-        if np.all(drawn > 0.0):
+        linear = linear_below(drawn)
+        if linear is None:
             ax.set_yscale("log")
         else:
-            largest = np.max(np.abs(drawn), initial=1e-6)
-            ax.set_yscale("symlog", linthresh=1e-2 * largest)
+            ax.set_yscale("symlog", linthresh=linear)
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set_xlabel("epoch")
     ax.grid(alpha=0.3)

@@ -13,12 +13,19 @@ class NotebookTable(Table):
     Its cells and headers are in the markup of `rich`.
     """
 
+    def contents(self) -> tuple[list[str], list[list[str]], str]:
+        """`(head, rows, caption)`, text without markup."""
+        head = [plain(column.header) for column in self.columns]
+        columns = [[plain(c) for c in column.cells] for column in self.columns]
+        rows = [list(row) for row in zip(*columns, strict=True)]
+        return head, rows, plain(self.caption)
+
     def as_html(self) -> str:
         """The table as HTML."""
-        columns = [[plain(c) for c in column.cells] for column in self.columns]
+        head, rows, notes = self.contents()
         html = _notebook.table(
-            [plain(column.header) for column in self.columns],
-            list(zip(*columns, strict=True)),
+            head,
+            rows,
             numbers=[
                 index
                 for index, column in enumerate(self.columns)
@@ -31,7 +38,6 @@ class NotebookTable(Table):
             ],
             caption=plain(self.title),
         )
-        notes = plain(self.caption)
         return f"{html}<p>{_notebook.text(notes)}</p>" if notes else html
 
     def _repr_mimebundle_(self, include, exclude, **kwargs):

@@ -11,7 +11,6 @@ import numpy as np
 from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from keras_losskit._support.batches import batches_of
 from keras_losskit._support.checks import checked_count
@@ -19,6 +18,7 @@ from keras_losskit._support.checks import checked_instance
 from keras_losskit._types import Structure
 from keras_losskit._types import Wrt
 from keras_losskit.plotting.samples import plot_samples
+from keras_losskit.reports._notebook_table import NotebookTable
 from keras_losskit.reports._sample_shares import BatchShares
 from keras_losskit.reports._sample_shares import SharesOfModel
 
@@ -94,7 +94,7 @@ class SampleReport:
 
     def __rich__(self):
         """A table with a row per sample."""
-        table = Table(
+        table = NotebookTable(
             title="Which samples the loss comes from",
             box=box.SIMPLE_HEAD,
             padding=(0, 1, 0, 0),
@@ -121,6 +121,9 @@ class SampleReport:
             cells = [escape(name), f"{value:.3g}", share_in(value, loss)]
             table.add_row(*cells, style=style)
         return table
+
+    def _repr_html_(self) -> str:
+        return self.__rich__().as_html()
 
     def __str__(self) -> str:
         file = io.StringIO()

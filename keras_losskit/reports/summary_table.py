@@ -74,13 +74,16 @@ def summary(
     if console is None:
         console = Console()
     checked_instance(console, Console, "`console`", "a `rich.console.Console`")
-    if x is None:
-        found = listed_breakdown(model)
-    else:
-        found = batch_breakdown(model, x, y, sample_weight)
-    table = as_table(found)
+    table = table_of_model(model, x, y, sample_weight)
     print_whole(table, console)
     return table
+
+
+def table_of_model(model, x=None, y=None, sample_weight=None):
+    """The table of `summary`, not printed."""
+    if x is None:
+        return as_table(listed_breakdown(model))
+    return as_table(batch_breakdown(model, x, y, sample_weight))
 
 
 def as_table(found):

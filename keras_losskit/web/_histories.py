@@ -1,0 +1,157 @@
+"""Histories in all the forms that `report` takes, files among them."""
+
+import csv
+import dataclasses
+import json
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from keras_losskit._support.checks import checked_list
+from keras_losskit._support.checks import checked_name
+from keras_losskit._support.checks import refused
+
+#: What a file of a history ends in.
+SUFFIXES = (".csv", ".json")
+#: What stands in a file of `CSVLogger` where an epoch lacks a key.
+MISSING = ("", "NA")
+
+
+@dataclasses.dataclass
+class ReadHistory:
+    """A history from a file, with what `fit` notes on its own.
+
+    Args:
+        history: `{key: [value, ...]}`.
+        epoch: The number of each epoch.
+        epochs_by_key: `{key: [epoch, ...]}`.
+    """
+
+    history: dict[str, list[Any]]
+    epoch: list[int]
+    epochs_by_key: dict[str, list[int]]
+
+
+def named_histories(given: Any, names: Any) -> list[tuple[str, Any]]:
+    """`[(name, history), ...]` of what was given to `report`.
+
+    Args:
+        given: A history, a file, a folder, or a list of these.
+        names: Names of the runs, or None.
+    """
+    several = list(given) if isinstance(given, list | tuple) else [given]
+    if not several:
+        raise refused(
+            given, "`history` to be one history or more", error=ValueError
+        )
+    found = [pair for one in several for pair in histories_of(one)]
+    if names is not None:
+        what = "`names` of report"
+        names = checked_list(names, what, "a list of a name for each run")
+        if len(names) != len(found):
+            raise ValueError(
+                f"Expected {what} to be a name for each run, {len(found)}. "
+                f"Received: {names!r}"
+            )
+        found = [
+            (checked_name(name, f"each of {what}"), history)
+            for name, (_, history) in zip(names, found, strict=True)
+        ]
+    elif len(found) > 1:
+        found = [
+            (name or f"run {index + 1}", history)
+            for index, (name, history) in enumerate(found)
+        ]
+    return found
+
+
+def histories_of(given):
+    """`[(name, history), ...]` of one history, file or folder."""
+    if not isinstance(given, str | PathLike):
+        return [("", given)]
+    path = Path(given)
+    if not path.is_dir():
+        return [(path.stem, read_history(path))]
+    files = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES)
+    runs = [
+        (str(file.relative_to(path).with_suffix("")), read_history(file))
+        for file in files
+        if is_history(file)
+    ]
+    if not runs:
+        raise ValueError(
+            f"Expected the folder '{path}' to hold histories, files of "
+            f"CSVLogger or TermHistory that end in {SUFFIXES}. Received: none. "
+            "Log with `keras.callbacks.CSVLogger`, or with "
+            "`callbacks.TermHistory(epochs_file=...)`."
+        )
+    return runs
+
+
+def is_history(path):
+    """Whether a file in a folder is one, and not some other table."""
+    try:
+        return "loss" in read_history(path).history
+    except (ValueError, KeyError, TypeError, UnicodeDecodeError, csv.Error):
+        return False
+
+
+def read_history(path: Path) -> ReadHistory:
+    """The history in a file of `CSVLogger` or `TermHistory`.
+
+    Raises:
+        ValueError: for a file of another kind, or without epochs.
+    """
+    if path.suffix not in SUFFIXES:
+        raise ValueError(
+            f"Expected a file of CSVLogger or TermHistory, which ends in one "
+            f"of {SUFFIXES}. Received: '{path}'"
+        )
+    rows = read_json(path) if path.suffix == ".json" else read_csv(path)
+    if not all(isinstance(r, Mapping) and "epoch" in r for r in rows):
+        raise ValueError(
+            f"Expected the file '{path}' to have an epoch in each row. "
+            "Received: rows without"
+        )
+    epochs: list[int] = []
+    history: dict[str, list[Any]] = {}
+    by_key: dict[str, list[int]] = {}
+    for row in rows:
+        epoch = int(float(row["epoch"]))
+        epochs.append(epoch)
+        for key, value in row.items():
+            if key != "epoch" and isinstance(value, float | int):
+                history.setdefault(key, []).append(float(value))
+                by_key.setdefault(key, []).append(epoch)
+    return ReadHistory(history, epochs, by_key)
+
+
+def read_json(path):
+    """The rows that `TermHistory` wrote."""
+    rows = json.loads(path.read_text("utf-8"))
+    return checked_list(rows, f"the file '{path}'", "a list of epochs")
+
+
+def read_csv(path):
+    """The rows that `CSVLogger` or `TermHistory` wrote, numbers as floats."""
+    with path.open(newline="", encoding="utf-8") as file:
+        head = file.readline()
+        # The column that is always there is the first; what follows separates.
+        at = head.find("epoch") + len("epoch")
+        separator = head[at : at + 1].strip("\r\n") or ","
+        file.seek(0)
+        return [
+            {key: number_in(text) for key, text in row.items()}
+            for row in csv.DictReader(file, delimiter=separator)
+        ]
+
+
+def number_in(text):
+    """A number; None for a missing one or a metric of several values."""
+    if text is None or text in MISSING:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return None

@@ -1,0 +1,272 @@
+"""From curves to what the page draws: lines and areas over epochs.
+
+A picture is a dict of what `page.js` draws: `x`, the epochs, and `lines`, each
+with its values `y` at these, `low` and `high` where it is an area. None stands
+for an epoch without a value.
+"""
+
+import numpy as np
+
+from keras_losskit.plotting._curves import Curves
+from keras_losskit.plotting._curves import line_keys
+from keras_losskit.plotting._curves import linear_below
+from keras_losskit.plotting._curves import merged
+from keras_losskit.plotting._curves import separate_curves
+from keras_losskit.plotting._curves import shares_of
+from keras_losskit.plotting._curves import stacked
+from keras_losskit.plotting._drawing import COLOURS
+from keras_losskit.plotting._drawing import index_of
+from keras_losskit.plotting._drawing import label_of
+
+#: Number of a line that has the colour of the text: the total.
+TOTAL = -1
+
+
+class Run:
+    """The curves of one run, and what of them goes into which picture.
+
+    Args:
+        name: Name of the run.
+        history: In any form that `plot_terms` takes.
+    """
+
+    def __init__(self, name, history):
+        self.name = name
+        curves = separate_curves(history)
+        self.train, self.validation = (
+            only_numbers(curves[prefix]) for prefix in ("", "val_")
+        )
+        if "loss" not in self.train.values:
+            raise ValueError(
+                "Expected a history of training, with the key 'loss'. "
+                f"Received: keys {sorted(self.train.values)}"
+            )
+        both = "loss" in self.validation.values
+        self.drawn = [self.train, self.validation][: 1 + both]
+
+    def keys(self):
+        """Every key of training or validation, without `val_`."""
+        return merged(["loss"], *(run.values for run in self.drawn))
+
+
+def only_numbers(curves):
+    """`curves` without metrics of several values."""
+    for key in list(curves.values):
+        if curves.values[key].ndim != 1:
+            del curves.values[key], curves.epochs[key]
+    return curves
+
+
+def pictures_of(run: Run) -> list:
+    """The pictures of one run."""
+    contributions = [contribution_keys(curves) for curves in run.drawn]
+    colours = merged(*contributions)
+    titles = ["Contributions to the loss", "Contributions, validation"]
+    if len(run.drawn) > 1:
+        titles[0] += ", training"
+    stacks = [
+        areas(title, "weight × value", curves, keys, colours)
+        for title, curves, keys in zip(
+            titles, run.drawn, contributions, strict=False
+        )
+    ]
+    pictures = list(stacks)
+    if len(colours) > 1:
+        shares = shares_of(run.train, contributions[0])
+        pictures = [
+            *stacks,
+            areas(
+                *("Shares of the loss", "contribution / loss"),
+                *(shares, contributions[0], colours),
+                total=False,
+            ),
+        ]
+    values, weights, others = [], [], []
+    drawn = set(colours) | {"loss"}
+    for key in run.keys():
+        if key.endswith("_weight"):
+            weights.append(key)
+        elif any(key in line_keys(curves) for curves in run.drawn):
+            values.append(key)
+        elif key not in drawn and not is_kind_or_contribution(run, key):
+            others.append(key)
+    # Where the areas are of terms, a term has one colour in all pictures.
+    of_terms = any(key.endswith("_contribution") for key in colours)
+    names = merged(colours if of_terms else [], values, weights)
+    for title, unit, keys, coloured in (
+        ("Values of the terms", "value, unweighted", values, names),
+        ("Weights of the terms", "weight", weights, names),
+        ("Metrics", "mean of the epoch", others, others),
+    ):
+        if keys:
+            pictures.append(lines(title, unit, run.drawn, keys, coloured))
+    share_scale(stacks)
+    return pictures
+
+
+def contribution_keys(curves):
+    """The contributions that sum to `loss`: of the terms, else of the kinds."""
+    epochs = len(curves.values["loss"])
+    terms = [
+        key
+        for key in curves.values
+        if key.endswith("_contribution") and len(curves.values[key]) == epochs
+    ]
+    return terms or curves.kind_keys() or ["loss"]
+
+
+def is_kind_or_contribution(run, key):
+    """Whether a key is of the kind that is stacked, or might be."""
+    kinds = merged(*(curves.kind_keys() for curves in run.drawn))
+    return key in kinds or key.endswith("_contribution")
+
+
+def areas(title, unit, curves, keys, colours, total=True):
+    """A picture of areas on top of one another, and their sum."""
+    epochs = curves.epochs[keys[0]]
+    drawn = []
+    for key, _, finite, base, end in stacked(curves, keys):
+        ends = np.where(finite, [np.minimum(base, end), np.maximum(base, end)],
+                        np.nan)  # fmt: skip
+        low, high = (rounded(row) for row in ends)
+        colour = index_of(key, colours)
+        values = curves.of(key)
+        drawn.append(line(label_of(key), colour, values, epochs))
+        drawn[-1] |= {"low": low, "high": high}
+    if total:
+        drawn.append(line("loss", TOTAL, curves.of("loss"), epochs))
+    return picture(title, unit, epochs, drawn)
+
+
+def lines(title, unit, drawn, keys, coloured):
+    """A picture of a line per key, that of validation dashed."""
+    return picture_of_lines(
+        title,
+        unit,
+        [
+            (label_of(key), index_of(key, coloured), curves.of(key), dashed)
+            for key in keys
+            for dashed, curves in enumerate(drawn)
+            if key in curves.values
+        ],
+    )
+
+
+def comparisons(runs: list) -> list:
+    """A picture per key, with a line per run."""
+    pictures = []
+    for key in merged(*(run.keys() for run in runs)):
+        found = [
+            (run.name, index, curves.of(key), dashed)
+            for index, run in enumerate(runs)
+            for dashed, curves in enumerate(run.drawn)
+            if key in curves.values
+        ]
+        pictures.append(picture_of_lines(key, "mean of the epoch", found))
+    return pictures
+
+
+def picture_of_lines(title, unit, found):
+    """A picture of `(label, colour, (epochs, values), dashed)`."""
+    all_epochs = [epochs for _, _, (epochs, _), _ in found]
+    epochs = np.unique(np.concatenate(all_epochs))
+    drawn = [
+        line(label, colour, values, epochs, bool(dashed))
+        for label, colour, values, dashed in found
+    ]
+    return picture(title, unit, epochs, drawn)
+
+
+def line(label, colour, curve, epochs, dashed=False):
+    """A line with a value, or None, in each of these epochs."""
+    values = dict(zip(curve[0].tolist(), curve[1].tolist(), strict=True))
+    return {
+        "label": label,
+        "colour": colour,
+        "dashed": dashed,
+        "y": [values.get(epoch) for epoch in epochs.tolist()],
+    }
+
+
+def picture(title, unit, epochs, drawn):
+    """What the page draws, with the part of its axis that is never a log."""
+    values = [value for one in drawn for value in one["y"] if value is not None]
+    return {
+        "type": "picture",
+        "title": title,
+        "unit": unit,
+        "x": epochs.tolist(),
+        "lines": drawn,
+        "linear": linear_below(np.array(values, "float64")),
+    }
+
+
+def share_scale(stacks):
+    """Give pictures beside each other one vertical axis."""
+    ends = [
+        value
+        for stack in stacks
+        for one in stack["lines"]
+        for value in (*one.get("low", ()), *one.get("high", ()))
+        if np.isfinite(value)
+    ]
+    for stack in stacks:
+        stack["range"] = [min(ends, default=0.0), max(ends, default=1.0)]
+
+
+def rounded(values):
+    """A list of what is only drawn: six digits are more than a screen has."""
+    return [float(f"{value:.6g}") for value in values.tolist()]
+
+
+def table_of(run: Run) -> dict:
+    """First, last and least value of each key, of training and validation."""
+    names = ("training", "validation")[: len(run.drawn)]
+    head = ["logged as", *(f"{name}, last" for name in names)]
+    head += [f"{name}, least (epoch)" for name in names]
+    rows = []
+    for key in run.keys():
+        last = [last_of(curves, key) for curves in run.drawn]
+        least = [least_of(curves, key) for curves in run.drawn]
+        rows.append([key, *last, *least])
+    return table("All that is logged", head, rows)
+
+
+def comparison_table(runs: list) -> dict:
+    """The last value of each key in each run."""
+    head = ["logged as"]
+    for run in runs:
+        head.append(run.name)
+        if len(run.drawn) > 1:
+            head.append(f"{run.name}, validation")
+    rows = [
+        [key, *(last_of(c, key) for run in runs for c in run.drawn)]
+        for key in merged(*(run.keys() for run in runs))
+    ]
+    return table("Last values", head, rows)
+
+
+def last_of(curves: Curves, key):
+    """The last value of a key; None without one."""
+    values = curves.values.get(key, ())
+    return float(values[-1]) if len(values) else None
+
+
+def least_of(curves, key):
+    """The least finite value of a key with its epoch, as text."""
+    if key not in curves.values:
+        return None
+    epochs, values = curves.of(key)
+    if not np.isfinite(values).any():
+        return None
+    at = int(np.argmin(np.where(np.isfinite(values), values, np.inf)))
+    return f"{values[at]:.6g} ({epochs[at]})"
+
+
+def table(title, head, rows, **more):
+    """A table of the page; its first column holds names."""
+    return {"type": "table", "title": title, "head": head, "rows": rows, **more}
+
+
+#: The colours of the lines, in the order of their numbers.
+PALETTE = list(COLOURS)

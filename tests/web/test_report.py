@@ -1,0 +1,257 @@
+"""What stands on the page of `report`, compared with the history."""
+
+import json
+import math
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from support.callback_models import compiled_model
+from support.callback_models import data
+from support.callback_models import fit
+from support.pages import HOSTILE
+from support.pages import data_of
+from support.pages import hostile_history
+from support.pages import pictures
+from support.pages import tables
+
+import keras_losskit as losskit
+from keras_losskit import web
+from keras_losskit.callbacks import TermHistory
+
+ASSETS = Path(web.__file__).parent / "assets"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def trained(folder):
+    """Keras' history, ours, and the model."""
+    keras.utils.set_random_seed(0)
+    beta = losskit.schedules.Linear(0.5, 1.0, epochs=3)
+    model = compiled_model(weight=beta, log="all")
+    callbacks = [
+        TermHistory(epochs_file=folder / "ours.json"),
+        keras.callbacks.CSVLogger(str(folder / "deep.csv"), separator=";"),
+    ]
+    return fit(model, callbacks, epochs=4, validation_freq=2), callbacks, model
+
+
+def sections(tmp_path, *args, **kwargs):
+    page = losskit.report(*args, path=tmp_path / "report.html", **kwargs)
+    assert page.path.read_text("utf-8") == page.html
+    return data_of(page.html)["sections"]
+
+
+def test_numbers_are_those_of_the_history(trained, tmp_path):
+    history, (ours, _), _ = trained
+    (section,) = sections(tmp_path, history)
+    drawn = pictures(section)
+    assert list(drawn) == [
+        "Contributions to the loss, training",
+        "Contributions, validation",
+        "Shares of the loss",
+        "Values of the terms",
+        "Weights of the terms",
+    ]
+    values = drawn["Values of the terms"]
+    assert set(values) == {(n, d) for n in "ab" for d in (False, True)}
+    for label in "ab":
+        line = values[label, False]
+        assert (line["x"], line["y"]) == (
+            [0, 1, 2, 3],
+            history.history[f"{label}_loss"],
+        )
+        first, second = history.history[f"val_{label}_loss"]
+        assert values[label, True]["y"] == [None, first, None, second]
+        assert values[label, True]["colour"] == line["colour"]
+    weight = drawn["Weights of the terms"]["b", False]
+    assert weight["y"] == history.history["b_weight"]
+    logged = tables(section)["All that is logged"]
+    for key, (train, validation, *_) in logged.items():
+        assert train == history.history[key][-1]
+        assert validation == history.history[f"val_{key}"][-1]
+    assert {f"val_{key}" for key in logged} | set(logged) == set(
+        history.history
+    )
+    (same,) = sections(tmp_path, ours)
+    assert pictures(same) == drawn
+
+
+def test_areas_lie_on_one_another_up_to_the_loss(trained, tmp_path):
+    history, _, _ = trained
+    (section,) = sections(tmp_path, history)
+    for title, prefix in (
+        ("Contributions to the loss, training", ""),
+        ("Contributions, validation", "val_"),
+    ):
+        drawn = pictures(section)[title]
+        below = np.zeros(len(history.history[f"{prefix}loss"]))
+        for (label, _), line in drawn.items():
+            if label == "loss":
+                break
+            np.testing.assert_allclose(line["low"], below, rtol=1e-5)
+            height = np.subtract(line["high"], line["low"])
+            values = history.history[f"{prefix}{label}_contribution"]
+            np.testing.assert_allclose(height, values, rtol=1e-3, atol=1e-5)
+            below = np.array(line["high"])
+        np.testing.assert_allclose(
+            below, history.history[f"{prefix}loss"], rtol=1e-5
+        )
+    shares = pictures(section)["Shares of the loss"]
+    total = sum(np.array(line["y"]) for line in shares.values())
+    np.testing.assert_allclose(total, 1.0, rtol=1e-5)
+
+
+def test_kinds_are_stacked_where_no_contribution_is_logged(tmp_path):
+    history = {
+        "loss": [3.0, 2.0],
+        "compiled_loss": [4.0, 2.5],
+        "added_loss": [-1.0, -0.5],
+        "accuracy": [0.5, 0.75],
+        "f1": [[0.1, 0.2], [0.3, 0.4]],  # several values: no line
+    }
+    (section,) = sections(tmp_path, history)
+    drawn = pictures(section)
+    stack = drawn["Contributions to the loss"]
+    added = stack["added", False]
+    assert (added["low"], added["high"]) == ([-1.0, -0.5], [0.0, 0.0])
+    assert drawn["Shares of the loss"]["added", False]["y"] == [-1 / 3, -0.25]
+    assert drawn["Metrics"]["accuracy", False]["y"] == [0.5, 0.75]
+    assert "Values of the terms" not in drawn
+
+
+def test_a_value_that_is_not_finite_is_named(tmp_path):
+    (section,) = sections(tmp_path, hostile_history())
+    line = pictures(section)["Values of the terms"][HOSTILE[0], False]
+    assert line["y"][3] == "Infinity" and line["y"][5] == "NaN"
+    assert all(isinstance(line["y"][k], float) for k in (0, 1, 2, 4, 6))
+
+
+def test_a_loss_that_is_all_nan_has_a_page(tmp_path):
+    history = {"loss": [math.nan] * 2, "compiled_loss": [math.nan] * 2}
+    (section,) = sections(tmp_path, history | {"added_loss": [math.nan] * 2})
+    stack = pictures(section)["Contributions to the loss"]
+    assert stack["compiled", False]["low"] == ["NaN", "NaN"]
+
+
+def test_hostile_names_leave_the_script(tmp_path):
+    page = losskit.report(hostile_history(), tmp_path / "report.html")
+    assert page.html.count("</script>") == 3  # the data, uPlot, ours
+    assert "<img" not in page.html
+    labels = {label for label, _ in pictures(data_of(page.html)["sections"][0])[
+        "Values of the terms"
+    ]}  # fmt: skip
+    assert labels == set(HOSTILE)
+    assert page._repr_html_().count("<") == 2  # a frame; its page is escaped
+
+
+def test_files_are_read_as_the_history_is(trained, folder, tmp_path):
+    history, _, _ = trained
+    (whole,) = sections(tmp_path, history)
+    compared, *runs = sections(tmp_path, folder)
+    assert [run["title"] for run in runs] == ["deep", "ours"]
+    for run in runs:
+        drawn, expected = pictures(run), pictures(whole)
+        assert list(drawn) == list(expected)
+        for title, lines in expected.items():
+            assert set(drawn[title]) == set(lines)
+            for name, line in lines.items():
+                found = drawn[title][name]
+                assert (found["x"], found["y"]) == (line["x"], line["y"])
+    loss = pictures(compared)["loss"]
+    for name in ("deep", "ours"):
+        assert loss[name, False]["y"] == history.history["loss"]
+        assert loss[name, True]["y"][1::2] == history.history["val_loss"]
+    last = tables(compared)["Last values"]
+    assert last["a_loss"][0] == history.history["a_loss"][-1]
+
+
+def test_runs_of_other_lengths_and_terms_are_compared(tmp_path):
+    runs = [{"loss": [1.0, 0.5]}, {"loss": [2.0], "kl_loss": [0.25]}]
+    compared, *_ = sections(tmp_path, runs, names=["one", "two"])
+    drawn = pictures(compared)
+    assert drawn["loss"]["two", False]["y"] == [2.0, None]
+    assert list(drawn["kl_loss"]) == [("two", False)]
+    assert tables(compared)["Last values"] == {
+        "loss": [0.5, 2.0],
+        "kl_loss": [None, 0.25],
+    }
+
+
+def test_a_model_and_a_batch_add_terms_and_gradients(trained, tmp_path):
+    history, _, model = trained
+    x, y = data()
+    *_, section = sections(tmp_path, history, model=model, data=(x, y))
+    found = tables(section)
+    report = losskit.gradient_report(model, x, y)
+    gradients = found["Gradients of the terms"]
+    assert list(gradients) == report.names
+    norms = [row[0] for row in gradients.values()]
+    np.testing.assert_allclose(norms, report.norms, rtol=1e-5)
+    cosines = list(found["Conflicts: cosines of the gradients"].values())
+    np.testing.assert_allclose(cosines, report.cosines, rtol=1e-4, atol=1e-5)
+    samples = losskit.sample_report(model, x, y)
+    shown = found["Samples with the largest shares of the loss"]
+    assert list(shown) == [str(name) for name in samples.ids]
+    totals = [row[0] for row in shown.values()]
+    np.testing.assert_allclose(totals, samples.total, rtol=1e-5)
+    loss = model.evaluate(x, y, verbose=0, return_dict=True)["loss"]
+    shown = found["Where the loss comes from"]["loss"][-2]
+    assert float(shown) == pytest.approx(loss, abs=1e-4)
+    *_, listed = sections(tmp_path, history, model=model)
+    assert list(tables(listed)) == ["Where the loss comes from"]
+
+
+def test_what_is_no_history_is_refused(tmp_path):
+    target = tmp_path / "report.html"
+    with pytest.raises(TypeError, match="Expected `history`"):
+        losskit.report(5, target)
+    with pytest.raises(ValueError, match="with the key 'loss'"):
+        losskit.report({"accuracy": [1.0]}, target)
+    with pytest.raises(ValueError, match="Expected the folder .* CSVLogger"):
+        losskit.report(tmp_path, target)
+    with pytest.raises(ValueError, match="a name for each run, 2"):
+        losskit.report([{"loss": [1.0]}] * 2, target, names=["one"])
+    with pytest.raises(ValueError, match="Expected `model` beside `data`"):
+        losskit.report({"loss": [1.0]}, target, data=([1.0], [1.0]))
+    (tmp_path / "run.txt").write_text("epoch,loss")
+    with pytest.raises(ValueError, match="which ends in one of"):
+        losskit.report(tmp_path / "run.txt", target)
+    (tmp_path / "run.csv").write_text("loss\n1.0\n")
+    with pytest.raises(ValueError, match="an epoch in each row"):
+        losskit.report(tmp_path / "run.csv", target)
+    assert not target.exists()
+
+
+def test_a_page_weighs_less_than_two_megabytes(tmp_path):
+    epochs = np.linspace(2.0, 1.0, 200)
+    history = {
+        f"{prefix}term{k}_{what}": (epochs * (k + 1) / 3).tolist()
+        for k in range(20)
+        for prefix in ("", "val_")
+        for what in ("loss", "contribution")
+    }
+    history |= {"loss": epochs.tolist(), "val_loss": epochs.tolist()}
+    large = len(losskit.report(history, tmp_path / "large.html").html)
+    small = len(losskit.report({"loss": [1.0]}, tmp_path / "small.html").html)
+    assert small < 100_000
+    assert large < 2_000_000
+
+
+def test_the_bundle_is_the_version_that_its_name_says():
+    (bundle,) = ASSETS.glob("uplot-*.min.js")
+    version = bundle.name.removeprefix("uplot-").removesuffix(".min.js")
+    assert f"uPlot (v{version})" in bundle.read_text("utf-8")[:80]
+    assert "MIT License" in (ASSETS / "uplot-LICENSE.txt").read_text("utf-8")
+    page = web.page.page_of([])
+    assert f"uPlot (v{version})" in page and "The MIT License" in page
+
+
+def test_json_has_no_number_that_json_has_not():
+    text = web.page.as_json([math.nan, -math.inf, {"a": (1.5, None)}])
+    assert json.loads(text) == ["NaN", "-Infinity", {"a": [1.5, None]}]
