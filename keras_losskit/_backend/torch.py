@@ -278,12 +278,30 @@ class _WithGradients(torch.autograd.Function):
         return result
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, upstream):
-        kept = ctx.saved_tensors
-        count = ctx.of_arguments
-        each = tuple(ctx.gradients(kept[count:], upstream, kept[:count]))
+        kept, count = ctx.saved_tensors, ctx.of_arguments
+        arguments = kept[:count]
+        with torch.no_grad():
+            each = tuple(ctx.gradients(kept[count:], upstream, arguments))
+        if torch.is_grad_enabled():  # a second derivative may follow
+            each = _Once.apply(len(each), *each, upstream, *arguments)
         return None, None, *each, *(None,) * (count - len(each))
+
+
+class _Once(torch.autograd.Function):
+    """Gradients that refuse to be differentiated, rather than be constants."""
+
+    @staticmethod
+    def forward(ctx, count, *tensors):
+        return tuple(x.view_as(x) for x in tensors[:count])
+
+    @staticmethod
+    def backward(ctx, *upstream):
+        raise RuntimeError(
+            "Expected a first derivative only of a crossentropy without its "
+            "logits, on PyTorch. Received: a second one. Take "
+            "`sparse_categorical_crossentropy` of the logits for it."
+        )
 
 
 def scan(step, carry, parts, found):

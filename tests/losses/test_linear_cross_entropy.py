@@ -7,6 +7,7 @@ from keras import ops
 from support.autodiff import compiled
 
 from keras_losskit import _backend
+from keras_losskit import extra
 from keras_losskit.losses import linear_cross_entropy
 
 RANDOM = np.random.default_rng(0)
@@ -109,6 +110,28 @@ def test_gradients_are_those_of_the_logits(name, share):
             rtol=1e-5,
             atol=1e-5,
         )
+
+
+def test_a_second_derivative_is_right_or_refused():
+    def outer(fn):
+        def cubes(arguments):
+            return ops.sum(extra.input_gradient(fn, arguments[0]) ** 3)
+
+        (found,) = _backend.input_gradients(cubes, tensors(FEATURES))
+        return ops.convert_to_numpy(found)
+
+    def ours(features):
+        values = linear_cross_entropy(
+            LABELS, features, *tensors(KERNEL, BIAS), ignore_class=-1
+        )
+        return ops.sum(values)
+
+    if keras.config.backend() == "torch":
+        with pytest.raises(RuntimeError, match="Expected a first derivative"):
+            outer(ours)
+        return
+    expected = outer(lambda x: ops.sum(of_logits(x, *tensors(KERNEL, BIAS))))
+    np.testing.assert_allclose(outer(ours), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_variables_are_taken_as_they_are():

@@ -58,7 +58,7 @@ def linear_cross_entropy(
     by chunk, and in training the gradients of features, kernel and bias with
     them. That saves most of the memory of a language model or a large
     catalogue. Where the samples count alike in the total, as in a mean, nothing
-    is computed twice. There are no second derivatives on PyTorch.
+    is computed twice. On PyTorch a second derivative is refused.
 
     Args:
         y_true: Integer labels, `(batch, d0, ..., dN)`.
