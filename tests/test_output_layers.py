@@ -12,6 +12,7 @@ import keras_losskit as losskit
 from keras_losskit import extra
 from keras_losskit import losses
 from keras_losskit import weighting
+from keras_losskit.losses._core.chunked_entropy import ChunkedEntropy
 from keras_losskit.models._output_layers import is_product
 
 CLASSES, WIDTH, STEPS = 23, 6, 5
@@ -205,6 +206,35 @@ def test_features_give_what_logits_give(loss):
     expected = trained(eager(network(cls=Own), loss()))
     assert found[0].keys() == expected[0].keys()
     assert_same(found, expected)
+
+
+@pytest.mark.skipif(
+    keras.config.backend() != "torch", reason="a graph holds both branches"
+)
+@pytest.mark.parametrize(
+    ("loss", "passes"),
+    [
+        (linear, 1),
+        (lambda: 0.5 * linear(z_loss=0.1), 1),
+        (lambda: linear(ignore_class=3), 1),
+        (lambda: losses.Masked(linear(), ignore_value=2), 1),
+        # Which tokens count is known when all values are.
+        (lambda: linear(reduction=losskit.reductions.TopK(fraction=0.5)), 2),
+    ],
+    ids=["plain", "two terms", "ignored", "masked", "top k"],
+)
+def test_nothing_is_computed_twice(loss, passes, monkeypatch):
+    calls = []
+    original = ChunkedEntropy.values_and_gradients
+
+    def counted(self, *arguments):
+        calls.append(arguments)
+        return original(self, *arguments)
+
+    monkeypatch.setattr(ChunkedEntropy, "values_and_gradients", counted)
+    model = compiled(network(), loss())
+    model.fit(TOKENS, LABELS, sample_weight=WEIGHTS, batch_size=5, verbose=0)
+    assert len(calls) == 2 * passes
 
 
 def test_smoothing_is_that_of_keras():
