@@ -20,7 +20,7 @@ from benchmarks.report import about
 from benchmarks.report import write
 from benchmarks.timing import in_turn
 
-WORDS, WIDTH, BLOCKS, BATCH, STEPS, ROUNDS = 50257, 256, 2, 64, 2, 3
+WORDS, WIDTH, BLOCKS, BATCH, STEPS, ROUNDS = 50257, 256, 2, 32, 2, 3
 
 
 def example():
