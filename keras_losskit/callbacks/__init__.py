@@ -7,6 +7,7 @@ same logs.
 
 from keras_losskit.callbacks.gradient_report import GradientReport
 from keras_losskit.callbacks.gradient_report import RecordedReport
+from keras_losskit.callbacks.live_report import LiveReport
 from keras_losskit.callbacks.non_finite import TerminateOnNonFiniteTerm
 from keras_losskit.callbacks.set_loss_weight import SetLossWeight
 from keras_losskit.callbacks.tensorboard import TermTensorBoard
@@ -14,6 +15,7 @@ from keras_losskit.callbacks.term_history import TermHistory
 
 __all__ = [
     "GradientReport",
+    "LiveReport",
     "RecordedReport",
     "SetLossWeight",
     "TermHistory",
