@@ -135,7 +135,9 @@ def areas(title, unit, curves, keys, colours, total=True):
         drawn[-1] |= {"low": low, "high": high}
     if total:
         drawn.append(line("loss", TOTAL, curves.of("loss"), epochs))
-    return picture(title, unit, epochs, drawn)
+    shown = [*keys, "loss"] if total else keys
+    values = [curves.values[key] for key in shown]
+    return picture(title, unit, epochs, drawn, values)
 
 
 def lines(title, unit, drawn, keys, coloured):
@@ -174,30 +176,42 @@ def picture_of_lines(title, unit, found):
         line(label, colour, values, epochs, bool(dashed))
         for label, colour, values, dashed in found
     ]
-    return picture(title, unit, epochs, drawn)
+    values = [values for _, _, (_, values), _ in found]
+    return picture(title, unit, epochs, drawn, values)
 
 
 def line(label, colour, curve, epochs, dashed=False):
     """A line with a value, or None, in each of these epochs."""
-    values = dict(zip(curve[0].tolist(), curve[1].tolist(), strict=True))
+    if np.array_equal(curve[0], epochs):
+        values = curve[1].tolist()
+    else:
+        known = dict(zip(curve[0].tolist(), curve[1].tolist(), strict=True))
+        values = [known.get(epoch) for epoch in epochs.tolist()]
     return {
         "label": label,
         "colour": colour,
         "dashed": dashed,
-        "y": [values.get(epoch) for epoch in epochs.tolist()],
+        "y": values,
     }
 
 
-def picture(title, unit, epochs, drawn):
-    """What the page draws, with the part of its axis that is never a log."""
-    values = [value for one in drawn for value in one["y"] if value is not None]
+def picture(title, unit, epochs, drawn, values):
+    """What the page draws, with the part of its axis that is never a log.
+
+    Args:
+        title: What it shows.
+        unit: Of its vertical axis.
+        epochs: Of all lines, `(n,)`.
+        drawn: What `line` gave.
+        values: Those of each line, without epochs that have none.
+    """
     return {
         "type": "picture",
         "title": title,
         "unit": unit,
         "x": epochs.tolist(),
         "lines": drawn,
-        "linear": linear_below(np.array(values, "float64")),
+        "linear": linear_below(np.concatenate(values)),
     }
 
 
@@ -215,8 +229,9 @@ def share_scale(stacks):
 
 
 def rounded(values):
-    """A list of what is only drawn: six digits are more than a screen has."""
-    return [float(f"{value:.6g}") for value in values.tolist()]
+    """A list of what is only drawn: a millionth is less than a screen shows."""
+    size = np.max(np.abs(values[np.isfinite(values)]), initial=1e-30)
+    return np.round(values, 6 - int(np.floor(np.log10(size)))).tolist()
 
 
 def table_of(run: Run) -> dict:

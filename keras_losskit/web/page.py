@@ -153,7 +153,11 @@ def as_json(data):
         >>> as_json({"</script>": [1.5, float("inf")]})
         '{"\\u003c/script\\u003e":[1.5,"Infinity"]}'
     """
-    text = json.dumps(finite(data), allow_nan=False, separators=(",", ":"))
+    settings = {"allow_nan": False, "separators": (",", ":")}
+    try:
+        text = json.dumps(data, **settings)
+    except ValueError:  # some number is not finite, which is rare
+        text = json.dumps(finite(data), **settings)
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text

@@ -7,6 +7,9 @@ from support.pages import data_of
 from support.pages import hostile_history
 
 import keras_losskit as losskit
+from keras_losskit.web.page import page_of
+from keras_losskit.web.page import sections
+from keras_losskit.web.page import write_whole
 
 #: Whether a picture has pixels near a colour.
 SHOWS = """
@@ -216,3 +219,33 @@ def test_hostile_names_are_text(driver, tmp_path):
     )
     assert set(HOSTILE) <= texts
     assert {f"{name}_loss" for name in HOSTILE} <= texts
+
+
+def test_a_live_page_takes_up_new_numbers_and_keeps_its_switches(
+    driver, history, tmp_path
+):
+    from selenium.common.exceptions import StaleElementReferenceException
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    path = tmp_path / "live.html"
+
+    def write(epochs, live):
+        run = {key: values[:epochs] for key, values in history.items()}
+        write_whole(page_of(sections(run), live), path)
+
+    write(3, 0.2)
+    browser.show(driver, path)
+    entry(driver, VALUES, "b").click()
+    write(10, None)
+    last = f"{history['c_loss'][-1]:.5g}"
+    # While it looks for the value, the page may put another in its place.
+    moves = [StaleElementReferenceException]
+    waiting = WebDriverWait(driver, 20, ignored_exceptions=moves)
+    waiting.until(lambda _: last in value_of(driver, VALUES, "c").text)
+    box = entry(driver, VALUES, "b").find_element("css selector", "input")
+    assert not box.is_selected()
+    assert "Written" in find(driver, "//p[@id='status']").text
+    assert browser.messages(driver) == []
+    # No address but its own file.
+    asked = {url.partition("?")[0] for url in browser.requests(driver)}
+    assert asked == {path.as_uri()}

@@ -1,0 +1,94 @@
+"""The page of `LiveReport` while `fit` runs, and after it was killed."""
+
+import subprocess
+import sys
+
+import keras
+import pytest
+from support.callback_models import compiled_model
+from support.callback_models import fit
+from support.pages import data_of
+from support.pages import pictures
+
+import keras_losskit as losskit
+from keras_losskit.callbacks import LiveReport
+
+
+class Reads(keras.callbacks.Callback):
+    """Reads a page after every batch."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.path, self.pages = path, []
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.path.exists():
+            self.pages.append(data_of(self.path.read_text("utf-8")))
+
+
+def test_the_page_is_whole_while_it_trains_and_complete_at_the_end(
+    tmp_path, monkeypatch
+):
+    # Written after every epoch, however long that takes.
+    monkeypatch.setattr("keras_losskit.callbacks.live_report.SHARE", 1e9)
+    path = tmp_path / "live.html"
+    reads = Reads(path)
+    history = fit(compiled_model(), [LiveReport(path), reads], epochs=11)
+    assert len(reads.pages) == 20  # two batches an epoch, but for the first
+    for index, page in enumerate(reads.pages):
+        assert page["live"] == 2.0
+        loss = pictures(page["sections"][0])[
+            "Contributions to the loss, training"
+        ]
+        epochs = 1 + index // 2
+        assert loss["loss", False]["y"] == history.history["loss"][:epochs]
+    final = data_of(path.read_text("utf-8"))
+    assert final["live"] is None
+    whole = losskit.report(history, tmp_path / "report.html")
+    assert final["sections"] == data_of(whole.html)["sections"]
+
+
+def test_it_is_written_as_often_as_its_share_of_the_time_allows(tmp_path):
+    path = tmp_path / "live.html"
+    live, reads = LiveReport(path), Reads(path)
+    # Writing the first page takes longer than 1 / 200 of these epochs.
+    fit(compiled_model(), [live, reads], epochs=4)
+    assert len({page["written"] for page in reads.pages}) == 1
+    assert data_of(path.read_text("utf-8"))["live"] is None
+
+
+WRITES = """
+import sys, pathlib
+from keras_losskit.web.page import page_of, sections, write_whole
+path, k = pathlib.Path(sys.argv[1]), 1
+while True:
+    history = {"loss": [1.0] * 1000 * (1 + k % 3)}
+    write_whole(page_of(sections(history), 2.0), path)
+    k += 1
+    print(k, flush=True)
+"""
+
+
+def test_a_killed_process_leaves_a_whole_page(tmp_path):
+    path = tmp_path / "live.html"
+    command = [sys.executable, "-c", WRITES, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        for _ in range(20):
+            process.stdout.readline()
+        process.kill()
+    page = path.read_text("utf-8")
+    assert page.endswith("</html>\n")
+    assert data_of(page)["live"] == 2.0
+
+
+def test_what_cannot_be_used_is_refused(tmp_path):
+    with pytest.raises(TypeError, match="`path` of LiveReport"):
+        LiveReport(5)
+    with pytest.raises(ValueError, match="`refresh` of LiveReport"):
+        LiveReport(tmp_path, refresh=0.0)
+
+
+def test_config_gives_the_callback_back(tmp_path):
+    live = LiveReport(tmp_path / "a.html", refresh=3.0)
+    config = live.get_config()
+    assert LiveReport.from_config(config).get_config() == config
