@@ -66,6 +66,7 @@ CHANGED_VALUES = (
 #: Younger than the files.
 LATER = {
     *("EMATeacher", "GradientPenalty"),
+    "LinearCrossEntropy",
     *("SparseCategoricalFocalCrossentropy", "TernaryDense"),
 }
 

@@ -261,6 +261,7 @@ CASES = {
         {"samples": "optional count", "file": "optional"},
         {},
     ),
+    callbacks.LiveReport: ({"path": "path", "refresh": "positive"}, {}),
     callbacks.SetLossWeight: (
         {
             "variable": "name",

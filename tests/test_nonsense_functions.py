@@ -6,6 +6,7 @@ what it cannot use.
 
 import inspect
 import itertools
+import os
 import types
 
 import keras
@@ -77,6 +78,16 @@ CASES = {
     losskit.summary: (
         {"model": MODEL},
         {"model": NO, "console": OPTIONAL},
+    ),
+    losskit.report: (
+        {"history": HISTORY, "path": os.devnull},
+        {
+            "history": NO,
+            "path": NAME,
+            "names": OPTIONAL | NAMES,
+            "model": OPTIONAL,
+            "data": OPTIONAL,
+        },
     ),
     losskit.plot_terms: (
         {"history": HISTORY},

@@ -74,6 +74,11 @@ LOSSES = {
     "Hinge": ({}, SIGNS, LOGITS),
     "KLDivergence": ({}, PROBABILITIES, PROBABILITIES[::-1]),
     "KLToStandardNormal": ({}, None, LOGITS[:, :2]),
+    "LinearCrossEntropy": (
+        {"layer": "head", "label_smoothing": 0.1, "z_loss": 0.3},
+        CLASSES,
+        LOGITS,
+    ),
     "LovaszSoftmax": ({"from_logits": True}, PIXELS, MAPS),
     "Masked": ({"loss": MEAN_SQUARED, "ignore_value": -1.0},),
     "Pinball": ({"quantile": 0.9},),

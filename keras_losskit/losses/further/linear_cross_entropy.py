@@ -307,7 +307,8 @@ class LinearCrossEntropy(Composite):
     @classmethod
     def from_config(cls, config: Config) -> Self:
         config = without_version(cls, config)
-        config["reduction"] = reductions.get(config["reduction"])
+        if isinstance(config["reduction"], dict):
+            config["reduction"] = reductions.get(config["reduction"])
         return cls(**config)
 
 
