@@ -358,7 +358,11 @@ class OwnDense(layers.Dense):
 
 
 REFUSED = {
-    "no layer": (lambda x: layers.Dense(CLASSES, name="other")(x), {}, "head"),
+    "no layer": (
+        lambda x: layers.Dense(CLASSES, name="other")(x),
+        {},
+        "'head' for Linear",
+    ),
     "activation": (
         lambda x: layers.Dense(CLASSES, activation="softmax", name="head")(x),
         {},

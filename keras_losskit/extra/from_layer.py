@@ -65,7 +65,7 @@ class FromLayer(ExtraTerm):
         self.fn = checked_function(fn, "`fn` of FromLayer", ["output"])
 
     def value(self, context: Context) -> Tensor:
-        outputs = context.outputs_of(one_layer(context.model, self.layer))
+        outputs = context.outputs_of(self._layer(context.model))
         values = [self._value_of(output) for output in outputs]
         if not values:
             raise ValueError(
@@ -83,7 +83,10 @@ class FromLayer(ExtraTerm):
         return self.reduce(values, mask)
 
     def prepare(self, model: keras.Model) -> None:
-        one_layer(model, self.layer)
+        self._layer(model)
+
+    def _layer(self, model):
+        return one_layer(model, self.layer, "FromLayer")
 
     def kept_layers(self, model: keras.Model) -> list[keras.layers.Layer]:
         return layers_called(model, self.layer)

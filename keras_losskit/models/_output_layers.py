@@ -160,7 +160,7 @@ def output_layers_of(model: Any) -> dict[Any, OutputLayer]:
         return {}
     found = {}
     for name in names:
-        layer = one_layer(model, name)
+        layer = one_layer(model, name, "LinearCrossEntropy")
         found[layer] = OutputLayer(layer)
         found[layer].check()
     for name, term in container.extra_terms.items():

@@ -211,8 +211,13 @@ def layers_called(model, name):
     ]
 
 
-def one_layer(model, name):
+def one_layer(model, name, owner):
     """The layer of a model that `layers_called` finds.
+
+    Args:
+        model: The model.
+        name: See `layers_called`.
+        owner: Who asks, for the error.
 
     Raises:
         ValueError: if it finds none, or several.
@@ -221,8 +226,8 @@ def one_layer(model, name):
     if len(found) != 1:
         layers = found or _keras.flatten_layers(model)
         raise ValueError(
-            f"Expected one layer with the name or path '{name}'. Received: "
-            f"{[layer_path(layer) for layer in layers]}"
+            f"Expected one layer with the name or path '{name}' for {owner}. "
+            f"Received: {[layer_path(layer) for layer in layers]}"
         )
     return found[0]
 
