@@ -80,7 +80,7 @@ def main():
         ms = statistics.median(taken for _, _, taken, _ in numbers)
         rows.append(
             {
-                "loss": loss,
+                "case": loss,
                 "peak MiB": round(peak),
                 "over the imports": round(over),
                 "tokens/s": round(1000 * STEPS * BATCH * gpt.LENGTH / ms),

@@ -139,9 +139,7 @@ def compare(tokens, classes, ways):
     }
     for way in ways:
         yield {
-            "tokens": tokens,
-            "classes": classes,
-            "way": way,
+            "case": f"{tokens} tokens, {classes} classes, {way}",
             "MiB": round(peaks[way]),
             "chunked, of its memory": round(peaks["chunked"] / peaks[way], 3),
             "ms": round(times[way]),
