@@ -20,7 +20,7 @@ from benchmarks.report import about
 from benchmarks.report import write
 from benchmarks.timing import in_turn
 
-WORDS, WIDTH, BLOCKS, BATCH, STEPS, ROUNDS = 50257, 256, 2, 32, 2, 3
+WORDS, WIDTH, BLOCKS, BATCH, STEPS, ROUNDS = 50257, 256, 2, 64, 2, 3
 
 
 def example():
@@ -80,7 +80,7 @@ def main():
         ms = statistics.median(taken for _, _, taken, _ in numbers)
         rows.append(
             {
-                "case": loss,
+                "case": f"{BATCH * gpt.LENGTH} tokens, {loss}",
                 "peak MiB": round(peak),
                 "over the imports": round(over),
                 "tokens/s": round(1000 * STEPS * BATCH * gpt.LENGTH / ms),
@@ -91,7 +91,7 @@ def main():
     facts = about(
         backend,
         model=f"{WORDS} words, width {WIDTH}, {BLOCKS} blocks",
-        batch=f"{BATCH} sequences of {gpt.LENGTH} tokens",
+        batch=f"of sequences of {gpt.LENGTH} tokens",
         rounds=f"median of {ROUNDS}, in turn",
     )
     write(
