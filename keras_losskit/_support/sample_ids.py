@@ -132,16 +132,12 @@ class NumberedPyDataset(keras.utils.PyDataset):
                 f"{ids!r}"
             )
         self.ids = ids
-        self.size = (
-            0
-            if ids
-            else count_of(
-                keras.tree.map_structure(
-                    readable,
-                    data[0][0] if isinstance(data[0], tuple) else data[0],
-                )
-            )
-        )
+        self.size = 0 if ids else self.count(data[0])
+
+    def count(self, batch):
+        """Number of samples in a batch."""
+        x, *_ = keras.utils.unpack_x_y_sample_weight(batch)
+        return count_of(keras.tree.map_structure(readable, x))
 
     @property
     def num_batches(self):
@@ -153,9 +149,8 @@ class NumberedPyDataset(keras.utils.PyDataset):
 
     def __getitem__(self, index):
         batch = self.data[index]
-        x = batch[0] if isinstance(batch, tuple | list) else batch
-        count = count_of(keras.tree.map_structure(readable, x))
         if self.ids is None:
+            count = self.count(batch)
             ids = np.arange(count, dtype="int32") + index * self.size
         else:
             ids = np.asarray(self.ids(index), "int32")

@@ -248,7 +248,7 @@ class BuiltLosses:
         penalties: list[LossTerm],
         context: Context | None,
         moves: bool,
-        output_layers: Mapping[int, Any] = NOTHING,
+        unprojected: Mapping[int, Any] = NOTHING,
     ) -> LossTerms:
         """The terms of one batch; the clock is left to the caller.
 
@@ -259,8 +259,8 @@ class BuiltLosses:
             penalties: List of `LossTerm` of the kinds beyond the compiled one.
             context: `Context` for extra terms, or None.
             moves: Whether the weighting moves on.
-            output_layers: `{position: OutputLayer}` of the predictions, flat,
-                that are what the layer was given, and no logits.
+            unprojected: `{position: Unprojected}` of the predictions, flat,
+                that are what the output layer was given, and no logits.
 
         Returns:
             `LossTerms`.
@@ -271,7 +271,7 @@ class BuiltLosses:
         share = replicas.batch_share(y_pred)
         compiled = self.output_losses.terms
         terms = list(
-            compiled(y_true, y_pred, sample_weight, clock, output_layers)
+            compiled(y_true, y_pred, sample_weight, clock, unprojected)
         )
         if context is not None and self.extra_terms:
 

@@ -139,17 +139,17 @@ class OutputLosses:
                 "have a loss. Received: y_true=None"
             )
 
-    def refuse_readers(self, output_layers):
+    def refuse_readers(self, unprojected):
         """Refuse losses that would read logits which are not there.
 
         Args:
-            output_layers: See `terms`.
+            unprojected: See `terms`.
 
         Raises:
             ValueError: if there are some.
         """
         for loss in self.losses:
-            if output_layers.keys().isdisjoint(loss.indices):
+            if unprojected.keys().isdisjoint(loss.indices):
                 continue
             readers = [
                 part.name
@@ -165,7 +165,7 @@ class OutputLosses:
                     "place."
                 )
 
-    def terms(self, y_true, y_pred, sample_weight, clock, output_layers=None):
+    def terms(self, y_true, y_pred, sample_weight, clock, unprojected=None):
         """Evaluate every loss whose output has labels, or that needs none.
 
         Args:
@@ -173,8 +173,8 @@ class OutputLosses:
             y_pred: Nest of predictions, with their Keras masks.
             sample_weight: Nest of sample weights, or one for all.
             clock: `(step, epoch)` for weights that move.
-            output_layers: `{position: OutputLayer}` of the predictions, flat,
-                that are what the layer was given, and no logits.
+            unprojected: `{position: Unprojected}` of the predictions, flat,
+                that are what the output layer was given, and no logits.
 
         Returns:
             A list of `LossTerm` of kind `"compiled"`.
@@ -189,10 +189,10 @@ class OutputLosses:
                 f"Received: {count} tensors"
             )
         predictions = spread_data(y_pred, outputs, argument="y_pred")
-        if output_layers:
-            self.refuse_readers(output_layers)
-            for index, layer in output_layers.items():
-                predictions[index] = layer.unprojected(predictions[index])
+        if unprojected:
+            self.refuse_readers(unprojected)
+            for index, features in unprojected.items():
+                predictions[index] = features
         labels = spread_data(
             y_true, outputs, argument="y_true", wanted=self.wanted
         )

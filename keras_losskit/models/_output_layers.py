@@ -220,6 +220,17 @@ def unprojected_outputs(model: Any, y_pred: Structure) -> dict[int, Any]:
     return found
 
 
+def without_projection(
+    y_pred: Structure, output_layers: dict[int, Any]
+) -> dict[int, Unprojected]:
+    """`{position: Unprojected}` of the outputs that are features."""
+    flat = keras.tree.flatten(y_pred)
+    return {
+        position: output_layer.unprojected(flat[position])
+        for position, output_layer in output_layers.items()
+    }
+
+
 def with_logits(y_pred: Structure, output_layers: dict[int, Any]) -> Structure:
     """The outputs with the logits computed after all."""
     flat = keras.tree.flatten(y_pred)

@@ -17,6 +17,7 @@ from keras_losskit._types import Structure
 from keras_losskit.losses._core.chunked_entropy import scores
 from keras_losskit.losses._core.labels import integer_labels
 from keras_losskit.losses._core.labels import without_ignored
+from keras_losskit.losses._core.unprojected import Unprojected
 
 
 def accuracy(metric, labels, found):
@@ -57,7 +58,10 @@ def values_of(metric):
 
 
 def note_scores(
-    model: Any, y: Structure, y_pred: Structure, output_layers: dict[int, Any]
+    model: Any,
+    y: Structure,
+    y_pred: Structure,
+    unprojected: dict[int, Unprojected],
 ) -> None:
     """Compute what the metrics of outputs without logits need.
 
@@ -65,47 +69,44 @@ def note_scores(
         model: The model.
         y: Labels.
         y_pred: Predictions, of which some are features.
-        output_layers: `{position: OutputLayer}` of these.
+        unprojected: `{position: Unprojected}` of these.
 
     Raises:
         ValueError: if an output has other metrics.
     """
     step = model._losskit_kept_of_pass()
     step.scores = {}
-    flat = keras.tree.flatten(y_pred)
     outputs = model.compiled_loss.built_losses.output_losses.outputs
-    for position, output_layer in output_layers.items():
-        metrics = metrics_of(model, position, y, y_pred, output_layers)
+    for position, output in unprojected.items():
+        metrics = metrics_of(model, position, y, y_pred, unprojected)
         if not metrics:
             continue
         name = outputs.names[position]
         refuse_others(metrics, name)
         labels = spread_data(y, outputs, argument="y_true")[position]
-        unprojected = output_layer.unprojected(flat[position])
         found = scores(
-            integer_labels(labels, unprojected, -1, "CategoricalCrossentropy"),
-            unprojected.features,
-            unprojected.projection,
+            integer_labels(labels, output, -1, "CategoricalCrossentropy"),
+            output.features,
+            output.projection,
             ranks=any(values_of(metric) is top_k for metric in metrics),
         )
-        if unprojected.mask is not None:
-            _keras.set_keras_mask(found, unprojected.mask)
+        if output.mask is not None:
+            _keras.set_keras_mask(found, output.mask)
         step.scores[position] = found
 
 
-def metrics_of(model, position, y, y_pred, output_layers):
+def metrics_of(model, position, y, y_pred, unprojected):
     """The metrics of `compile` of one output, a list."""
     compiled = _keras.compiled_metrics(model)
     if compiled is None:
         return []
     if not compiled.built:
         flat = keras.tree.flatten(y_pred)
-        for place, output_layer in output_layers.items():
-            features = flat[place]
-            dtype = keras.backend.standardize_dtype(features.dtype)
-            classes = output_layer.projection(dtype).kernel.shape[1]
+        for place, output in unprojected.items():
+            dtype = keras.backend.standardize_dtype(flat[place].dtype)
+            classes = output.projection.kernel.shape[1]
             flat[place] = keras.KerasTensor(
-                (*features.shape[:-1], classes), dtype
+                (*output.shape[:-1], classes), dtype
             )
         compiled.build(y, keras.tree.pack_sequence_as(y_pred, flat))
     return _keras.metrics_at(compiled, position, y_pred)

@@ -42,6 +42,7 @@ from keras_losskit.models._functional import is_functional_call
 from keras_losskit.models._output_layers import do_without_logits
 from keras_losskit.models._output_layers import unprojected_outputs
 from keras_losskit.models._output_layers import with_logits
+from keras_losskit.models._output_layers import without_projection
 from keras_losskit.models._recorded_call import RecordsLosses
 from keras_losskit.models._samples import track_samples
 from keras_losskit.models._saving import SavesLoss
@@ -194,9 +195,10 @@ class LossTermsMixin(
         penalties = self._losskit_penalties_of_step()
         x, ids = split_ids(x)
         output_layers = unprojected_outputs(self, y_pred)
-        read = y_pred
+        unprojected, read = {}, y_pred
         if output_layers:
-            note_scores(self, y, y_pred, output_layers)
+            unprojected = without_projection(y_pred, output_layers)
+            note_scores(self, y, y_pred, unprojected)
             if any(t.reads_predictions for t in losses.extra_terms.values()):
                 read = with_logits(y_pred, output_layers)
         context = Context(self, x, y, read, sample_weight, training)
@@ -207,7 +209,7 @@ class LossTermsMixin(
         # Where a report watches, it goes on.
         watching = watched_by(SampleWatch()) if watches else nullcontext()
         with watching as watch:
-            terms = losses.terms(*arguments, output_layers)
+            terms = losses.terms(*arguments, unprojected)
         if watches:
             track_samples(samples, ids, watch)
         if not terms and not self._losskit_has_own_step():

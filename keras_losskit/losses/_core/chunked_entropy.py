@@ -287,7 +287,7 @@ def entropies(
     return ops.reshape(values, (*shape, entropy.columns))
 
 
-def scores(labels, features, projection, *, ranks=True, chunk_size=None):
+def scores(labels, features, projection, *, ranks=True):
     """What metrics of integer labels need of logits that are not there.
 
     Args:
@@ -295,7 +295,6 @@ def scores(labels, features, projection, *, ranks=True, chunk_size=None):
         features: `(batch, ..., width)`.
         projection: `Projection`.
         ranks: Whether the third of the numbers is wanted.
-        chunk_size: Number of places whose logits are there at a time.
 
     Returns:
         `(batch, ..., 3)`, without a gradient: the crossentropy; 1 where the
@@ -311,7 +310,7 @@ def scores(labels, features, projection, *, ranks=True, chunk_size=None):
     flat = ops.cast(ops.reshape(labels, (-1,)), "int32")
     known = ops.logical_and(flat >= 0, flat < classes)
     entropy = Entropy(softcap=projection.softcap)
-    chunk = chunk_size or chunk_for(ops.shape(flat)[0], classes)
+    chunk = chunk_for(ops.shape(flat)[0], classes)
 
     def step(carry, part):
         inputs, targets = part
