@@ -67,6 +67,8 @@ CHANGED_VALUES = (
 LATER = {
     *("EMATeacher", "GradientPenalty"),
     "LinearCrossEntropy",
+    *("Causal", "GroupDRO", "ResidualBasedAttention", "SampleWeighting"),
+    *("SelfAdaptive", "SelfPaced", "SmallLoss"),
     *("SparseCategoricalFocalCrossentropy", "TernaryDense"),
 }
 

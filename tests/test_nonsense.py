@@ -49,6 +49,7 @@ LEGAL |= {
     "optional positive": {"None", "a half"},
     "optional count": {"None"},
     "optional index": {"None", "zero"},
+    "optional list": {"None", "an empty list"},
     "optional name": LEGAL["name"] | {"None"},
     "terms": {"None", "a word"},
     "wrt": {"None", "a word", "a layer"},
@@ -59,6 +60,7 @@ LEGAL |= {
     "losses": ARRANGED | {"no characters", "a word", "half a pattern"},
     "weights": ARRANGED | NUMBERS | {"a schedule"},
     "two numbers": {"a vector"},
+    "numbers": {"a vector"},
     "names": {"None", "an empty list"},
     "terms by name": {"None", "an empty dict"},
     "dtype": {"None"},
@@ -81,6 +83,7 @@ OF_A_WEIGHTING = {
     "dtype": "dtype",
     "trainable": "flag",
 }
+SAMPLES = {"samples": "optional count"}
 OF_A_GRADIENT_WEIGHTING = OF_A_WEIGHTING | {
     "wrt": "wrt",
     "every": "count",
@@ -183,6 +186,49 @@ CASES = {
         | {"decay": "fraction", "reference": "optional index"},
         {},
     ),
+    weighting.SampleWeighting: (OF_A_WEIGHTING | SAMPLES, {}),
+    weighting.ResidualBasedAttention: (
+        OF_A_WEIGHTING
+        | {
+            "samples": "count",
+            "decay": "fraction",
+            "learning_rate": "positive",
+            "initial": "fraction",
+        },
+        {"samples": 3},
+    ),
+    weighting.SelfAdaptive: (
+        OF_A_WEIGHTING
+        | {
+            "samples": "count",
+            "learning_rate": "positive",
+            "power": "count",
+            "initial": "positive",
+        },
+        {"samples": 3},
+    ),
+    weighting.GroupDRO: (
+        OF_A_WEIGHTING
+        | {
+            "groups": "word",
+            "step_size": "positive",
+            "adjustment": "fraction",
+        },
+        {"groups": [0, 1]},
+    ),
+    weighting.Causal: (
+        OF_A_WEIGHTING
+        | {"times": "numbers", "slices": "count", "tolerance": "fraction"},
+        {"times": [0.0, 1.0]},
+    ),
+    weighting.SelfPaced: (
+        OF_A_WEIGHTING | {"threshold": "positive", "growth": "count"},
+        {"threshold": 1.0},
+    ),
+    weighting.SmallLoss: (
+        OF_A_WEIGHTING | {"fraction": "fraction", "warmup": "count"},
+        {"fraction": 0.5},
+    ),
     losskit.Penalty: (
         {"weight": "weight", "reduction": "word", "groups": "terms by name"},
         {},
@@ -198,6 +244,7 @@ CASES = {
             "added": "optional",
             "extra_terms": "terms by name",
             "weighting": "optional",
+            "sample_weighting": "optional list",
             "log": "word",
             "name": "name",
         },

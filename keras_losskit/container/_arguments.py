@@ -18,6 +18,11 @@ CONFIG_VERSION = 1
 def config_of(container):
     """The config of a container: its arguments, serialized."""
     serialize = keras.saving.serialize_keras_object
+    by_sample = {}
+    if container.sample_weighting:  # of which earlier versions do not know
+        by_sample["sample_weighting"] = serialize(
+            list(container.sample_weighting)
+        )
     return {
         "version": CONFIG_VERSION,
         "losses": map_leaves(losses_lib.serialize, container.losses),
@@ -29,6 +34,7 @@ def config_of(container):
         **{k: serialize(p) for k, p in container.penalties.items()},
         "extra_terms": serialize(container.extra_terms),
         "weighting": serialize(container.weighting),
+        **by_sample,
         "log": container.log,
         "name": container.name,
     }
@@ -61,8 +67,11 @@ def arguments_of(config: Config) -> Config:
         *PENALTY_KINDS,
         "extra_terms",
         "weighting",
+        "sample_weighting",
     ):
-        arguments[key] = keras.saving.deserialize_keras_object(arguments[key])
+        if key in arguments:
+            given = arguments[key]
+            arguments[key] = keras.saving.deserialize_keras_object(given)
     return arguments
 
 
@@ -77,6 +86,8 @@ def formula_of(container):
         parts.append(f"extra_terms={container.extra_terms!r}")
     if container.weighting is not None:
         parts.append(f"weighting={container.weighting!r}")
+    if container.sample_weighting:
+        parts.append(f"sample_weighting={container.sample_weighting!r}")
     return f"LossesContainer({', '.join(parts)})"
 
 
@@ -88,6 +99,7 @@ def html_of(container) -> str:
         **container.penalties,
         "extra_terms": container.extra_terms or None,
         "weighting": container.weighting,
+        "sample_weighting": container.sample_weighting or None,
     }
     rows = []
     for argument, value in given.items():

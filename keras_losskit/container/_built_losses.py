@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from keras_losskit import _keras
 from keras_losskit import _weights as weights_lib
 from keras_losskit._support import replicas
 from keras_losskit._support.named_classes import name_of
@@ -16,13 +17,17 @@ from keras_losskit.container._arguments import weights_beyond_compiled
 from keras_losskit.container._log_entries import log_entries
 from keras_losskit.container._log_entries import refuse_names_of_metrics
 from keras_losskit.container._output_losses import OutputLosses
+from keras_losskit.container._refusals import refuse_late_schedules
 from keras_losskit.container._refusals import refuse_names_of_parts
+from keras_losskit.container._sample_weighting_step import SampleWeighing
 from keras_losskit.container._tracker import TermTracker
 from keras_losskit.container._weighting_step import member_name
 from keras_losskit.container._weighting_step import weighted
 from keras_losskit.extra.context import Context
-from keras_losskit.losses._core.sample_values import watched_by
 from keras_losskit.penalties.collect import PENALTY_KINDS
+from keras_losskit.reductions._sample_values import SampleWatch
+from keras_losskit.reductions._sample_values import current_watch
+from keras_losskit.reductions._sample_values import watched_by
 from keras_losskit.terms import KINDS
 from keras_losskit.terms import LossTerm
 from keras_losskit.terms import LossTerms
@@ -121,6 +126,10 @@ class BuiltLosses:
             for weight in weights
             for variable in weights_lib.weight_variables(weight)
         ]
+        #: What weighs the samples of terms.
+        self.sample_weighing = SampleWeighing(
+            recipe.sample_weighting, list(self.weights), self.labels
+        )
         self._adopted: tuple[keras.Variable, ...] = ()
         #: Whether all that the losses read is known; of a loss that runs only
         #: in a step of the user's own, no one can say.
@@ -133,6 +142,7 @@ class BuiltLosses:
             groups = self._groups(check=penalties is not None)
             if self.weighting is not None and not self.weighting.built:
                 self.weighting.build(len(self.weighted_names()))
+            self.sample_weighing.build()
             self.tracker = self._new_tracker(kinds, groups, recipe.log, logged)
             refuse_names_of_metrics(self.tracker.entries, metrics)
 
@@ -249,6 +259,9 @@ class BuiltLosses:
         context: Context | None,
         moves: bool,
         unprojected: Mapping[int, Any] = NOTHING,
+        *,
+        training: bool = False,
+        ids: Any = None,
     ) -> LossTerms:
         """The terms of one batch; the clock is left to the caller.
 
@@ -261,6 +274,9 @@ class BuiltLosses:
             moves: Whether the weighting moves on.
             unprojected: `{position: Unprojected}` of the predictions, flat,
                 that are what the output layer was given, and no logits.
+            training: Whether it is a training step, in which samples are
+                weighed.
+            ids: Ids of the samples, where they have some.
 
         Returns:
             `LossTerms`.
@@ -270,9 +286,12 @@ class BuiltLosses:
         clock = self.clock.now()
         share = replicas.batch_share(y_pred)
         compiled = self.output_losses.terms
-        terms = list(
-            compiled(y_true, y_pred, sample_weight, clock, unprojected)
-        )
+        weighs = bool(self.sample_weighing) and training
+        watch = current_watch() or (SampleWatch() if weighs else None)
+        with watched_by(watch):
+            terms = list(
+                compiled(y_true, y_pred, sample_weight, clock, unprojected)
+            )
         if context is not None and self.extra_terms:
 
             def compiled_total(y_pred):
@@ -288,14 +307,23 @@ class BuiltLosses:
                 compiled=compiled_total,
                 moves=moves or context.moves,
             )
-        extra = self._valued_extra(lambda term: term(context))
-        penalties = [*penalties, *extra]
+        with watched_by(watch):
+            extra = self._valued_extra(lambda term: term(context))
+        added = []
         for kind in PENALTY_KINDS:
             penalty = self.penalties[kind]
-            members = [term for term in penalties if term.kind == kind]
+            members = [t for t in (*penalties, *extra) if t.kind == kind]
             if penalty is not None and members:
-                terms += replicas.shared(penalty.apply(members, clock), share)
-        terms = replicas.all_reduced(terms)
+                added += penalty.apply(members, clock)
+        if weighs:
+            self.sample_weighing.check(ids)
+            if not _keras.in_symbolic_scope():
+                both = [*terms, *added]
+                both = self.sample_weighing.apply(
+                    both, watch, ids, clock, moves
+                )
+                terms, added = both[: len(terms)], both[len(terms) :]
+        terms = replicas.all_reduced([*terms, *replicas.shared(added, share)])
         if self.weighting is not None and not self.weighs_gradients:
             terms = weighted(
                 terms, self.weighting, self.weighted_names(), clock[0], moves
@@ -354,26 +382,9 @@ class BuiltLosses:
             found += term.variables
         if self.weighting is not None:
             found += self.weighting.non_trainable_variables
+        found += self.sample_weighing.variables
         found += self._adopted
         return list({id(variable): variable for variable in found}.values())
-
-
-def refuse_late_schedules(penalties):
-    """Refuse weights that should follow a step which nobody counts."""
-    late = [
-        term.name
-        for term in penalties
-        if not isinstance(term.weight, float)
-        and weights_lib.is_schedule(term.weight)
-    ]
-    if late:
-        raise ValueError(
-            "Expected the container to know of losses whose weights "
-            "follow a schedule when it is built, to count the steps. "
-            f"Received: {late}, not known then. Call "
-            "`container.build(y_true, y_pred, model.losses)` after a "
-            "forward pass, or build the model anew by `compile`."
-        )
 
 
 def word_for(reduction):

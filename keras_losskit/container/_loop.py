@@ -1,5 +1,7 @@
 """A `LossesContainer` in a custom loop, where no model builds it or counts."""
 
+import keras
+
 from keras_losskit import _keras
 from keras_losskit._support.jax_tracing import refuse_to_build
 from keras_losskit._support.jax_tracing import refuse_tracers
@@ -44,6 +46,30 @@ def losses_for(container, y_true, y_pred, state=()):
     return container.built_losses
 
 
+def stateless_terms(container, variables, data, penalties, context, training):
+    """The terms of a batch, and the state after it, as values.
+
+    Args:
+        container: The `LossesContainer`.
+        variables: Values for its variables.
+        data: `(y_true, y_pred, sample_weight)`.
+        penalties: List of `LossTerm`.
+        context: `Context` for extra terms, or None.
+        training: Whether the state moves on.
+    """
+    mapping = list(zip(container.variables, variables, strict=True))
+    # Not in the scope, where a new variable has no value yet.
+    losses = losses_for(container, *data[:2], variables)
+    with keras.StatelessScope(state_mapping=mapping):
+        terms = losses.terms(
+            *data, penalties, context, moves=training, training=training
+        )
+        if training:
+            losses.count_step()
+        # Also of those that the weighting has made just now.
+        return terms, [variable.value for variable in losses.variables]
+
+
 def call_counted(container, y_true, y_pred, sample_weight, penalties, training):
     """The total of a batch, which the metrics and the clock have counted.
 
@@ -69,7 +95,13 @@ def call_counted(container, y_true, y_pred, sample_weight, penalties, training):
         losses = container.built_losses
         context = Context(y_true=y_true, y_pred=y_pred, training=training)
         terms = losses.terms(
-            y_true, y_pred, sample_weight, penalties, context, moves=training
+            y_true,
+            y_pred,
+            sample_weight,
+            penalties,
+            context,
+            moves=training,
+            training=training,
         )
     except StructureError as error:
         raise StructureError(f"{error}\n{_refusals.PLAIN_MODEL_HINT}") from None

@@ -12,8 +12,8 @@ from keras_losskit import _weights as weights_lib
 from keras_losskit._support.output_structure import StructureError
 from keras_losskit._support.output_structure import spread_data
 from keras_losskit._support.scopes import VariableReads
-from keras_losskit.losses._core.sample_values import current_watch
 from keras_losskit.losses._core.traits import traits_of
+from keras_losskit.reductions._sample_values import current_watch
 from keras_losskit.terms import LossTerm
 from keras_losskit.terms import multiply
 

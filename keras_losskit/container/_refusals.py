@@ -149,6 +149,24 @@ def refuse_names_of_parts(parts, extra_terms):
         )
 
 
+def refuse_late_schedules(penalties):
+    """Refuse weights that should follow a step which nobody counts."""
+    late = [
+        term.name
+        for term in penalties
+        if not isinstance(term.weight, float)
+        and weights_lib.is_schedule(term.weight)
+    ]
+    if late:
+        raise ValueError(
+            "Expected the container to know of losses whose weights "
+            "follow a schedule when it is built, to count the steps. "
+            f"Received: {late}, not known then. Call "
+            "`container.build(y_true, y_pred, model.losses)` after a "
+            "forward pass, or build the model anew by `compile`."
+        )
+
+
 def refuse_gradient_weighting(weighting):
     """Refuse a training step that knows nothing of gradients of terms."""
     raise ValueError(

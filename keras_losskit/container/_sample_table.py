@@ -9,8 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_losskit import _backend
-from keras_losskit import _keras
+from keras_losskit._support.tables import assign_rows
 
 #: Columns of what a step observes: whether the sample was seen, its margin and
 #: its EL2N; then a value per term. NaN for what there is not.
@@ -229,12 +228,7 @@ class SampleTable:
                 margin, el2n = class_statistics(loss, *compared)
         seen = ops.ones_like(unknown)
         rows = ops.stack([seen, margin, el2n, *values], axis=1)
-        if _keras.get_stateless_scope() is None:
-            _backend.assign_rows(self.variable, ids, rows)
-            return
-        table = ops.convert_to_tensor(self.variable)
-        index = ops.expand_dims(ids, axis=-1)
-        self.variable.assign(ops.scatter_update(table, index, rows))
+        assign_rows(self.variable, ids, rows)
 
     def fold(self):
         """Take the visits since the last time into the statistics."""

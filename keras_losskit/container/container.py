@@ -29,7 +29,9 @@ from keras_losskit.penalties.penalty import Penalty
 from keras_losskit.schedules._step_counter import StepCounter
 from keras_losskit.terms import KINDS
 from keras_losskit.terms import LossTerms
+from keras_losskit.weighting import SampleWeighting
 from keras_losskit.weighting import Weighting
+from keras_losskit.weighting.sample_weighting import checked_sample_weightings
 from keras_losskit.weighting.weighting import checked_weighting
 
 
@@ -61,6 +63,8 @@ class LossesContainer(KerasLoss[keras.losses.Loss]):
         extra_terms: `{name: term}`, terms over the inside of the model.
         weighting: What sets weights over and above `loss_weights`, or the name
             of its class, such as `"pcgrad"`.
+        sample_weighting: What weighs the samples in training, a
+            `SampleWeighting`; or a list of them, each with `terms` of its own.
         log: What `fit` logs: `"kinds"`, `"terms"` or `"all"`.
         name: Name of the container.
 
@@ -93,6 +97,9 @@ class LossesContainer(KerasLoss[keras.losses.Loss]):
         added: Penalty | None = Penalty(),
         extra_terms: Mapping[str, ExtraTerm] | None = None,
         weighting: Weighting | str | None = None,
+        sample_weighting: SampleWeighting
+        | Sequence[SampleWeighting]
+        | None = None,
         log: Literal["kinds", "terms", "all"] = "terms",
         name: str = "losses_container",
     ):
@@ -109,6 +116,7 @@ class LossesContainer(KerasLoss[keras.losses.Loss]):
         self.extra_terms = _refusals.checked_extra_terms(extra_terms)
         _refusals.refuse_group_names(self.penalties.values(), self.extra_terms)
         self.weighting = checked_weighting(weighting)
+        self.sample_weighting = checked_sample_weightings(sample_weighting)
         self.log = checked_choice(log, _refusals.LOGS, "`log`")
         # Here, and not among what is built: a file is loaded before that, and
         # Keras looks below `model.loss` for what is in it.
@@ -134,6 +142,9 @@ class LossesContainer(KerasLoss[keras.losses.Loss]):
             **self.penalties,
             extra_terms={n: t.copy() for n, t in self.extra_terms.items()},
             weighting=_arguments.copy_weighting(self.weighting),
+            sample_weighting=[
+                _arguments.copy_weighting(x) for x in self.sample_weighting
+            ],
             log=self.log,
             name=self.name,
         )
@@ -283,22 +294,11 @@ class LossesContainer(KerasLoss[keras.losses.Loss]):
         Raises:
             RuntimeError: as `compute`.
         """
-        mapping = list(zip(self.variables, variables, strict=True))
-        # Not in the scope, where a new variable has no value yet.
-        losses = _loop.losses_for(self, y_true, y_pred, variables)
-        with keras.StatelessScope(state_mapping=mapping):
-            terms = losses.terms(
-                y_true,
-                y_pred,
-                sample_weight,
-                as_terms(penalties, "regularization"),
-                context,
-                moves=training,
-            )
-            if training:
-                losses.count_step()
-            # Also of those that the weighting has made just now.
-            return terms, [variable.value for variable in losses.variables]
+        data = y_true, y_pred, sample_weight
+        penalties = as_terms(penalties, "regularization")
+        return _loop.stateless_terms(
+            self, variables, data, penalties, context, training
+        )
 
     def call(self, y_true: Structure, y_pred: Structure) -> Tensor:
         """The total of the compiled losses; see `compute`."""
@@ -396,5 +396,5 @@ class LossesContainer(KerasLoss[keras.losses.Loss]):
     def on_epoch_end(self) -> None:
         """Tell schedules by epoch, and the weighting, that one is over."""
         self.clock.on_epoch_end()
-        if self.weighting is not None:
-            self.weighting.on_epoch_end()
+        for weighting in filter(None, [self.weighting, *self.sample_weighting]):
+            weighting.on_epoch_end()

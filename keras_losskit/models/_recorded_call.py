@@ -15,6 +15,7 @@ from keras_losskit._types import ReductionLike
 from keras_losskit._types import Structure
 from keras_losskit._types import Tensor
 from keras_losskit._types import Weight
+from keras_losskit.models._samples import sample_watch
 from keras_losskit.models._step_state import ModelState
 from keras_losskit.models._step_state import Pass
 from keras_losskit.models._step_state import StepState
@@ -65,7 +66,7 @@ class RecordsLosses(AddsLosses):
             refuse_outside_call(self, loss)
         super().add_loss(loss, name=name, weight=weight, reduction=reduction)
 
-    def _losskit_adds_in_compute_loss(self) -> bool:
+    def _losskit_adds_in_compute_loss(self):
         """Whether the pass is over, and its loss is being computed."""
         return Recorder.current() is None and self._losskit_computes_loss()
 
@@ -121,12 +122,13 @@ class RecordsLosses(AddsLosses):
             this.recorder = None
             return super().__call__(*args, **kwargs)
         step = self._losskit_kept_of_pass()
-        output_layers, step.output_layers = step.output_layers, {}
         recorder = Recorder(
             self,
             outputs_of=self._losskit_layers_to_keep(),
-            output_layers=output_layers,
+            output_layers=step.output_layers,
+            watch=sample_watch(self),
         )
+        step.output_layers = {}
         outputs = recorder.run(super().__call__, *args, **kwargs)
         this.recorder = recorder
         return outputs
@@ -265,9 +267,8 @@ class RecordsLosses(AddsLosses):
     ) -> tuple[Any, ...]:
         """As Keras; with `return_losses` the losses know their terms.
 
-        The model is entered through `self(...)`, not `self.call(...)`: with one
-        call context for all layers, Keras has no occasion to clear the losses
-        of one layer while it calls another.
+        It enters by `self(...)`, with one call context for all layers: Keras
+        has no occasion to clear the losses of one while it calls another.
         """
         values = trainable_variables, non_trainable_variables
         if not return_losses:
@@ -282,8 +283,7 @@ class RecordsLosses(AddsLosses):
             )
         own = self.trainable_variables, self.non_trainable_variables
         names = "trainable_variables", "non_trainable_variables"
-        pairs = map(paired, names, own, values)
-        mapping = [pair for owned in pairs for pair in owned]
+        mapping = [p for each in map(paired, names, own, values) for p in each]
         with keras.StatelessScope(mapping, collect_losses=True) as scope:
             with noting_reads():
                 outputs = self(*args, **kwargs)
@@ -291,8 +291,8 @@ class RecordsLosses(AddsLosses):
         last = self._losskit_last_pass()
         if last is self._losskit_kept_of_pass().last:
             last.recorder = None
-        else:
-            last.penalties = losses.terms  # the loss is computed next
+        else:  # the loss is computed next
+            last.penalties = losses.terms
         updated = [
             scope.get_current_value(v) for v in self.non_trainable_variables
         ]

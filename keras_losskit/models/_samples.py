@@ -8,6 +8,7 @@ import numpy as np
 from keras_losskit import _backend
 from keras_losskit import _keras
 from keras_losskit._support.sample_ids import split_ids
+from keras_losskit.reductions._sample_values import SampleWatch
 
 
 class WatchesSamples:
@@ -47,6 +48,9 @@ def attach_samples(model, x, callbacks):
     largest = None if ids is None else int(np.max(np.asarray(ids)))
     table = found[0].table_for(largest) if found else None
     state, container = model._losskit_state, model.compiled_loss
+    for weighting in container.sample_weighting if container else ():
+        if largest is not None and weighting.needs_ids:
+            check_ids(largest, weighting)
     before = state.samples and state.samples.variable
     changed = state.samples is not table
     state.samples = table
@@ -55,6 +59,30 @@ def attach_samples(model, x, callbacks):
         changed = changed or table.variable is not before
     if changed:
         model.train_function = None
+
+
+def check_ids(largest, weighting):
+    """Refuse ids that the state of a sample weighting has no place for.
+
+    Raises:
+        ValueError: if one is too large.
+    """
+    if largest >= weighting.samples:
+        raise ValueError(
+            f"Expected ids below `samples` of {type(weighting).__name__}, "
+            f"{weighting.samples}. Received: id {largest}"
+        )
+
+
+def sample_watch(model):
+    """Who is to take note of samples in a pass, if they are weighed, or None.
+
+    Args:
+        model: The model.
+    """
+    container = _keras.compiled_loss(model)
+    weighs = container is not None and container.sample_weighting
+    return SampleWatch() if weighs else None
 
 
 def track_samples(table, ids, watch):

@@ -11,6 +11,7 @@ from keras_losskit._types import Config
 from keras_losskit._types import MixesIntoModel
 from keras_losskit.container._arguments import copy_weighting
 from keras_losskit.models._seed_state import SeedState
+from keras_losskit.weighting.sample_weighting import SampleWeightings
 
 
 class SavesLoss(MixesIntoModel):
@@ -42,7 +43,8 @@ class SavesLoss(MixesIntoModel):
             return
         config = keras.saving.deserialize_keras_object(config)
         self.compile(**config)
-        weighting = self._losskit_weighting()
+        container = _keras.compiled_loss(self)
+        weighting = container and container.weighting
         if weighting and not weighting.built:
             return  # its variables are made before the first step
         if self.optimizer is not None and self.built:
@@ -56,9 +58,9 @@ class SavesLoss(MixesIntoModel):
         Raises:
             ValueError: if the file holds that.
         """
-        weighting = self._losskit_weighting()
-        if weighting:
-            check_weighting_state(weighting, filepath, skip_mismatch)
+        container = _keras.compiled_loss(self)
+        if container is not None:
+            check_weighting_state(container, filepath, skip_mismatch)
         super().load_weights(filepath, skip_mismatch, **kwargs)
 
     @property
@@ -69,12 +71,8 @@ class SavesLoss(MixesIntoModel):
             state.seeds = SeedState(self)
         return state.seeds
 
-    def _losskit_weighting(self):
-        container = _keras.compiled_loss(self)
-        return None if container is None else container.weighting
 
-
-def check_weighting_state(weighting, path, skip_mismatch):
+def check_weighting_state(container, path, skip_mismatch):
     """Refuse a file with state that the weighting of a model cannot take.
 
     A copy of the weighting reads it first, alone. Keras itself reads the rest
@@ -82,30 +80,34 @@ def check_weighting_state(weighting, path, skip_mismatch):
     names, as it does a loss.
 
     Args:
-        weighting: A `Weighting`.
+        container: A `LossesContainer`.
         path: Path of the file.
         skip_mismatch: Whether to warn only.
 
     Raises:
         ValueError: if it has, and `skip_mismatch` is False.
     """
-    if str(path).endswith((".keras", ".weights.h5", ".weights.json")):
-        alone = OnlyWeighting(copy_weighting(weighting))
+    named = str(path).endswith((".keras", ".weights.h5", ".weights.json"))
+    if named and (container.weighting or container.sample_weighting):
+        alone = OnlyWeighting(container)
         alone.load_weights(path, skip_mismatch=skip_mismatch)
 
 
 class OnlyWeighting(keras.Model):
-    """A model with a weighting where a file has that of a model's loss.
+    """A model with weightings where a file has those of a model's loss.
 
     Args:
-        weighting: A `Weighting`.
+        container: A `LossesContainer`, whose weightings are copied.
     """
 
-    def __init__(self, weighting):
+    def __init__(self, container):
         super().__init__()
         # Tracked, it would be found by two names here too.
         _keras.set_untracked(self, "compiled_loss", Shelf())
-        self.compiled_loss.weighting = weighting
+        self.compiled_loss.weighting = copy_weighting(container.weighting)
+        self.compiled_loss.sample_weighting = SampleWeightings(
+            [copy_weighting(each) for each in container.sample_weighting]
+        )
         self.built = True
 
     def load_own_variables(self, store):

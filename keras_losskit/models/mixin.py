@@ -27,8 +27,6 @@ from keras_losskit.container._tracker import trainer_counts
 from keras_losskit.container.container import LossesContainer
 from keras_losskit.extra.context import Context
 from keras_losskit.layers._side_branches import forget_layers_of
-from keras_losskit.losses._core.sample_values import SampleWatch
-from keras_losskit.losses._core.sample_values import watched_by
 from keras_losskit.models import _gradient_step
 from keras_losskit.models._build_losses import build_losses
 from keras_losskit.models._build_losses import check_names_of_metrics
@@ -50,6 +48,8 @@ from keras_losskit.models._token_metrics import note_scores
 from keras_losskit.models._variable_reads import adopt_reads_of_step
 from keras_losskit.models._variable_reads import adopting_reads
 from keras_losskit.penalties.collect import regularized_variables
+from keras_losskit.reductions._sample_values import SampleWatch
+from keras_losskit.reductions._sample_values import watched_by
 from keras_losskit.terms import LossTerms
 
 
@@ -194,6 +194,8 @@ class LossTermsMixin(
         earlier = self._losskit_last_terms() if by_trainer else None
         penalties = self._losskit_penalties_of_step()
         x, ids = split_ids(x)
+        last = self._losskit_last_pass()
+        ids = last.ids if ids is None else ids
         output_layers = unprojected_outputs(self, y_pred)
         unprojected, read = {}, y_pred
         if output_layers:
@@ -206,10 +208,17 @@ class LossTermsMixin(
         arguments = y, y_pred, sample_weight, penalties, context, moves
         samples = self._losskit_state.samples
         watches = samples is not None and moves and by_trainer
+        watch = last.recorder and last.recorder.watch
+        if watches and watch is None:
+            watch = SampleWatch()
         # Where a report watches, it goes on.
-        watching = watched_by(SampleWatch()) if watches else nullcontext()
-        with watching as watch:
-            terms = losses.terms(*arguments, unprojected)
+        with watched_by(watch) if watch else nullcontext():
+            terms = losses.terms(
+                *arguments,
+                unprojected,
+                training=training and not bare,
+                ids=ids,
+            )
         if watches:
             track_samples(samples, ids, watch)
         if not terms and not self._losskit_has_own_step():

@@ -25,6 +25,7 @@ from keras_losskit.penalties._recorder import named_as
 from keras_losskit.penalties._recorder import note
 from keras_losskit.penalties.collect import PenaltyList
 from keras_losskit.penalties.collect import collect_losses
+from keras_losskit.reductions._sample_values import current_watch
 from keras_losskit.terms import checked_term_name
 
 
@@ -170,15 +171,24 @@ def reduced(value, reduction, label, mask=None):
         mask = _keras.get_keras_mask(value)
     if mask is not None and len(value.shape) < len(mask.shape):
         mask = None
-    with replicas.local_only():
-        result = reduce(value, None, mask)
+
+    def scalar(value, weight, mask):
+        with replicas.local_only():
+            result = reduce(value, weight, mask)
+        # The container takes the mean over replicas.
+        return result * replicas.num_parts() if reduction == "sum" else result
+
+    result = scalar(value, None, mask)
     if len(result.shape):
         raise ValueError(
             f"Expected the reduction of loss '{label}' to give a scalar. "
             f"Received: reduction={reduction!r}, shape {tuple(result.shape)}"
         )
-    # The container takes the mean over replicas.
-    return result * replicas.num_parts() if reduction == "sum" else result
+    recorder = Recorder.current()
+    watch = current_watch() if recorder is None else recorder.watch
+    if watch is not None:
+        watch.note(result, value, None, mask, scalar)
+    return result
 
 
 def shares(value, reduction, label):

@@ -160,6 +160,7 @@ class Recorder(Calls):
         outputs_of: Layers whose outputs are kept as well.
         output_layers: `{layer: OutputLayer}` of those that hand on what they
             are given.
+        watch: Who takes note of the values of samples, a `SampleWatch`.
         forward: Whether Keras gets the losses too. False inside the loop of an
             RNN, out of which only the sums over the steps can be carried.
 
@@ -177,10 +178,17 @@ class Recorder(Calls):
     """
 
     def __init__(
-        self, model, outputs_of=(), *, output_layers=None, forward=True
+        self,
+        model,
+        outputs_of=(),
+        *,
+        output_layers=None,
+        watch=None,
+        forward=True,
     ):
         super().__init__()
         self.model = model
+        self.watch = watch
         self._loops = []
         self._of_owner = {}
         self.forward = forward

@@ -12,10 +12,10 @@ from keras_losskit import _origin
 from keras_losskit._types import Structure
 from keras_losskit.container._tracker import batch_size_of
 from keras_losskit.container._tracker import counted_by_trainer
-from keras_losskit.losses._core.sample_values import SampleWatch
-from keras_losskit.losses._core.sample_values import watched_by
 from keras_losskit.models._gradient_weights import of_model_alone
 from keras_losskit.models._gradient_weights import positions
+from keras_losskit.reductions._sample_values import SampleWatch
+from keras_losskit.reductions._sample_values import watched_by
 from keras_losskit.reports._breakdown import as_float
 from keras_losskit.reports._breakdown import as_tensors
 from keras_losskit.reports._breakdown import probe_of

@@ -11,13 +11,17 @@ from keras import ops
 from keras_losskit._support.checks import checked_count
 from keras_losskit._support.checks import checked_instance
 from keras_losskit.testing import _common
+from keras_losskit.weighting import SampleWeighting
 from keras_losskit.weighting import Weighting
 
-STATISTICS = ("values", "step", "gramian")
+STATISTICS = ("values", "step", "gramian", "samples")
 
 
 def check_weighting(
-    weighting: Weighting, *, terms: int = 3, skip: Collection[str] = ()
+    weighting: Weighting | SampleWeighting,
+    *,
+    terms: int = 3,
+    skip: Collection[str] = (),
 ) -> None:
     """Check a weighting as those of this package are checked.
 
@@ -26,7 +30,8 @@ def check_weighting(
 
     - `"config"`: every argument is in the config, which makes an equal one;
     - `"value"`: for statistics of any size between 1e-6 and 1e6, and all zero,
-      one finite weight for each term, float32 at least; what the method itself
+      one finite weight for each term, or each sample of a batch for a
+      `SampleWeighting`, float32 at least; what the method itself
       adds to the loss is a finite scalar;
     - `"training"`: with `training=False` nothing moves;
     - `"state"`: an object that loads the variables of another goes on with the
@@ -35,8 +40,8 @@ def check_weighting(
       compiled.
 
     Args:
-        weighting: A `weighting.Weighting`.
-        terms: Number of terms.
+        weighting: A `weighting.Weighting`, or a `SampleWeighting`.
+        terms: Number of terms, or of samples in a batch.
         skip: Names of the checks that do not apply.
 
     Raises:
@@ -47,11 +52,12 @@ def check_weighting(
         >>> check_weighting(Uncertainty())
     """
     owner = "check_weighting"
-    checked_instance(
-        weighting, Weighting, f"`weighting` of {owner}", "a Weighting"
-    )
+    kinds = Weighting | SampleWeighting
+    checked_instance(weighting, kinds, f"`weighting` of {owner}", "a Weighting")
     terms = checked_count(terms, f"`terms` of {owner}")
-    subject = WeightingSubject(weighting, terms)
+    of_samples = isinstance(weighting, SampleWeighting)
+    kind = SampleWeightingSubject if of_samples else WeightingSubject
+    subject = kind(weighting, terms)
     _common.run_checks(CHECKS, subject, skip)
 
 
@@ -95,6 +101,10 @@ class WeightingSubject:
             more["values"] = ops.convert_to_tensor(values)
         return weighting(statistic, training=training, **more)
 
+    def extra_loss(self, weighting):
+        """What the method itself adds to the loss, or None."""
+        return weighting.extra_loss(ops.ones((self.terms,)))
+
     def run(self, weighting, statistics):
         """The weights of several steps, an epoch's end after every second."""
         found = []
@@ -104,6 +114,24 @@ class WeightingSubject:
             if step % 2:
                 weighting.on_epoch_end()
         return found
+
+
+class SampleWeightingSubject(WeightingSubject):
+    """One that weighs samples, with batches of `terms` of them, or all."""
+
+    def __post_init__(self):
+        samples = self.weighting.samples
+        if samples is not None and samples < self.terms:
+            object.__setattr__(self, "terms", samples)
+
+    def weights(self, weighting, statistic, training=True):
+        """The weights of one step."""
+        ids = np.arange(self.terms, dtype="int32")
+        return weighting(statistic, ids, training=training)
+
+    def extra_loss(self, weighting):
+        """A method over samples adds nothing."""
+        return None
 
 
 def check_config(subject):
@@ -126,7 +154,7 @@ def check_value(subject):
         for statistic in subject.statistics(4, scale):
             weights = subject.weights(weighting, statistic)
             expect_weights(weights, subject.terms, what)
-    extra = weighting.extra_loss(ops.ones((subject.terms,)))
+    extra = subject.extra_loss(weighting)
     if extra is not None:
         what = f"`extra_loss` of {subject.name}"
         _common.expect_finite_scalar(extra, what)

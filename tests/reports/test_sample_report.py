@@ -13,8 +13,8 @@ from keras_losskit import extra
 from keras_losskit import losses
 from keras_losskit import reductions
 from keras_losskit.losses._core.evaluation import own_value
-from keras_losskit.losses._core.sample_values import SampleWatch
-from keras_losskit.losses._core.sample_values import watched_by
+from keras_losskit.reductions._sample_values import SampleWatch
+from keras_losskit.reductions._sample_values import watched_by
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(10, 3)).astype("float32")

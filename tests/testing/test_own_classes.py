@@ -15,8 +15,8 @@ from keras_losskit import testing
 from keras_losskit import weighting
 from keras_losskit.losses._core.composition import parts_of
 from keras_losskit.losses._core.composition import values_of
-from keras_losskit.losses._core.sample_values import SampleWatch
-from keras_losskit.losses._core.sample_values import watched_by
+from keras_losskit.reductions._sample_values import SampleWatch
+from keras_losskit.reductions._sample_values import watched_by
 
 RNG = np.random.default_rng(0)
 NUMBERS = RNG.uniform(0.1, 0.9, (4, 3)).astype("float32")
@@ -125,10 +125,16 @@ REDUCTIONS = {
 
 WEIGHTINGS = {
     "CAGrad": {"c": 0.4},
+    "Causal": {"times": [0.0, 1.0, 3.0], "slices": 2},
+    "GroupDRO": {"groups": [0, 1, 1], "adjustment": 0.1},
     "LearningRateAnnealing": {"decay": 0.8, "reference": 1},
     "PCGrad": {"seed": 3},
     "RandomLossWeighting": {"seed": 3},
     "ReLoBRaLo": {"seed": 3},
+    "ResidualBasedAttention": {"samples": 5, "initial": 0.5},
+    "SelfAdaptive": {"samples": 5},
+    "SelfPaced": {"threshold": 0.7},
+    "SmallLoss": {"fraction": 0.4, "warmup": 2},
     "Uncertainty": {"clamp": [-5.0, 5.0]},
 }
 
@@ -185,7 +191,9 @@ def test_named_reduction(name):
     testing.check_reduction(name, RNG.uniform(0.5, 2.0, (8, 2)))
 
 
-@each(classes_of(weighting, "Weighting", "GradientWeighting"))
+@each(
+    classes_of(weighting, "Weighting", "GradientWeighting", "SampleWeighting")
+)
 def test_weighting(name):
     method = getattr(weighting, name)(**WEIGHTINGS.get(name, {}))
     testing.check_weighting(method)

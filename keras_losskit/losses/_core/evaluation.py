@@ -27,9 +27,9 @@ from keras_losskit.losses._core import values as values_lib
 from keras_losskit.losses._core.logits import predicted
 from keras_losskit.losses._core.refusals import checked_loss
 from keras_losskit.losses._core.refusals import refuse_symbolic
-from keras_losskit.losses._core.sample_values import current_watch
 from keras_losskit.losses._core.traits import traits_of
 from keras_losskit.losses._core.unprojected import Unprojected
+from keras_losskit.reductions._sample_values import current_watch
 
 
 def evaluate(
@@ -221,12 +221,10 @@ def reduced(loss, values, y_true, y_pred, sample_weight=None, masks=()):
         )
     watch = current_watch()
     if watch is not None and of_samples:
-        values, *counted = arguments
         watch.note(
             result,
-            values,
-            arguments[2],
-            lambda x: at_least_float32(reduction(x, *counted, **further)),
+            *arguments,
+            lambda *counted: at_least_float32(reduction(*counted, **further)),
         )
     return result
 

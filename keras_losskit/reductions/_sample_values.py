@@ -16,6 +16,7 @@ from keras import ops
 
 from keras_losskit import _backend
 from keras_losskit._support.precision import at_least_float32
+from keras_losskit.reductions._alignment import align
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -25,14 +26,45 @@ class SampleValues:
     Args:
         result: The scalar.
         values: `(batch, ...)`, as the loss returned them.
+        weight: Sample weights that fit the values, or None for 1.
         mask: What counts, of the rank of the values, or None for all.
-        reduce: `values -> scalar`, with the weights and masks of the batch.
+        reduction: `(values, weight, mask) -> scalar`.
     """
 
     result: Any
     values: Any
+    weight: Any
     mask: Any
-    reduce: Callable[[Any], Any]
+    reduction: Callable[[Any, Any, Any], Any]
+
+    def reduced(self, values):
+        """The scalar of other values in place of these."""
+        return self.reduction(values, self.weight, self.mask)
+
+    def weighted(self, weights):
+        """The scalar where each sample has a weight more.
+
+        Args:
+            weights: `(batch,)`.
+        """
+        values = at_least_float32(self.values)
+        weights = align(ops.cast(weights, values.dtype), values, "weights")
+        if self.weight is not None:
+            own = ops.convert_to_tensor(self.weight)
+            own = align(own, values, "sample_weight")
+            weights = weights * ops.cast(own, values.dtype)
+        return self.reduction(self.values, weights, self.mask)
+
+    def counts(self):
+        """Whether anything of a sample counts, `(batch,)`, booleans."""
+        counts = ops.ones(ops.shape(self.values), dtype="bool")
+        if self.mask is not None:
+            counts = ops.logical_and(counts, self.mask)
+        if self.weight is not None:
+            own = ops.convert_to_tensor(self.weight)
+            own = align(own, self.values, "sample_weight")
+            counts = ops.logical_and(counts, ops.not_equal(own, 0))
+        return ops.any(ops.reshape(counts, (ops.shape(counts)[0], -1)), axis=-1)
 
     def shares(self):
         """What each sample has in the scalar, `(batch,)`, float32 at least.
@@ -42,7 +74,7 @@ class SampleValues:
         """
         values = at_least_float32(self.values)
         (slope,) = _backend.input_gradients(
-            lambda inputs: self.reduce(inputs[0]), [ops.stop_gradient(values)]
+            lambda inputs: self.reduced(inputs[0]), [ops.stop_gradient(values)]
         )
         # What does not count need not be finite.
         counts = ops.not_equal(slope, 0.0)
@@ -80,10 +112,17 @@ class SampleWatch:
         self.found: dict[str, list[SampleValues]] = {}
         self.compared: dict[str, tuple[Any, Any]] = {}
         self._noted: list[SampleValues] = []
+        self._all: list[SampleValues] = []
 
-    def note(self, result, values, mask, reduce):
-        """Keep the values that became the scalar `result`."""
-        self._noted.append(SampleValues(result, values, mask, reduce))
+    def note(self, *values):
+        """Keep the values that became a scalar; see `SampleValues`."""
+        self._noted.append(SampleValues(*values))
+        self._all.append(self._noted[-1])
+
+    def of_value(self, value):
+        """The `SampleValues` that became the scalar `value`, or None."""
+        found = (noted for noted in self._all if noted.result is value)
+        return next(found, None)
 
     def assign(self, names, results, y_true=None, y_pred=None):
         """Say which terms the scalars are that were computed last."""
