@@ -29,8 +29,10 @@ if typing.TYPE_CHECKING:
     from keras_losskit.plotting import plot_samples
     from keras_losskit.plotting import plot_terms
     from keras_losskit.plotting import plot_weights
+    from keras_losskit.reports import NoiseScale
     from keras_losskit.reports import SampleReport
     from keras_losskit.reports import TermGradients
+    from keras_losskit.reports import gradient_noise_scale
     from keras_losskit.reports import gradient_report
     from keras_losskit.reports import sample_report
     from keras_losskit.reports import summary
@@ -40,8 +42,10 @@ else:
     # with a model needs none of it: all that may stand in one is registered
     # with Keras by the imports above.
     _LATER = {
+        "NoiseScale": "reports",
         "SampleReport": "reports",
         "TermGradients": "reports",
+        "gradient_noise_scale": "reports",
         "gradient_report": "reports",
         "plot_gradient_conflicts": "plotting",
         "plot_samples": "plotting",
@@ -72,6 +76,7 @@ __all__ = [
     "LossTermsMixin",
     "LossesContainer",
     "Model",
+    "NoiseScale",
     "Penalty",
     "SampleReport",
     "Sequential",
@@ -80,6 +85,7 @@ __all__ = [
     "collect_losses",
     "data_parallel",
     "extra",
+    "gradient_noise_scale",
     "gradient_report",
     "layers",
     "losses",

@@ -8,7 +8,8 @@ from support.results import record
 
 hypothesis.settings.register_profile(
     "ci",
-    max_examples=20,
+    # Compiling an example takes far longer than running it.
+    max_examples=20 if keras.config.backend() == "torch" else 8,
     deadline=None,
     derandomize=True,
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
@@ -39,6 +40,16 @@ def pytest_configure(config):
             f"Received: Keras runs on {actual!r}.",
             returncode=1,
         )
+
+
+def pytest_collection_modifyitems(items):
+    """What is by night on this backend is slow."""
+    for item in items:
+        if any(
+            keras.config.backend() in mark.args
+            for mark in item.iter_markers("nightly")
+        ):
+            item.add_marker("slow")
 
 
 def pytest_terminal_summary(terminalreporter, config):

@@ -23,6 +23,7 @@ def one_device():
     keras.distribution.set_distribution(None)
 
 
+@pytest.mark.nightly("jax", "tensorflow")
 @pytest.mark.parametrize(
     "page", PAGES, ids=lambda path: str(path.relative_to(DOCS))
 )

@@ -22,6 +22,7 @@ def module_names():
     ]
 
 
+@pytest.mark.nightly("jax", "tensorflow")
 @pytest.mark.parametrize("name", module_names())
 def test_docstring_examples(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -109,6 +109,7 @@ CASES = [("floatx", name) for name in METHODS]
 CASES += [("loss", name) for name in ("PCGrad", "SoftAdapt", "Uncertainty")]
 
 
+@pytest.mark.nightly("jax", "tensorflow")
 @pytest.mark.filterwarnings("ignore:Explicitly requested dtype")
 @pytest.mark.parametrize(("float64", "name"), CASES, indirect=["float64"])
 def test_every_weighting_takes_float64(float64, name):

@@ -163,6 +163,7 @@ def test_code_of_the_migration_guide_runs(code, tmp_path):
     run_code(code, tmp_path)
 
 
+@pytest.mark.nightly("jax", "tensorflow")
 def test_code_of_the_readme_runs(tmp_path):
     blocks = [code for _, code in sections(ROOT / "README.md")]
     run_code("\n".join(blocks), tmp_path)

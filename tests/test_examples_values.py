@@ -11,6 +11,9 @@ import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
+#: A process of its own, with a compiler to load, for each example.
+pytestmark = pytest.mark.nightly("jax", "tensorflow")
+
 
 def printed(name, epochs, folder, *more):
     result = subprocess.run(
@@ -142,3 +145,22 @@ def test_pinn_helmholtz(tmp_path):
     equal, annealed = text.splitlines()
     assert number(equal, "weight") == 1.0 < number(annealed, "weight")
     assert number(annealed, "boundary") < number(equal, "boundary")
+
+
+def test_label_errors(tmp_path):
+    text = printed("label_errors", 20, tmp_path)
+    found = re.findall(r"margin: AUROC ([\d.]+)", text)
+    assert float(found[0]) >= 0.95
+
+
+def test_group_dro(tmp_path):
+    text = printed("group_dro", 20, tmp_path)
+    plain, fair = (float(x) for x in re.findall(r"group ([\d.]+)", text))
+    assert fair > plain + 0.15
+
+
+def test_pinn_attention(tmp_path):
+    """A few steps only; what it can do is recorded in docs/speed.md."""
+    text = printed("pinn_attention", 5, tmp_path)
+    errors = [float(x) for x in re.findall(r"of u ([\d.]+)", text)]
+    assert len(errors) == 2 and max(errors) < 2.0

@@ -99,6 +99,10 @@ def compilations(tmp_path_factory):
             yield
 
 
+#: Where compiling a model takes longer than the rest.
+BY_NIGHT = pytest.mark.nightly("jax", "tensorflow")
+
+
 def logs_of_file(writer, name):
     return json.loads((FOLDER / writer / "logs.json").read_text())[name]
 
@@ -128,7 +132,18 @@ def goes_on_as(expected, model, name, writer):
         )
 
 
-@pytest.mark.parametrize("path", FILES)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(
+            path,
+            id=f"{path.parent.name}-{path.stem}",
+            # The files of other backends take PyTorch's turn with every change.
+            marks=[] if path.parent.name == BACKEND else [BY_NIGHT],
+        )
+        for path in FILES
+    ],
+)
 def test_a_saved_model_trains_on(path):
     writer, name = path.parent.name, path.stem
     custom = {} if writer == BACKEND else ADAM
@@ -136,6 +151,7 @@ def test_a_saved_model_trains_on(path):
     goes_on_as(logs_of_file(writer, name), model, name, writer)
 
 
+@pytest.mark.nightly("jax", "tensorflow")
 @pytest.mark.parametrize("name", NAMES)
 def test_saved_weights_train_on_in_a_new_model(name, tmp_path):
     model, x, y = saved_models.MODELS[name]()

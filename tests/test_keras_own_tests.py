@@ -36,6 +36,15 @@ FILES = (
     "trainers/trainer_test.py",
 )
 
+#: The files that run on every backend with every change; the others do on
+#: PyTorch, where nothing is compiled.
+EVERYWHERE = (
+    "losses/loss_test.py",
+    "models/model_test.py",
+    "trainers/compile_utils_test.py",
+    "trainers/trainer_test.py",
+)
+
 OURS = {file: cases_of(loaded(file, instead_in(file))) for file in FILES}
 
 
@@ -57,7 +66,14 @@ def without_inductor(monkeypatch):
 @pytest.mark.parametrize(
     ("file", "test"),
     [
-        pytest.param(file, test, id=f"{file}: {test}")
+        pytest.param(
+            file,
+            test,
+            id=f"{file}: {test}",
+            marks=[]
+            if file in EVERYWHERE
+            else [pytest.mark.nightly("jax", "tensorflow")],
+        )
         for file, tests in OURS.items()
         for test in tests
     ],

@@ -303,6 +303,18 @@ CASES = {
         },
         {},
     ),
+    callbacks.GradientNoiseScale: (
+        {
+            "x": "data",
+            "y": "data",
+            "sample_weight": "data",
+            "batch_size": "count",
+            "every": "count",
+            "momentum": "fraction",
+            "wrt": "wrt",
+        },
+        {"x": [1.0]},
+    ),
     callbacks.TerminateOnNonFiniteTerm: ({"restore_weights": "flag"}, {}),
     callbacks.SampleHistory: (
         {"samples": "optional count", "file": "optional"},

@@ -237,6 +237,7 @@ def test_nothing_is_computed_twice(loss, passes, monkeypatch):
     assert len(calls) == 2 * passes
 
 
+@pytest.mark.nightly("jax", "tensorflow")
 def test_smoothing_is_that_of_keras():
     one_hot = np.eye(CLASSES, dtype="float32")[LABELS]
     of_keras = keras.losses.CategoricalCrossentropy(
@@ -264,6 +265,7 @@ def two_heads(cls=losskit.Model):
     return cls(inputs, heads)
 
 
+@pytest.mark.nightly("jax", "tensorflow")
 @pytest.mark.parametrize("method", [weighting.PCGrad, weighting.Uncertainty])
 def test_several_outputs_and_weightings(method):
     labels = {"next": LABELS, "tag": LABELS % 4}
@@ -284,6 +286,7 @@ def test_several_outputs_and_weightings(method):
     assert_same(*results)
 
 
+@pytest.mark.nightly("jax", "tensorflow")
 def test_extra_terms_that_read_predictions_are_given_logits():
     class Confidence(extra.ExtraTerm):
         def value(self, context):
@@ -307,6 +310,7 @@ def test_extra_terms_that_read_predictions_are_given_logits():
     assert_same(results(linear()), results(logits_of_keras()))
 
 
+@pytest.mark.nightly("jax", "tensorflow")
 @pytest.mark.parametrize("change", ["lora", "frozen", "int8"])
 def test_changed_heads(change):
     results = []

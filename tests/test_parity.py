@@ -151,6 +151,7 @@ def test_five_epochs_end_as_with_keras(variant):
     )
 
 
+@pytest.mark.nightly("jax", "tensorflow")
 def test_gradient_accumulation_ends_as_with_keras():
     activity = BACKEND != "jax"
     same(

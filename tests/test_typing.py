@@ -6,6 +6,7 @@ import re
 import sys
 from pathlib import Path
 
+import pytest
 from mypy import api as mypy
 
 import keras_losskit
@@ -210,6 +211,7 @@ def test_every_public_signature_is_typed():
     assert not untyped, "Without a type:\n" + "\n".join(untyped)
 
 
+@pytest.mark.nightly("jax", "tensorflow")
 def test_types_accept_what_is_right_and_refuse_what_is_wrong(
     tmp_path, monkeypatch
 ):

@@ -8,6 +8,7 @@ same logs.
 from keras_losskit.callbacks.gradient_report import GradientReport
 from keras_losskit.callbacks.gradient_report import RecordedReport
 from keras_losskit.callbacks.live_report import LiveReport
+from keras_losskit.callbacks.noise_scale import GradientNoiseScale
 from keras_losskit.callbacks.non_finite import TerminateOnNonFiniteTerm
 from keras_losskit.callbacks.sample_history import SampleHistory
 from keras_losskit.callbacks.set_loss_weight import SetLossWeight
@@ -15,6 +16,7 @@ from keras_losskit.callbacks.tensorboard import TermTensorBoard
 from keras_losskit.callbacks.term_history import TermHistory
 
 __all__ = [
+    "GradientNoiseScale",
     "GradientReport",
     "LiveReport",
     "RecordedReport",

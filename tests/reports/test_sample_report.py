@@ -195,6 +195,7 @@ def test_shares_add_up_to_what_evaluate_gives(model):
     assert len(report.beside) == 5 and {"kernel", "activity"} <= beside
 
 
+@pytest.mark.nightly("jax", "tensorflow")
 def test_the_first_ones_are_listed_and_drawn(model):
     whole = losskit.sample_report(model, X, Y, top=None)
     names = np.array([f"[id]{i}" for i in range(10)])
@@ -266,6 +267,7 @@ def test_gradient_norm_of_each_sample():
     assert "gradient_norm" in report.to_dataframe()
 
 
+@pytest.mark.nightly("jax", "tensorflow")
 def test_gradient_norms_equal_those_of_a_loop():
     model = network()
     model.compile(loss={"a": "mse", "b": losses.Huber(reduction="sum")})

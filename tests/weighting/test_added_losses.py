@@ -93,6 +93,7 @@ METHODS = {
 }
 
 
+@pytest.mark.nightly("jax", "tensorflow")
 @pytest.mark.parametrize("method", METHODS)
 def test_as_over_an_extra_term_of_the_same_value(method):
     make, terms = METHODS[method], ["mse", "kl", "of_second"]
