@@ -21,6 +21,7 @@ _module = importlib.import_module(f"{__name__}.{_NAME}")
 
 Pullback = _module.Pullback
 apply_gradients = _module.apply_gradients
+gathered = _module.gathered
 is_concrete_on_cpu = _module.is_concrete_on_cpu
 compiled = _module.compiled
 data_parallel = _module.data_parallel

@@ -151,6 +151,17 @@ def sum_over_replicas(tensors, few=False):
     return tensors
 
 
+def gathered(tensor):
+    """What replicas or processes have, one after the other.
+
+    Its own part has a gradient, that of the others has none.
+
+    Args:
+        tensor: `(n, ...)`; `n` may differ between replicas.
+    """
+    return tensor
+
+
 def apply_gradients(optimizer, gradients, variables):
     """Let the optimizer update variables in place, outside of any gradient."""
     optimizer.apply(gradients, variables)

@@ -175,6 +175,25 @@ def sum_over_replicas(tensors, few=False):
     return sums
 
 
+def gathered(tensor):
+    """See `_backend.jax`."""
+    if not _groups:
+        return tensor
+    group, count = _groups[-1], num_processes()
+    size = torch.tensor([len(tensor)], device=tensor.device)
+    sizes = [torch.empty_like(size) for _ in range(count)]
+    distributed.all_gather(sizes, size, group=group)
+    sizes = [int(each) for each in sizes]
+    # A collective takes parts of one size.
+    padded = tensor.new_zeros((max(sizes), *tensor.shape[1:]))
+    padded[: len(tensor)] = tensor.detach()
+    parts = [torch.empty_like(padded) for _ in range(count)]
+    distributed.all_gather(parts, padded, group=group)
+    parts = [part[:n] for part, n in zip(parts, sizes, strict=True)]
+    parts[distributed.get_rank(group)] = tensor
+    return torch.cat(parts)
+
+
 def apply_gradients(optimizer, gradients, variables):
     """See `_backend.jax`."""
     with torch.no_grad():

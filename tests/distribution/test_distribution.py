@@ -21,9 +21,10 @@ BACKEND = keras.config.backend()
 SCRIPT = Path(__file__).with_name("training_cases.py")
 
 #: What every change is held to; the others are nightly.
-CASES = ["reductions_short", "ReLoBRaLo", "MGDA"]
+CASES = ["reductions_short", "rankings_short", "ReLoBRaLo", "MGDA"]
 SLOW_CASES = [
     "reductions",
+    "rankings_weighed",
     "masks_short",
     "extra_terms",
     "Uncertainty",

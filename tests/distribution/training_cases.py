@@ -38,6 +38,16 @@ SUMS_AND_MEANS = {
     "classes": reductions.ClassWeighted(weights=[1.0, 3.0]),
 }
 
+#: Those that rank the values of all replicas.
+RANKINGS = {
+    "top": reductions.TopK(fraction=0.3, over="batch"),
+    "hardest": reductions.TopK(k=5, over="batch"),
+    "trimmed": reductions.TrimmedMean(fraction=0.2, over="batch"),
+    "median": reductions.Quantile(q=0.5, over="batch"),
+    "worst": reductions.CVaR(alpha=0.73, over="batch"),
+    "tilted": reductions.Tilted(t=0.5, over="batch"),
+}
+
 VALUES = (
     weighting.DynamicWeightAverage,
     weighting.GeometricMean,
@@ -97,6 +107,23 @@ def cases():
             settings={"log": "all"},
         ),
         "reductions_short": Case(each_reduction(), eager=False, weights=True),
+        "rankings_short": Case(
+            {
+                name: losses.MeanSquaredError(reduction=reduction, name="mse")
+                for name, reduction in RANKINGS.items()
+            },
+            weights=True,
+            eager=False,
+        ),
+        "rankings_weighed": Case(
+            {
+                "top": losses.MeanSquaredError(reduction=RANKINGS["top"]),
+                "tilted": losses.MeanAbsoluteError(
+                    reduction=RANKINGS["tilted"]
+                ),
+            },
+            settings={"weighting": weighting.UPGrad()},
+        ),
         "masks_short": Case(each_reduction(), masks=True, weights=True),
         "extra_terms": Case(
             {"mean": "mse", "sum": losses.MeanAbsoluteError(reduction="sum")},
