@@ -86,7 +86,7 @@ class Pullback:
         self._variables = variables()
 
     def jacobian(self, rows, columns=None, keep=False):
-        """See `_backend.jax`."""
+        """See `_backend.jax`; as matrices."""
         del keep
         sources = self._variables
         if columns is not None:

@@ -113,7 +113,7 @@ class Pullback:
         self._variables = variables()
 
     def jacobian(self, rows, columns=None, keep=False):
-        """See `_backend.jax`; without `keep` the graph is freed."""
+        """See `_backend.jax`; matrices. Without `keep` it frees the graph."""
         sources = self._variables
         if columns is not None:
             sources = [sources[i] for i in columns]
