@@ -18,6 +18,11 @@ def num_processes():
     return 1
 
 
+def is_first_process():
+    """Whether this is the one of several processes that writes files."""
+    return jax.process_index() == 0
+
+
 def data_parallel(group=None):
     """Context manager in which processes compute the loss of one batch."""
     del group

@@ -17,6 +17,11 @@ def num_processes():
     return 1
 
 
+def is_first_process():
+    """See `_backend.jax`: Keras' `fit` takes no strategy of several."""
+    return True
+
+
 def data_parallel(group=None):
     """See `_backend.jax`: strategies know of their replicas."""
     del group

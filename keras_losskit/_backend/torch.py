@@ -42,6 +42,13 @@ def num_processes():
     return distributed.get_world_size(_groups[-1]) if _groups else 1
 
 
+def is_first_process():
+    """See `_backend.jax`."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return True
+    return distributed.get_rank() == 0
+
+
 def register_pytree(cls):
     """See `_backend.jax`: gives `keras.tree` what it registers with torch."""
 

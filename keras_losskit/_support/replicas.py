@@ -106,6 +106,11 @@ def local_only():
         _apart.active = outer
 
 
+def writes():
+    """Whether this process writes files and prints, for all that train."""
+    return _backend.is_first_process()
+
+
 def num_parts():
     """The number of parts that a batch is split into."""
     if _apart.active:
