@@ -730,4 +730,4 @@ def test_early_stopping_follows_a_term():
 
 
 # 29 (a batch that the devices of JAX' `DataParallel` do not divide raises in
-# Keras' own distribution code) is documented, not mended.
+# Keras) needs several devices: tests/distribution/test_devices_of_jax.py.

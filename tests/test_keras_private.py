@@ -61,6 +61,7 @@ BY_THEMSELVES = [
     "_flat_weighted_metrics",
     "_flatten_y",
     "_fn_kwargs",
+    "_get_iterator",
     "_getframe",
     "_jax_state",
     "_loss_tracker",
@@ -357,6 +358,16 @@ on_jax = pytest.mark.skipif(
 @pytest.mark.parametrize("name", JAX_TRAINER)
 def test_jax_trainer_has(name):
     assert hasattr(keras.Model, name)
+
+
+@on_jax
+def test_an_epoch_draws_its_batches_from_get_iterator():
+    module = importlib.import_module("keras.src.backend.jax.trainer")
+    x = np.ones((4, 2), "float32")
+    iterator = module.JAXEpochIterator(x=x, y=x, batch_size=4)
+    assert iterator.data_adapter.get_jax_iterator
+    iterator._get_iterator = lambda: iter(["batch"])
+    assert [next(batches) for _, _, batches in iterator] == ["batch"]
 
 
 @on_jax

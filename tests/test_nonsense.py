@@ -107,13 +107,16 @@ CASES = {
         {"low": -3.0, "high": 3.0},
     ),
     reductions.TopK: (
-        {"fraction": "open fraction", "k": "count"},
+        {"fraction": "open fraction", "k": "count", "over": "word"},
         {"k": 1},
     ),
-    reductions.TrimmedMean: ({"fraction": "zero"}, {"fraction": 0.1}),
-    reductions.Quantile: ({"q": "fraction"}, {"q": 0.1}),
-    reductions.CVaR: ({"alpha": "fraction"}, {"alpha": 0.1}),
-    reductions.Tilted: ({"t": "number"}, {"t": 0.1}),
+    reductions.TrimmedMean: (
+        {"fraction": "zero", "over": "word"},
+        {"fraction": 0.1},
+    ),
+    reductions.Quantile: ({"q": "fraction", "over": "word"}, {"q": 0.1}),
+    reductions.CVaR: ({"alpha": "fraction", "over": "word"}, {"alpha": 0.1}),
+    reductions.Tilted: ({"t": "number", "over": "word"}, {"t": 0.1}),
     reductions.ClassWeighted: (
         {"weights": "two numbers"},
         {"weights": [1.0]},

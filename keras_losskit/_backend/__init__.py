@@ -21,12 +21,14 @@ _module = importlib.import_module(f"{__name__}.{_NAME}")
 
 Pullback = _module.Pullback
 apply_gradients = _module.apply_gradients
+gathered = _module.gathered
 is_concrete_on_cpu = _module.is_concrete_on_cpu
 compiled = _module.compiled
 data_parallel = _module.data_parallel
 FUSES_PENALTIES = _module.FUSES_PENALTIES
 promote = _module.promote
 input_gradients = _module.input_gradients
+is_first_process = _module.is_first_process
 is_out_of_scope = _module.is_out_of_scope
 is_tracer = _module.is_tracer
 num_processes = _module.num_processes

@@ -18,6 +18,11 @@ def num_processes():
     return 1
 
 
+def is_first_process():
+    """Whether this is the one of several processes that writes files."""
+    return jax.process_index() == 0
+
+
 def data_parallel(group=None):
     """Context manager in which processes compute the loss of one batch."""
     del group
@@ -110,7 +115,10 @@ class Pullback:
         )
 
     def jacobian(self, rows, columns=None, keep=False):
-        """Gradients one by one, as matrices `(rows, n)` side by side.
+        """Gradients one by one, in blocks `(rows, ...)` side by side.
+
+        Here in the shape of the variables: where a variable is split over
+        devices, a matrix could not be split likewise.
 
         Args:
             rows: Number of scalars, from the first.
@@ -127,13 +135,11 @@ class Pullback:
         else:
             (found,) = jax.vmap(self._pullback)(directions)
         # Under jit what is not chosen is not computed.
-        found = found if columns is None else [found[i] for i in columns]
-        return [gradient.reshape(rows, -1) for gradient in found]
+        return found if columns is None else [found[i] for i in columns]
 
     def unpack(self, vectors):
         """A gradient per variable from one row of each block of `jacobian`."""
-        pairs = zip(vectors, self._variables, strict=True)
-        return [vector.reshape(like.shape) for vector, like in pairs]
+        return list(vectors)
 
     def combine(self, weights):
         """Gradients of `sum(weights * scalars)`, one per variable."""
@@ -149,6 +155,17 @@ def sum_over_replicas(tensors, few=False):
     """
     del few
     return tensors
+
+
+def gathered(tensor):
+    """What replicas or processes have, one after the other.
+
+    Its own part has a gradient, that of the others has none.
+
+    Args:
+        tensor: `(n, ...)`; `n` may differ between replicas.
+    """
+    return tensor
 
 
 def apply_gradients(optimizer, gradients, variables):

@@ -17,6 +17,11 @@ def num_processes():
     return 1
 
 
+def is_first_process():
+    """See `_backend.jax`: Keras' `fit` takes no strategy of several."""
+    return True
+
+
 def data_parallel(group=None):
     """See `_backend.jax`: strategies know of their replicas."""
     del group
@@ -86,7 +91,7 @@ class Pullback:
         self._variables = variables()
 
     def jacobian(self, rows, columns=None, keep=False):
-        """See `_backend.jax`."""
+        """See `_backend.jax`; as matrices."""
         del keep
         sources = self._variables
         if columns is not None:
@@ -139,6 +144,35 @@ def added_up(strategy, *tensors):
     """The sum of each over the replicas, from outside of them."""
     return [
         tf.add_n(strategy.experimental_local_results(each)) for each in tensors
+    ]
+
+
+def gathered(tensor):
+    """See `_backend.jax`. Outside of a replica all are taken to be alike."""
+    if num_replicas() == 1:
+        return tensor
+    context = tf.distribute.get_replica_context()
+    if context is None:
+        return tf.concat(num_replicas() * [tensor], 0)
+    size = tf.shape(tensor)[:1]
+    parts = size, tf.stop_gradient(tensor)
+    if isinstance(context.strategy, tf.distribute.MirroredStrategy):
+        sizes, found = context.merge_call(side_by_side, args=parts)
+    else:
+        sizes, found = context.all_gather(parts, axis=0)
+    before = tf.reduce_sum(sizes[: context.replica_id_in_sync_group])
+    around = [[before, tf.reduce_sum(sizes) - before - size[0]]]
+    around += (len(tensor.shape) - 1) * [[0, 0]]
+    own = tf.pad(tf.ones_like(tensor, "bool"), around)
+    # No sum with what is infinite.
+    return tf.where(own, tf.pad(tensor, around), found)
+
+
+def side_by_side(strategy, *tensors):
+    """Each of all replicas, one after the other, from outside of them."""
+    return [
+        tf.concat(strategy.experimental_local_results(each), 0)
+        for each in tensors
     ]
 
 

@@ -42,6 +42,13 @@ def num_processes():
     return distributed.get_world_size(_groups[-1]) if _groups else 1
 
 
+def is_first_process():
+    """See `_backend.jax`."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return True
+    return distributed.get_rank() == 0
+
+
 def register_pytree(cls):
     """See `_backend.jax`: gives `keras.tree` what it registers with torch."""
 
@@ -113,7 +120,7 @@ class Pullback:
         self._variables = variables()
 
     def jacobian(self, rows, columns=None, keep=False):
-        """See `_backend.jax`; without `keep` the graph is freed."""
+        """See `_backend.jax`; matrices. Without `keep` it frees the graph."""
         sources = self._variables
         if columns is not None:
             sources = [sources[i] for i in columns]
@@ -173,6 +180,25 @@ def sum_over_replicas(tensors, few=False):
     for tensor in sums:
         distributed.all_reduce(tensor, group=_groups[-1])
     return sums
+
+
+def gathered(tensor):
+    """See `_backend.jax`."""
+    if not _groups:
+        return tensor
+    group, count = _groups[-1], num_processes()
+    size = torch.tensor([len(tensor)], device=tensor.device)
+    sizes = [torch.empty_like(size) for _ in range(count)]
+    distributed.all_gather(sizes, size, group=group)
+    sizes = [int(each) for each in sizes]
+    # A collective takes parts of one size.
+    padded = tensor.new_zeros((max(sizes), *tensor.shape[1:]))
+    padded[: len(tensor)] = tensor.detach()
+    parts = [torch.empty_like(padded) for _ in range(count)]
+    distributed.all_gather(parts, padded, group=group)
+    parts = [part[:n] for part, n in zip(parts, sizes, strict=True)]
+    parts[distributed.get_rank(group)] = tensor
+    return torch.cat(parts)
 
 
 def apply_gradients(optimizer, gradients, variables):

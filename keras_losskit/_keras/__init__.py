@@ -6,6 +6,7 @@ of them a later Keras breaks. Where versions differ, the presence of a name
 decides, not the version's number.
 """
 
+from keras_losskit._keras._batches import spread
 from keras_losskit._keras._layers import LayerHooks
 from keras_losskit._keras._layers import Saveable
 from keras_losskit._keras._layers import become
@@ -88,6 +89,7 @@ __all__ = [
     "seed_generators",
     "set_keras_mask",
     "set_untracked",
+    "spread",
     "track_total",
     "trainer_loss",
     "update_metrics",

@@ -7,6 +7,7 @@ import sys
 
 import keras
 
+from keras_losskit._keras._batches import spread_short_batches
 from keras_losskit._keras._layers import flatten_layers
 from keras_losskit._keras._layers import set_untracked
 from keras_losskit._keras._names import CompileMetrics
@@ -81,6 +82,8 @@ class TrainerHooks:
         return results[0] if len(results) == 1 else results
 
     def _symbolic_build(self, iterator=None, data_batch=None):
+        if keras.config.backend() == "jax":
+            spread_short_batches(iterator)
         # Keras draws a batch where it has layers, metrics or a loss to build.
         compiled = [m for m in self.metrics if isinstance(m, CompileMetrics)]
         draws = not all(

@@ -106,6 +106,11 @@ def local_only():
         _apart.active = outer
 
 
+def writes():
+    """Whether this process writes files and prints, for all that train."""
+    return _backend.is_first_process()
+
+
 def num_parts():
     """The number of parts that a batch is split into."""
     if _apart.active:
@@ -129,6 +134,24 @@ def part_of_sum(value):
 def part_of_mean(value):
     """This replica's part of the mean of `value` over replicas."""
     return value if num_parts() == 1 else value / _backend.num_replicas()
+
+
+def gathered(tensor):
+    """What all replicas have, one after the other; see `_backend.jax`."""
+    return tensor if num_parts() == 1 else _backend.gathered(tensor)
+
+
+def part_of_common(value):
+    """This replica's part of a value that all computed alike.
+
+    Each has the gradient through what is its own, of which the sum is that of
+    the whole.
+    """
+    if num_parts() == 1:
+        return value
+    fixed = ops.stop_gradient(value)
+    slope = part_of_sum(value - fixed)
+    return slope + part_of_mean(fixed)
 
 
 def batch_share(batch):

@@ -6,6 +6,7 @@ from typing import Literal
 
 import keras
 
+from keras_losskit._support import replicas
 from keras_losskit._support.checks import checked_choice
 from keras_losskit._support.checks import checked_count
 from keras_losskit._support.checks import checked_flag
@@ -139,7 +140,7 @@ class GradientReport(TakesValidationData, keras.callbacks.Callback):
         # On JAX, to ask for `model` brings its variables up to date.
         report = gradient_report(self.model, *self.batch, wrt=self.wrt)
         self.history.append(RecordedReport(self._epoch, self._step, report))
-        if self.verbose:
+        if self.verbose and replicas.writes():
             print(f"\nepoch {self._epoch + 1}, step {self._step}\n{report}")
 
 

@@ -7,6 +7,7 @@ from typing import Self
 
 import keras
 
+from keras_losskit._support import replicas
 from keras_losskit._support.checks import checked_instance
 from keras_losskit._support.checks import checked_positive
 from keras_losskit._types import Config
@@ -82,6 +83,8 @@ class LiveReport(keras.callbacks.Callback):
             self._write(live=None)
 
     def _write(self, live):
+        if not replicas.writes():
+            return
         # Not at every epoch: on JAX, to ask for the model costs time.
         self._run.take_kinds(self.model.compiled_loss.tracker)
         found = sections(self._run)

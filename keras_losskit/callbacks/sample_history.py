@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_losskit._support import replicas
 from keras_losskit._support.checks import checked_count
 from keras_losskit._types import Logs
 from keras_losskit.container._sample_table import SampleTable
@@ -118,7 +119,7 @@ class SampleHistory(WatchesSamples, keras.callbacks.Callback):
             logs: Not used.
         """
         table = self._read()
-        if self.file is not None:
+        if self.file is not None and replicas.writes():
             partial = self.file.with_suffix(".partial")
             with open(partial, "wb") as stream:
                 np.savez(stream, table=table.rows(), names=table.names)

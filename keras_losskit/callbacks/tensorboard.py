@@ -10,6 +10,7 @@ from typing import Self
 
 import keras
 
+from keras_losskit._support import replicas
 from keras_losskit._support.checks import checked_count
 from keras_losskit._support.checks import checked_instance
 from keras_losskit._support.renamed import renamed_arguments
@@ -128,6 +129,8 @@ class TermTensorBoard(keras.callbacks.Callback):
         self._writers = {}
 
     def _write(self, run, values, step, prefix=""):
+        if not replicas.writes():
+            return
         if self._groups is None:
             self._groups = groups_of(self.model.compiled_loss.tracker)
         writer = self._writer(run)

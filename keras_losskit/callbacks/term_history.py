@@ -10,6 +10,7 @@ from typing import Self
 
 import keras
 
+from keras_losskit._support import replicas
 from keras_losskit._support.checks import checked_flag
 from keras_losskit._support.checks import checked_instance
 from keras_losskit._support.renamed import renamed_arguments
@@ -139,8 +140,9 @@ class TermHistory(keras.callbacks.Callback):
         tracker = self.model.compiled_loss.tracker
         if tracker is not None:
             self.kinds_by_key = tracker.kinds_by_key
-        write_rows(self.epochs, self.epochs_file)
-        write_rows(self.batches, self.batches_file)
+        if replicas.writes():
+            write_rows(self.epochs, self.epochs_file)
+            write_rows(self.batches, self.batches_file)
 
     # ----------------------------------------------------------------- output
 

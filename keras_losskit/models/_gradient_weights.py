@@ -131,7 +131,7 @@ class GradientStep:
         weights = replicas.part_of_mean(weights)
         return self.pullback.unpack(
             [
-                ops.cast(ops.matmul(weights, block), block.dtype)
+                ops.cast(ops.tensordot(weights, block, axes=1), block.dtype)
                 for block in blocks
             ]
         )
@@ -208,12 +208,15 @@ def gramian(blocks):
     """`J J^T` of a Jacobian of K rows.
 
     Args:
-        blocks: Its columns, several at a time: matrices `(K, n)`.
+        blocks: Its columns, several at a time: `(K, ...)`.
 
     Returns:
         `(K, K)`, float32 at least.
     """
-    return add_up(ops.matmul(block, ops.transpose(block)) for block in blocks)
+    return add_up(
+        ops.tensordot(block, block, axes=2 * [list(range(1, len(block.shape)))])
+        for block in blocks
+    )
 
 
 def track_weights(losses, found, given, batch_size):

@@ -44,6 +44,7 @@ from keras_losskit.models._output_layers import without_projection
 from keras_losskit.models._recorded_call import RecordsLosses
 from keras_losskit.models._samples import track_samples
 from keras_losskit.models._saving import SavesLoss
+from keras_losskit.models._short_batches import with_spread_batch
 from keras_losskit.models._token_metrics import note_scores
 from keras_losskit.models._variable_reads import adopt_reads_of_step
 from keras_losskit.models._variable_reads import adopting_reads
@@ -305,6 +306,7 @@ class LossTermsMixin(
         """As Keras; a step of its own for a gradient-based weighting."""
         losses = self.compiled_loss and self.compiled_loss.built_losses
         do_without_logits(self)
+        args = with_spread_batch(args)
         with replicas.of_trainer(_keras.process_group(self)) as processes:
             if processes:
                 # The trainer calls `zero_grad` of the model's wrapper.
@@ -319,6 +321,7 @@ class LossTermsMixin(
     def test_step(self, *args, **kwargs) -> Any:
         """As Keras, each process with the terms of the whole batch."""
         do_without_logits(self)
+        args = with_spread_batch(args)
         with replicas.of_trainer(_keras.process_group(self)):
             return super().test_step(*args, **kwargs)
 

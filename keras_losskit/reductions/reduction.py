@@ -1,5 +1,6 @@
 """`Reduction`, and the way from an identifier to a reduction."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 from typing import Self
@@ -67,10 +68,11 @@ class Reduction:
         return hash((type(self), repr(self)))
 
     def __repr__(self) -> str:
+        parameters = inspect.signature(type(self)).parameters
         given = ", ".join(
             f"{key}={value!r}"
             for key, value in self.settings().items()
-            if value is not None
+            if key not in parameters or value != parameters[key].default
         )
         return f"{type(self).__name__}({given})"
 

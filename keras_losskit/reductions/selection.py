@@ -3,7 +3,7 @@
 All of them see the weighted values, `x = w * value`, over the whole batch at
 once; what is masked or has the weight 0 is left out, and counts nowhere. Where
 replicas share a batch, `TopK` and `TrimmedMean` rank the values of each replica
-by themselves.
+by themselves, unless they are to rank those of the whole batch.
 """
 
 import keras
@@ -18,6 +18,7 @@ from keras_losskit._types import TensorLike
 from keras_losskit.reductions._alignment import candidates
 from keras_losskit.reductions._alignment import descending
 from keras_losskit.reductions._alignment import divided
+from keras_losskit.reductions._ranking import Ranking
 from keras_losskit.reductions.reduction import Reduction
 
 # What a product with a fraction may miss a whole number by, in float32.
@@ -140,7 +141,7 @@ class Threshold(Reduction):
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
-class TopK(Reduction):
+class TopK(Ranking):
     """Mean of the largest weighted values: online hard example mining.
 
     `mean(x[:k])` with `x = w * value` in descending order, and `k =
@@ -152,6 +153,9 @@ class TopK(Reduction):
     Args:
         fraction: Share of the values, in (0, 1].
         k: Their number, in place of `fraction`.
+        over: `"replica"` to rank the values of each replica or process by
+            themselves, `"batch"` to rank those of the whole batch, which they
+            exchange. On JAX, and on one device, both are the whole batch.
 
     Raises:
         ValueError: if not exactly one is given, or it is out of range.
@@ -167,7 +171,14 @@ class TopK(Reduction):
         3.0
     """
 
-    def __init__(self, *, fraction: float | None = None, k: int | None = None):
+    def __init__(
+        self,
+        *,
+        fraction: float | None = None,
+        k: int | None = None,
+        over: str = "replica",
+    ):
+        super().__init__(over)
         if (fraction is None) == (k is None):
             raise ValueError(
                 "Expected either `fraction` or `k`. Received: "
@@ -182,22 +193,22 @@ class TopK(Reduction):
             )
         self.fraction = fraction
 
-    def __call__(
+    def reduce(
         self,
         values: TensorLike,
-        sample_weight: TensorLike | None = None,
-        mask: TensorLike | None = None,
+        sample_weight: TensorLike | None,
+        mask: TensorLike | None,
     ) -> Tensor:
         return top_k(
             values, sample_weight, mask, fraction=self.fraction, k=self.k
         )
 
     def settings(self) -> Config:
-        return {"fraction": self.fraction, "k": self.k}
+        return {"fraction": self.fraction, "k": self.k, **super().settings()}
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
-class TrimmedMean(Reduction):
+class TrimmedMean(Ranking):
     """Mean of the weighted values without the smallest and the largest.
 
     `mean(x[g:n - g])` with `x = w * value` in order and `g = floor(fraction *
@@ -207,6 +218,9 @@ class TrimmedMean(Reduction):
 
     Args:
         fraction: Share that is cut off at each end, in [0, 0.5).
+        over: `"replica"` to rank the values of each replica or process by
+            themselves, `"batch"` to rank those of the whole batch, which they
+            exchange. On JAX, and on one device, both are the whole batch.
 
     Raises:
         ValueError: if `fraction` is out of range.
@@ -216,20 +230,21 @@ class TrimmedMean(Reduction):
         2.0
     """
 
-    def __init__(self, *, fraction: float):
+    def __init__(self, *, fraction: float, over: str = "replica"):
+        super().__init__(over)
         self.fraction = checked_number(fraction, "`fraction` of TrimmedMean")
         if not 0.0 <= self.fraction < 0.5:
             raise ValueError(
                 f"Expected `fraction` in [0, 0.5). Received: {fraction}"
             )
 
-    def __call__(
+    def reduce(
         self,
         values: TensorLike,
-        sample_weight: TensorLike | None = None,
-        mask: TensorLike | None = None,
+        sample_weight: TensorLike | None,
+        mask: TensorLike | None,
     ) -> Tensor:
         return trimmed_mean(values, sample_weight, mask, fraction=self.fraction)
 
     def settings(self) -> Config:
-        return {"fraction": self.fraction}
+        return {"fraction": self.fraction, **super().settings()}

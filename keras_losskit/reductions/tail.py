@@ -3,7 +3,7 @@
 All of them see the weighted values, `x = w * value`, over the whole batch at
 once; what is masked or has the weight 0 is left out, and counts nowhere. Where
 replicas share a batch, each looks at its own part of it, and the loss is the
-mean of what they find.
+mean of what they find, unless all are to look at the whole.
 """
 
 import keras
@@ -18,7 +18,7 @@ from keras_losskit._types import TensorLike
 from keras_losskit.reductions._alignment import candidates
 from keras_losskit.reductions._alignment import descending
 from keras_losskit.reductions._alignment import divided
-from keras_losskit.reductions.reduction import Reduction
+from keras_losskit.reductions._ranking import Ranking
 
 
 def quantile(values, sample_weight=None, mask=None, *, q):
@@ -66,7 +66,7 @@ def tilted(values, sample_weight=None, mask=None, *, t):
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
-class Quantile(Reduction):
+class Quantile(Ranking):
     """A quantile of the weighted values.
 
     With `x = w * value` in ascending order, the value at the place `q * (n -
@@ -76,6 +76,9 @@ class Quantile(Reduction):
 
     Args:
         q: In [0, 1]; 0.5 is the median.
+        over: `"replica"` to rank the values of each replica or process by
+            themselves, `"batch"` to rank those of the whole batch, which they
+            exchange. On JAX, and on one device, both are the whole batch.
 
     Raises:
         ValueError: if `q` is out of range.
@@ -85,23 +88,24 @@ class Quantile(Reduction):
         2.0
     """
 
-    def __init__(self, *, q: float):
+    def __init__(self, *, q: float, over: str = "replica"):
+        super().__init__(over)
         self.q = checked_fraction(q, "`q` of Quantile")
 
-    def __call__(
+    def reduce(
         self,
         values: TensorLike,
-        sample_weight: TensorLike | None = None,
-        mask: TensorLike | None = None,
+        sample_weight: TensorLike | None,
+        mask: TensorLike | None,
     ) -> Tensor:
         return quantile(values, sample_weight, mask, q=self.q)
 
     def settings(self) -> Config:
-        return {"q": self.q}
+        return {"q": self.q, **super().settings()}
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
-class CVaR(Reduction):
+class CVaR(Ranking):
     """Conditional value at risk: the mean of the worst `1 - alpha`.
 
     With `x = w * value` in descending order and `m = (1 - alpha) * n`, `(x[0] +
@@ -112,6 +116,9 @@ class CVaR(Reduction):
 
     Args:
         alpha: In [0, 1): 0 gives the mean, near 1 the maximum.
+        over: `"replica"` to rank the values of each replica or process by
+            themselves, `"batch"` to rank those of the whole batch, which they
+            exchange. On JAX, and on one device, both are the whole batch.
 
     Raises:
         ValueError: if `alpha` is out of range.
@@ -125,27 +132,28 @@ class CVaR(Reduction):
         4.0
     """
 
-    def __init__(self, *, alpha: float):
+    def __init__(self, *, alpha: float, over: str = "replica"):
+        super().__init__(over)
         self.alpha = checked_number(alpha, "`alpha` of CVaR")
         if not 0.0 <= self.alpha < 1.0:
             raise ValueError(
                 f"Expected `alpha` in [0, 1). Received: alpha={alpha}"
             )
 
-    def __call__(
+    def reduce(
         self,
         values: TensorLike,
-        sample_weight: TensorLike | None = None,
-        mask: TensorLike | None = None,
+        sample_weight: TensorLike | None,
+        mask: TensorLike | None,
     ) -> Tensor:
         return cvar(values, sample_weight, mask, alpha=self.alpha)
 
     def settings(self) -> Config:
-        return {"alpha": self.alpha}
+        return {"alpha": self.alpha, **super().settings()}
 
 
 @keras.saving.register_keras_serializable("keras_losskit")
-class Tilted(Reduction):
+class Tilted(Ranking):
     """Exponentially tilted mean of the weighted values.
 
     `log(mean(exp(t * x))) / t` with `x = w * value`: towards the maximum for
@@ -155,6 +163,9 @@ class Tilted(Reduction):
 
     Args:
         t: The tilt, in the inverse of the unit of the values.
+        over: `"replica"` to rank the values of each replica or process by
+            themselves, `"batch"` to rank those of the whole batch, which they
+            exchange. On JAX, and on one device, both are the whole batch.
 
     Reference:
         Li, Beirami, Sanjabi, Smith, "Tilted Empirical Risk Minimization", ICLR
@@ -165,16 +176,17 @@ class Tilted(Reduction):
         0.6201
     """
 
-    def __init__(self, *, t: float):
+    def __init__(self, *, t: float, over: str = "replica"):
+        super().__init__(over)
         self.t = checked_number(t, "`t` of Tilted")
 
-    def __call__(
+    def reduce(
         self,
         values: TensorLike,
-        sample_weight: TensorLike | None = None,
-        mask: TensorLike | None = None,
+        sample_weight: TensorLike | None,
+        mask: TensorLike | None,
     ) -> Tensor:
         return tilted(values, sample_weight, mask, t=self.t)
 
     def settings(self) -> Config:
-        return {"t": self.t}
+        return {"t": self.t, **super().settings()}

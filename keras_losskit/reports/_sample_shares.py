@@ -81,7 +81,9 @@ class SharesOfModel:
         )
         blocks = pullback.jacobian(count, self.columns)
         squares = sum(
-            np.square(ops.convert_to_numpy(block).astype("float64")).sum(1)
+            np.square(ops.convert_to_numpy(block).astype("float64"))
+            .reshape(count, -1)
+            .sum(1)
             for block in blocks
         )
         return dataclasses.replace(

@@ -1,9 +1,10 @@
 """One batch over several devices or processes: as on one device.
 
-JAX with `keras.distribution.DataParallel` over eight virtual devices,
-TensorFlow with `MirroredStrategy` over two, PyTorch with two processes and
-`DistributedDataParallel`. Each runs in processes of its own, where all cases of
-`training_cases.py` train; here their logs and weights are compared.
+JAX with `keras.distribution.DataParallel` over eight virtual devices and with
+`ModelParallel` over a mesh of two by four, TensorFlow with `MirroredStrategy`
+over two, PyTorch with two processes and `DistributedDataParallel`. Each runs in
+processes of its own, where all cases of `training_cases.py` train; here their
+logs and weights are compared.
 """
 
 import json
@@ -21,9 +22,10 @@ BACKEND = keras.config.backend()
 SCRIPT = Path(__file__).with_name("training_cases.py")
 
 #: What every change is held to; the others are nightly.
-CASES = ["reductions_short", "ReLoBRaLo", "MGDA"]
+CASES = ["reductions_short", "rankings_short", "ReLoBRaLo", "MGDA"]
 SLOW_CASES = [
     "reductions",
+    "rankings_weighed",
     "masks_short",
     "extra_terms",
     "Uncertainty",
@@ -74,8 +76,9 @@ def results_of(processes):
 def environments():
     """The variables of each process that takes part."""
     if BACKEND == "jax":
-        flag = "--xla_force_host_platform_device_count=8"
-        return [{"XLA_FLAGS": flag, "JAX_PLATFORMS": "cpu"}]
+        flags = os.environ.get("XLA_FLAGS", "")
+        flags += " --xla_force_host_platform_device_count=8"
+        return [{"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}]
     if BACKEND == "tensorflow":
         return [{"CUDA_VISIBLE_DEVICES": ""}]
     with socket.socket() as free:
@@ -160,6 +163,24 @@ def known(names):
 @pytest.mark.parametrize("name", known(SLOW_CASES))
 def test_replicas_train_as_one_device_with_others(slow_trainings, name):
     check(slow_trainings, name)
+
+
+# -------------------------------------------------- weights that are split
+
+on_mesh = pytest.mark.skipif(BACKEND != "jax", reason="ModelParallel is JAX'")
+ON_MESH = [*SLOW_CASES, *CASES, "vocabulary"]
+
+
+@pytest.fixture(scope="module")
+def meshes():
+    return both(ON_MESH, "mesh")
+
+
+@on_mesh
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ON_MESH)
+def test_a_mesh_trains_as_one_device(meshes, name):
+    check(meshes, name)
 
 
 # ------------------------------------------------- processes that Keras knows

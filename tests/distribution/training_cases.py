@@ -1,8 +1,9 @@
 """Small trainings, the same on one device and on several.
 
 Run as a script it prints what `fit` logged and the weights after it, as JSON,
-for every case: `python training_cases.py {single|replicas|fit|fit_inside}`. The
-last two are `fit` in PyTorch processes, by itself and inside `data_parallel`.
+for every case: `python training_cases.py WAY`, one of `WAYS`. `fit` and
+`fit_inside` are `fit` in PyTorch processes, by itself and inside
+`data_parallel`.
 """
 
 import contextlib
@@ -23,10 +24,10 @@ from keras_losskit import reductions
 from keras_losskit import weighting
 
 BACKEND = keras.config.backend()
-BATCH, STEPS = 16, 3
-#: The last batch of "short" has 11 samples, which two devices share unevenly;
-#: on JAX, where Keras takes no such batch, 8.
-SAMPLES = {"even": 48, "short": 40 if BACKEND == "jax" else 43}
+BATCH, STEPS, TOKENS = 16, 3, 32
+#: The last batch of "short" has 11 samples, which two devices, or eight, share
+#: unevenly.
+SAMPLES = {"even": 48, "short": 43}
 
 #: Reductions that are a sum, or a sum over a count, of single values.
 SUMS_AND_MEANS = {
@@ -36,6 +37,16 @@ SUMS_AND_MEANS = {
     "non_zero": reductions.MeanNonZero(),
     "threshold": reductions.Threshold(low=0.05, high=4.0),
     "classes": reductions.ClassWeighted(weights=[1.0, 3.0]),
+}
+
+#: Those that rank the values of all replicas.
+RANKINGS = {
+    "top": reductions.TopK(fraction=0.3, over="batch"),
+    "hardest": reductions.TopK(k=5, over="batch"),
+    "trimmed": reductions.TrimmedMean(fraction=0.2, over="batch"),
+    "median": reductions.Quantile(q=0.5, over="batch"),
+    "worst": reductions.CVaR(alpha=0.73, over="batch"),
+    "tilted": reductions.Tilted(t=0.5, over="batch"),
 }
 
 VALUES = (
@@ -69,6 +80,7 @@ class Case:
     masks: bool = False
     weights: bool = False
     eager: bool = True
+    tokens: bool = False
     validates: bool = False
     settings: dict = dataclasses.field(default_factory=dict)
 
@@ -97,6 +109,23 @@ def cases():
             settings={"log": "all"},
         ),
         "reductions_short": Case(each_reduction(), eager=False, weights=True),
+        "rankings_short": Case(
+            {
+                name: losses.MeanSquaredError(reduction=reduction, name="mse")
+                for name, reduction in RANKINGS.items()
+            },
+            weights=True,
+            eager=False,
+        ),
+        "rankings_weighed": Case(
+            {
+                "top": losses.MeanSquaredError(reduction=RANKINGS["top"]),
+                "tilted": losses.MeanAbsoluteError(
+                    reduction=RANKINGS["tilted"]
+                ),
+            },
+            settings={"weighting": weighting.UPGrad()},
+        ),
         "masks_short": Case(each_reduction(), masks=True, weights=True),
         "extra_terms": Case(
             {"mean": "mse", "sum": losses.MeanAbsoluteError(reduction="sum")},
@@ -126,6 +155,9 @@ def cases():
             {"mean": "mse", "weighted": "mae"},
             settings={"weighting": method(**seed)},
         )
+    found["vocabulary"] = Case(
+        losses.LinearCrossEntropy("head", z_loss=0.01), tokens=True
+    )
     found["MGDA_of_trunk"] = Case(
         {"mean": "mse", "weighted": "mae"},
         settings={"weighting": weighting.MGDA(wrt="hidden/.*", every=2)},
@@ -147,7 +179,7 @@ def model_of(case):
     inputs = keras.Input((STEPS, 4))
     x = keras.layers.Masking(0.0)(inputs) if case.masks else inputs
     hidden = layers.Dense(
-        6,
+        8,
         "tanh",
         name="hidden",
         kernel_regularizer="l2",
@@ -164,10 +196,25 @@ def model_of(case):
     return losskit.Model(inputs, outputs)
 
 
+def token_model():
+    """A table of tokens, a hidden layer and a head, whose logits are left out.
+
+    `model_of` a case of tokens.
+    """
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((STEPS,), dtype="int32")
+    x = keras.layers.Embedding(TOKENS, 8, name="table")(inputs)
+    x = layers.Dense(16, "tanh", name="hidden", kernel_regularizer="l2")(x)
+    return losskit.Model(inputs, keras.layers.Dense(TOKENS, name="head")(x))
+
+
 def data_of(case):
     """`(x, y, sample_weight)`."""
     rng = np.random.default_rng(0)
     samples = SAMPLES[case.samples]
+    if case.tokens:
+        x, y = rng.integers(0, TOKENS, (2, samples, STEPS))
+        return x, y, None
     x = rng.normal(size=(samples, STEPS, 4)).astype("float32")
     if case.masks:
         x[rng.random((samples, STEPS)) < 0.3] = 0.0
@@ -186,7 +233,7 @@ def data_of(case):
 
 def compiled(case):
     """The model of a case, ready for `fit`."""
-    model = model_of(case)
+    model = token_model() if case.tokens else model_of(case)
     settings = dict(case.settings)
     penalty = losskit.Penalty(**settings.pop("penalties", {}))
     model.compile(
@@ -257,6 +304,24 @@ def eight_cpus():
     assert len(devices) == 8
     keras.distribution.set_distribution(
         keras.distribution.DataParallel(devices=devices)
+    )
+    return trained
+
+
+def mesh_of_eight():
+    """The training with weights split in four, batches in two."""
+    mesh = keras.distribution.DeviceMesh(
+        (2, 4), ("batch", "model"), keras.distribution.list_devices()
+    )
+    layout = keras.distribution.LayoutMap(mesh)
+    layout["hidden/kernel"] = layout["head/kernel"] = (None, "model")
+    layout["hidden/bias"] = layout["head/bias"] = ("model",)
+    layout["table/embeddings"] = ("model", None)
+    layout["(mean|sum|weighted)/kernel"] = ("model", None)
+    keras.distribution.set_distribution(
+        keras.distribution.ModelParallel(
+            layout_map=layout, batch_dim_name="batch"
+        )
     )
     return trained
 
@@ -357,6 +422,7 @@ REPLICAS = {
 WAYS = {
     "single": lambda: trained,
     "replicas": REPLICAS[BACKEND],
+    "mesh": mesh_of_eight,
     "fit": fit_of_two_processes,
     "fit_inside": lambda: fit_of_two_processes(losskit.data_parallel),
 }

@@ -72,6 +72,7 @@ CASES = {
         lambda x: np.log(np.exp(-1.5 * x).mean()) / -1.5,
     ),
     "not tilted": (Tilted(t=0.0), np.mean),
+    "over the batch": (TopK(k=3, over="batch"), lambda x: top(x, 3)),
 }
 each = pytest.mark.parametrize(
     ("reduction", "formula"), list(CASES.values()), ids=list(CASES)
@@ -273,13 +274,14 @@ def test_weights_by_class_equal_keras_class_weight():
         lambda: TrimmedMean(fraction=0.5),
         lambda: Quantile(q=1.1),
         lambda: CVaR(alpha=1.0),
+        lambda: CVaR(alpha=0.5, over="world"),
         lambda: ClassWeighted(weights=[]),
         lambda: ClassWeighted(weights={-1: 1.0}),
         lambda: ClassWeighted(weights=[1.0])([1.0]),
         lambda: ClassWeighted(weights=[1.0])([1.0], y_true=[[0.0, 1.0]]),
         lambda: ClassWeighted(weights=[1.0])(1.0, y_true=[0]),
     ],
-    ids=range(16),
+    ids=range(17),
 )
 def test_refuses_settings_out_of_range(make):
     with pytest.raises((TypeError, ValueError), match="Expected .* Received"):
@@ -291,6 +293,8 @@ def test_equal_reductions_are_equal():
     assert TopK(k=2) != TopK(k=3)
     assert hash(TopK(k=2)) == hash(TopK(k=2))
     assert repr(TopK(k=2)) == "TopK(k=2)"
+    assert TopK(k=2) != TopK(k=2, over="batch")
+    assert repr(TopK(k=2, over="batch")) == "TopK(k=2, over='batch')"
 
 
 def test_a_function_reduces_a_loss():
