@@ -26,6 +26,7 @@ is_concrete_on_cpu = _module.is_concrete_on_cpu
 compiled = _module.compiled
 data_parallel = _module.data_parallel
 FUSES_PENALTIES = _module.FUSES_PENALTIES
+owned = _module.owned
 promote = _module.promote
 input_gradients = _module.input_gradients
 is_first_process = _module.is_first_process

@@ -168,6 +168,16 @@ def gathered(tensor):
     return tensor
 
 
+def owned(rows, own):
+    """The rows of this replica among those of all.
+
+    Args:
+        rows: `(batch, ...)`, in the order of what `gathered(own)` gives.
+        own: `(n, ...)`, what this replica has.
+    """
+    return rows
+
+
 def apply_gradients(optimizer, gradients, variables):
     """Let the optimizer update variables in place, outside of any gradient."""
     optimizer.apply(gradients, variables)

@@ -168,6 +168,17 @@ def gathered(tensor):
     return tf.where(own, tf.pad(tensor, around), found)
 
 
+def owned(rows, own):
+    """See `_backend.jax`."""
+    size = tf.shape(own)[0]
+    context = tf.distribute.get_replica_context()
+    if num_replicas() == 1 or context is None:
+        return rows[:size]
+    sizes = gathered(size[None])
+    start = tf.reduce_sum(sizes[: context.replica_id_in_sync_group])
+    return rows[start : start + size]
+
+
 def side_by_side(strategy, *tensors):
     """Each of all replicas, one after the other, from outside of them."""
     return [

@@ -201,6 +201,15 @@ def gathered(tensor):
     return torch.cat(parts)
 
 
+def owned(rows, own):
+    """See `_backend.jax`."""
+    if not _groups:
+        return rows
+    sizes = gathered(torch.tensor([len(own)]))
+    start = int(sizes[: distributed.get_rank(_groups[-1])].sum())
+    return rows[start : start + len(own)]
+
+
 def apply_gradients(optimizer, gradients, variables):
     """See `_backend.jax`."""
     with torch.no_grad():

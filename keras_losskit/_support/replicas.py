@@ -141,6 +141,11 @@ def gathered(tensor):
     return tensor if num_parts() == 1 else _backend.gathered(tensor)
 
 
+def owned(rows, own):
+    """This replica's rows of what is in the order of `gathered(own)`."""
+    return rows if num_parts() == 1 else _backend.owned(rows, own)
+
+
 def part_of_common(value):
     """This replica's part of a value that all computed alike.
 

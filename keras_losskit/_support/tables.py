@@ -17,7 +17,9 @@ def assign_rows(variable: keras.Variable, ids: Tensor, rows: Tensor) -> None:
         rows: `(batch, ...)`.
     """
     rows = ops.cast(rows, variable.dtype)
-    if _keras.get_stateless_scope() is None:
+    in_place = _keras.get_stateless_scope() is None
+    # A mirrored variable of TensorFlow takes whole values only.
+    if in_place and _backend.num_replicas() == 1:
         _backend.assign_rows(variable, ids, rows)
         return
     table = ops.convert_to_tensor(variable)

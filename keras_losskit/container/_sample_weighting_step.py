@@ -5,8 +5,8 @@ import functools
 
 from keras import ops
 
-from keras_losskit import _backend
 from keras_losskit import _weights as weights_lib
+from keras_losskit._support import replicas
 from keras_losskit.container._weighting_step import by_member
 
 
@@ -67,7 +67,6 @@ class SampleWeighing:
 
         Raises:
             ValueError: for a batch without ids, where they are needed.
-            NotImplementedError: where several replicas share the batch.
         """
         for weighting in self.weightings:
             if weighting.needs_ids and ids is None:
@@ -77,11 +76,6 @@ class SampleWeighing:
                     "`fit(keras_losskit.with_ids(x), y)` of a "
                     "keras_losskit.Model."
                 )
-        if _backend.num_replicas() > 1 or _backend.num_processes() > 1:
-            raise NotImplementedError(
-                "Expected one replica or process, as a sample weighting has "
-                "one state. Received: a step that several share."
-            )
 
     def apply(self, terms, watch, ids, clock, training):
         """The terms, with the values that the weighted samples give.
@@ -110,7 +104,13 @@ class SampleWeighing:
             if not taken:
                 raise without_samples(weighting, None)
             values, counts = statistic(taken, clock)
-            weights = weighting(values, ids, counts, training)
+            # All replicas compute what belongs to the whole batch.
+            of_all = (
+                None if own is None else replicas.gathered(own)
+                for own in (values, ids, ops.cast(counts, "float32"))
+            )
+            weights = weighting(*of_all, training)
+            weights = replicas.owned(weights, values)
             for term, noted in taken:
                 value = noted.weighted(weights)
                 replaced[term.name] = dataclasses.replace(term, value=value)

@@ -27,6 +27,7 @@ SLOW_CASES = [
     "reductions",
     "rankings_weighed",
     "masks_short",
+    "samples",
     "extra_terms",
     "Uncertainty",
     "GradNorm",

@@ -82,6 +82,7 @@ class Case:
     eager: bool = True
     tokens: bool = False
     validates: bool = False
+    ids: bool = False
     settings: dict = dataclasses.field(default_factory=dict)
 
 
@@ -158,6 +159,24 @@ def cases():
     found["vocabulary"] = Case(
         losses.LinearCrossEntropy("head", z_loss=0.01), tokens=True
     )
+    samples = SAMPLES["short"]
+    found["samples"] = Case(
+        {"mean": "mse", "sum": "mae", "weighted": "mse"},
+        weights=True,
+        eager=False,
+        ids=True,
+        settings={
+            "sample_weighting": [
+                weighting.ResidualBasedAttention(
+                    samples, learning_rate=0.2, initial=0.5, terms="mean"
+                ),
+                weighting.GroupDRO(
+                    np.arange(samples) % 3, step_size=0.1, terms="sum"
+                ),
+                weighting.SmallLoss(0.4, warmup=1, terms="weighted"),
+            ]
+        },
+    )
     found["MGDA_of_trunk"] = Case(
         {"mean": "mse", "weighted": "mae"},
         settings={"weighting": weighting.MGDA(wrt="hidden/.*", every=2)},
@@ -228,7 +247,7 @@ def data_of(case):
     if case.weights:
         choice = rng.choice([0.0, 0.5, 1.0, 2.0], samples).astype("float32")
         weights = {name: choice for name in y}
-    return x, y, weights
+    return losskit.with_ids(x) if case.ids else x, y, weights
 
 
 def compiled(case):
