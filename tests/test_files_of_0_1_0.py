@@ -24,14 +24,11 @@ BACKEND = keras.config.backend()
 # The backend's own first: what XLA compiles for them serves the others too.
 NEXT = {"jax": "torch", "torch": "tensorflow", "tensorflow": "jax"}
 WRITERS = [BACKEND, NEXT[BACKEND], NEXT[NEXT[BACKEND]]]
+#: With every change each backend reads its own, and PyTorch one other's.
+MARKS = [(), pytest.mark.nightly("jax", "tensorflow"), pytest.mark.slow]
 FILES = [
-    pytest.param(
-        path,
-        id=f"{writer}-{path.stem}",
-        # In CI each backend reads its own and one other's.
-        marks=pytest.mark.slow if writer == WRITERS[2] else (),
-    )
-    for writer in WRITERS
+    pytest.param(path, id=f"{writer}-{path.stem}", marks=marks)
+    for writer, marks in zip(WRITERS, MARKS, strict=True)
     for path in sorted(FOLDER.glob(f"{writer}/*.keras"))
 ]
 NAMES = sorted(saved_models.MODELS)
@@ -99,10 +96,6 @@ def compilations(tmp_path_factory):
             yield
 
 
-#: Where compiling a model takes longer than the rest.
-BY_NIGHT = pytest.mark.nightly("jax", "tensorflow")
-
-
 def logs_of_file(writer, name):
     return json.loads((FOLDER / writer / "logs.json").read_text())[name]
 
@@ -132,18 +125,7 @@ def goes_on_as(expected, model, name, writer):
         )
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        pytest.param(
-            path,
-            id=f"{path.parent.name}-{path.stem}",
-            # The files of other backends take PyTorch's turn with every change.
-            marks=[] if path.parent.name == BACKEND else [BY_NIGHT],
-        )
-        for path in FILES
-    ],
-)
+@pytest.mark.parametrize("path", FILES)
 def test_a_saved_model_trains_on(path):
     writer, name = path.parent.name, path.stem
     custom = {} if writer == BACKEND else ADAM
