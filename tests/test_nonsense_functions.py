@@ -65,6 +65,10 @@ CASES = {
         {"model": MODEL, "x": X, "y": Y},
         {"model": NO, "wrt": OPTIONAL},
     ),
+    losskit.gradient_noise_scale: (
+        {"model": MODEL, "x": X, "y": Y, "batch_size": 1},
+        {"model": NO, "wrt": OPTIONAL, "batch_size": NO},
+    ),
     losskit.sample_report: (
         {"model": MODEL, "x": X, "y": Y},
         {

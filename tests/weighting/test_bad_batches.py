@@ -8,14 +8,13 @@ import pytest
 from keras import ops
 from support.frameworks import compiled_with_state
 from support.frameworks import variable_gradients
+from support.weightings import OF_TERMS
 
 import keras_losskit as losskit
 from keras_losskit import weighting
 
 METHODS = [
-    name
-    for name in weighting.__all__
-    if name not in ("Weighting", "GradientWeighting")
+    name for name in OF_TERMS if name not in ("Weighting", "GradientWeighting")
 ]
 OVER_GRADIENTS = [
     name for name in METHODS if getattr(weighting, name).statistic == "gramian"

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 from support.results import record
+from support.weightings import OF_TERMS
 
 import keras_losskit as losskit
 from keras_losskit import weighting
@@ -21,7 +22,7 @@ OTHERS = [
     ("Uncertainty", "LearningRateAnnealing", None),
     ("RandomLossWeighting", "PCGrad", None),
 ]
-METHODS = sorted(set(weighting.__all__) - {"Weighting", "GradientWeighting"})
+METHODS = sorted(set(OF_TERMS) - {"Weighting", "GradientWeighting"})
 SEEDED = {"PCGrad", "RandomLossWeighting", "ReLoBRaLo"}
 KEY = "compiled_loss/weighting/vars/class"
 
