@@ -160,7 +160,7 @@ def test_group_dro(tmp_path):
 
 
 def test_pinn_attention(tmp_path):
-    """A few steps only; what it can do is recorded in docs/speed.md."""
+    """A few steps only: that it runs, and what it prints."""
     text = printed("pinn_attention", 5, tmp_path)
     errors = [float(x) for x in re.findall(r"of u ([\d.]+)", text)]
     assert len(errors) == 2 and max(errors) < 2.0
