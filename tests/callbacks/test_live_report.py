@@ -48,12 +48,33 @@ def test_the_page_is_whole_while_it_trains_and_complete_at_the_end(
     assert final["sections"] == data_of(whole.html)["sections"]
 
 
-def test_it_is_written_as_often_as_its_share_of_the_time_allows(tmp_path):
+class Clock(keras.callbacks.Callback):
+    """Stands for `time`: a second for each look, and some for each epoch."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self.epoch, self.now = epoch, 0.0
+
+    def perf_counter(self):
+        self.now += 1.0
+        return self.now
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.now += self.epoch
+
+
+# A page is written in a second, which 0.5% of 200 seconds are.
+@pytest.mark.parametrize(("seconds", "count"), [(10, 1), (150, 2), (250, 3)])
+def test_it_is_written_as_often_as_its_share_of_the_time_allows(
+    seconds, count, tmp_path, monkeypatch
+):
     path = tmp_path / "live.html"
-    live, reads = LiveReport(path), Reads(path)
-    # Writing the first page takes longer than 1 / 200 of these epochs.
-    fit(compiled_model(), [live, reads], epochs=4)
-    assert len({page["written"] for page in reads.pages}) == 1
+    clock = Clock(seconds)
+    monkeypatch.setattr("keras_losskit.callbacks.live_report.time", clock)
+    reads = Reads(path)
+    fit(compiled_model(), [clock, LiveReport(path), reads], epochs=4)
+    # The page of the last epoch is read no more.
+    assert len({page["written"] for page in reads.pages}) == count
     assert data_of(path.read_text("utf-8"))["live"] is None
 
 
