@@ -145,18 +145,27 @@ def slow(session, backend):
     run_pytest(session, backend, *select, env=recorded("slow"))
 
 
+@nox.session
+@each_backend
+def trackers(session, backend):
+    """Read back what trackers of experiments store of a run."""
+    pins, env = group("trackers"), recorded("trackers")
+    run_pytest(session, backend, "tests/trackers", pins=pins, env=env)
+
+
 @nox.session(venv_backend="none")
 @each_backend
 def nightly(session, backend):
     """Run what takes too long for every change."""
-    for name in ("slow", "lowest", "next"):
+    for name in ("slow", "lowest", "next", "trackers"):
         session.notify(f"{name}({backend})")
 
 
 @nox.session
 def docs(session):
-    """Build the documentation; a warning is an error."""
-    session.install(".[jax]", *group("docs"))
+    """Draw the pictures and build the documentation; a warning is an error."""
+    session.install(".[jax,plot,examples]", *group("docs"))
+    session.run("python", "docs/pictures/draw.py")
     session.run(
         *("sphinx-build", "-W", "--keep-going", "-b", "html"),
         *("docs", "docs/_build/html"),

@@ -1,12 +1,16 @@
 """What a notebook shows: tables and formulas as HTML, in which names are text.
 
+And the cell that runs in it, if one does.
+
 Names are the user's. They are escaped, broken where they are long, and kept
 apart from the text around them where they run from right to left.
 """
 
 import html
+import sys
 from collections.abc import Iterable
 from collections.abc import Sequence
+from typing import Any
 
 _TABLE = "border-collapse:collapse;font-variant-numeric:tabular-nums"
 _CELL = "padding:.2em .8em;vertical-align:top;max-width:40em"
@@ -76,3 +80,48 @@ def number(value: float) -> str:
     """
     small = 0 < abs(value) < 1e-3
     return f"{value:.2e}" if small else f"{value:.4f}"
+
+
+def running_cell() -> int | None:
+    """The number of the cell that runs, or None outside a notebook."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    # A terminal of IPython has no kernel, and shows no HTML.
+    if shell is None or not hasattr(shell, "kernel"):
+        return None
+    return shell.execution_count
+
+
+def show(content: Any) -> None:
+    """Show an object below the cell that runs."""
+    from IPython.display import display
+
+    display(content)
+
+
+class Output:
+    """HTML below a cell, replaced while the cell runs; elsewhere nothing."""
+
+    def __init__(self):
+        self._cell = None
+        self._handle = None
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether there is a cell to show something in."""
+        return running_cell() is not None
+
+    def show(self, content: str) -> None:
+        """Show `content` in place of what was there."""
+        cell = running_cell()
+        if cell is None:
+            return
+        from IPython.display import display
+
+        # Raw: the class `HTML` warns of frames.
+        bundle = {"text/html": content, "text/plain": ""}
+        if cell == self._cell:
+            self._handle.update(bundle, raw=True)
+        else:
+            self._cell = cell
+            self._handle = display(bundle, raw=True, display_id=True)

@@ -37,7 +37,7 @@ def test_code_of_a_page_runs(page, tmp_path, monkeypatch, one_device):
 
 
 def test_pages_are_found():
-    assert len(PAGES) == 16
+    assert len(PAGES) == 17
 
 
 def test_every_page_is_in_a_table_of_contents():

@@ -336,6 +336,10 @@ CASES = {
         {"log_dir": "path", "every": "count"},
         {},
     ),
+    callbacks.TermLogger: (
+        {"log": "function", "every": "count"},
+        {"log": print},
+    ),
     callbacks.TermHistory: (
         {
             "batches": "flag",

@@ -14,6 +14,7 @@ from keras_losskit.callbacks.sample_history import SampleHistory
 from keras_losskit.callbacks.set_loss_weight import SetLossWeight
 from keras_losskit.callbacks.tensorboard import TermTensorBoard
 from keras_losskit.callbacks.term_history import TermHistory
+from keras_losskit.callbacks.term_logger import TermLogger
 
 __all__ = [
     "GradientNoiseScale",
@@ -23,6 +24,7 @@ __all__ = [
     "SampleHistory",
     "SetLossWeight",
     "TermHistory",
+    "TermLogger",
     "TermTensorBoard",
     "TerminateOnNonFiniteTerm",
 ]

@@ -1,10 +1,11 @@
-"""What the callbacks share: the model's container, and means per batch."""
+"""What the callbacks share: the model's container, and means over batches."""
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_losskit._keras_hooks import HasTerms
+from keras_losskit._support.checks import checked_count
 
 
 def checked_container(model):
@@ -73,6 +74,57 @@ class BatchMeans:
             )
             if entry.key in keys and count
         }
+
+
+class EveryFewBatches:
+    """Means over every few batches, against the batches the optimizer saw.
+
+    Args:
+        every: A number of batches, or `"epoch"`: none by batches.
+        owner: The callback, for the error.
+
+    Raises:
+        ValueError: if `every` is neither.
+    """
+
+    def __init__(self, every, owner):
+        if not isinstance(every, str) or every != "epoch":
+            every = checked_count(every, f"`every` of {owner}, unless 'epoch',")
+        self.every = every
+        self.step = 0
+        self._first = 0
+        self._pending = 0
+        self._means = BatchMeans()
+
+    def start_epoch(self, model):
+        """Note where the steps of the epoch begin."""
+        if self.every == "epoch":
+            return
+        self._first = self.step = steps_taken(model)
+        self._means.start_epoch()
+        self._pending = 0
+
+    def take(self, callback, batch, logs):
+        """The values of the last batches if it is their turn.
+
+        Args:
+            callback: Whose `model` is asked, in its turn alone: on JAX that
+                brings the variables up to date.
+            batch: Its number in the epoch.
+            logs: The logs, of which the keys count.
+
+        Returns:
+            `{key: float}` or None.
+        """
+        if self.every == "epoch":
+            return None
+        self.step = self._first + batch
+        self._pending += 1
+        if self._pending < self.every:
+            return None
+        self._pending = 0
+        tracker = callback.model.compiled_loss.tracker
+        return self._means.read(tracker, logs or {})
 
 
 def as_floats(logs):

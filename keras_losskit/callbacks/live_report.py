@@ -7,6 +7,7 @@ from typing import Self
 
 import keras
 
+from keras_losskit import _notebook
 from keras_losskit._support import replicas
 from keras_losskit._support.checks import checked_instance
 from keras_losskit._support.checks import checked_positive
@@ -14,6 +15,7 @@ from keras_losskit._types import Config
 from keras_losskit._types import Logs
 from keras_losskit.callbacks._batch_means import as_floats
 from keras_losskit.callbacks._batch_means import checked_container
+from keras_losskit.web.page import framed
 from keras_losskit.web.page import page_of
 from keras_losskit.web.page import sections
 from keras_losskit.web.page import write_whole
@@ -28,14 +30,16 @@ class LiveReport(keras.callbacks.Callback):
 
     Open the file in a browser: the page looks for newer numbers by itself, and
     keeps its switches. It is replaced as a whole, so that a run that is killed
-    leaves the last one.
+    leaves the last one. In a notebook the page is shown below the cell as well,
+    and replaced there.
 
     It is written after the first epoch, after the last one, and in between as
     often as takes 0.5 % of the time of training.
 
     Args:
         path: The file to write. What is there is replaced.
-        refresh: Seconds after which the page looks for newer numbers.
+        refresh: Seconds after which the page looks for newer numbers, or a
+            notebook is given a newer page.
 
     Raises:
         TypeError: if `path` is no path.
@@ -60,6 +64,7 @@ class LiveReport(keras.callbacks.Callback):
         self.refresh = checked_positive(refresh, "`refresh` of LiveReport")
         self._run = LiveRun()
         self._next = 0.0
+        self._output = _notebook.Output()
 
     def on_train_begin(self, logs: Logs = None) -> None:
         """Start a new run."""
@@ -76,6 +81,8 @@ class LiveReport(keras.callbacks.Callback):
         self._write(live=self.refresh)
         end = time.perf_counter()
         self._next = end + (end - start) / SHARE
+        if self._output.is_shown:
+            self._next = max(self._next, start + self.refresh)
 
     def on_train_end(self, logs: Logs = None) -> None:
         """Write the page of the whole run."""
@@ -87,8 +94,9 @@ class LiveReport(keras.callbacks.Callback):
             return
         # Not at every epoch: on JAX, to ask for the model costs time.
         self._run.take_kinds(self.model.compiled_loss.tracker)
-        found = sections(self._run)
-        write_whole(page_of(found, live), self.path)
+        page = page_of(sections(self._run), live, kept_as=self.path.name)
+        write_whole(page, self.path)
+        self._output.show(framed(page))
 
     def get_config(self) -> Config:
         """Everything needed to build the callback again."""

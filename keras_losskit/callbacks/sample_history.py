@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_losskit._support import replicas
 from keras_losskit._support.checks import checked_count
+from keras_losskit._support.data_frames import pandas_for
 from keras_losskit._types import Logs
 from keras_losskit.container._sample_table import SampleTable
 from keras_losskit.container._sample_table import columns_of
@@ -148,14 +149,7 @@ class SampleHistory(WatchesSamples, keras.callbacks.Callback):
         Raises:
             ImportError: without pandas.
         """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise ImportError(
-                "Expected pandas to be installed for "
-                "`SampleHistory.to_dataframe`. Received: no module of this "
-                "name. Run `pip install pandas`, or take `statistics()`."
-            ) from error
+        pd = pandas_for("SampleHistory.to_dataframe", "statistics()")
         frame = pd.DataFrame(self.statistics())
         frame.index.name = "id"
         return frame

@@ -11,15 +11,13 @@ from typing import Self
 import keras
 
 from keras_losskit._support import replicas
-from keras_losskit._support.checks import checked_count
 from keras_losskit._support.checks import checked_instance
 from keras_losskit._support.renamed import renamed_arguments
 from keras_losskit._types import Config
 from keras_losskit._types import Logs
-from keras_losskit.callbacks._batch_means import BatchMeans
+from keras_losskit.callbacks._batch_means import EveryFewBatches
 from keras_losskit.callbacks._batch_means import checked_container
 from keras_losskit.callbacks._batch_means import scalars
-from keras_losskit.callbacks._batch_means import steps_taken
 
 #: Subfolders, as Keras' own callback names them: TensorBoard calls them runs.
 TRAIN, VALIDATION = "train", "validation"
@@ -73,16 +71,14 @@ class TermTensorBoard(keras.callbacks.Callback):
         self.log_dir = Path(
             checked_instance(log_dir, str | PathLike, what, "a path")
         )
-        if not isinstance(every, str) or every != "epoch":
-            every = checked_count(
-                every, "`every` of TermTensorBoard, unless 'epoch',"
-            )
-        self.every = every
+        self._batches = EveryFewBatches(every, "TermTensorBoard")
         self._writers: dict[str, Any] = {}
         self._groups = None
-        self._means = BatchMeans()
-        self._first_step = 0
-        self._pending = 0
+
+    @property
+    def every(self) -> Literal["epoch"] | int:
+        """After how many batches values are written, or `"epoch"`."""
+        return self._batches.every
 
     def on_train_begin(self, logs: Logs = None) -> None:
         """Check the model."""
@@ -91,23 +87,13 @@ class TermTensorBoard(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         """Note where the steps of the epoch begin."""
-        if self.every == "epoch":
-            return
-        self._first_step = steps_taken(self.model)
-        self._means.start_epoch()
-        self._pending = 0
+        self._batches.start_epoch(self.model)
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         """Write the values of the last batches."""
-        if self.every == "epoch":
-            return
-        self._pending += 1
-        if self._pending < self.every:
-            return
-        self._pending = 0
-        tracker = self.model.compiled_loss.tracker
-        values = self._means.read(tracker, logs or {})
-        self._write(TRAIN, values, self._first_step + batch, "batch/")
+        values = self._batches.take(self, batch, logs)
+        if values is not None:
+            self._write(TRAIN, values, self._batches.step, "batch/")
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Write the means of the epoch."""

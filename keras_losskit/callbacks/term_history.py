@@ -13,6 +13,7 @@ import keras
 from keras_losskit._support import replicas
 from keras_losskit._support.checks import checked_flag
 from keras_losskit._support.checks import checked_instance
+from keras_losskit._support.data_frames import pandas_for
 from keras_losskit._support.renamed import renamed_arguments
 from keras_losskit._types import Config
 from keras_losskit._types import Logs
@@ -175,14 +176,7 @@ class TermHistory(keras.callbacks.Callback):
         Raises:
             ImportError: without pandas.
         """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise ImportError(
-                "Expected pandas to be installed for `TermHistory.to_frame`. "
-                "Received: no module of this name. Run `pip install pandas`, "
-                "or take `TermHistory.rows()`."
-            ) from error
+        pd = pandas_for("TermHistory.to_frame", "TermHistory.rows()")
         rows = self.rows(by)
         index = list(INDICES[: 1 + (by == "batch")])
         frame = pd.DataFrame(rows, columns=columns(rows) or index)

@@ -123,15 +123,33 @@ def stacked(curves, keys):
         `(key, epochs, finite, base, end)`, `(n,)` arrays but for the key: each
         lies between `base` and `end`; one that is not finite has no height.
     """
-    above = below = 0.0
+    pile = Pile()
     for key in keys:
         epochs, values = curves.of(key)
         finite = np.isfinite(values)
-        values = np.where(finite, values, 0.0)
-        base = np.where(values >= 0.0, above, below)
-        yield key, epochs, finite, base, base + values
-        above = above + np.maximum(values, 0.0)
-        below = below + np.minimum(values, 0.0)
+        base, end = pile.add(np.where(finite, values, 0.0))
+        yield key, epochs, finite, base, end
+
+
+class Pile:
+    """Values on top of one another, the negative below zero."""
+
+    def __init__(self):
+        self._above = self._below = 0.0
+
+    def add(self, values):
+        """Where values begin and end on those that are there.
+
+        Args:
+            values: `(n,)`, finite.
+
+        Returns:
+            `(base, end)`, `(n,)`.
+        """
+        base = np.where(values >= 0.0, self._above, self._below)
+        self._above = self._above + np.maximum(values, 0.0)
+        self._below = self._below + np.minimum(values, 0.0)
+        return base, base + values
 
 
 def shares_of(curves, keys):

@@ -9,6 +9,7 @@ from typing import runtime_checkable
 import numpy as np
 
 from keras_losskit._support.checks import checked_instance
+from keras_losskit.plotting._curves import Pile
 from keras_losskit.plotting._drawing import COLOURS
 from keras_losskit.plotting._drawing import HATCHES
 from keras_losskit.plotting._drawing import axes_for
@@ -66,19 +67,17 @@ def plot_samples(report: Samples, *, ax: "Axes | None" = None) -> "Axes":
     names = [str(name) for name in report.ids][:DRAWN]
     places = np.arange(len(names))
     ax = axes_for(ax, height=min(12.0, 2.0 + 0.25 * len(names)))
-    right, left = np.zeros(len(names)), np.zeros(len(names))
+    pile = Pile()
     for index, (term, values) in enumerate(report.contributions.items()):
         widths = np.asarray(values, "float64")[: len(names)]
         ax.barh(
             places,
             widths,
-            left=np.where(widths >= 0.0, right, left),
+            left=pile.add(widths)[0],
             color=COLOURS[index % len(COLOURS)],
             hatch=HATCHES[index // len(COLOURS) % len(HATCHES)],
             label=term,
         )
-        right = right + np.maximum(widths, 0.0)
-        left = left + np.minimum(widths, 0.0)
     ax.set_yticks(places, names)
     ax.invert_yaxis()
     ax.set_xlabel("share in the loss")

@@ -1,5 +1,8 @@
 """A table of the terminal that a notebook shows as one of its own."""
 
+import io
+
+from rich.console import Console
 from rich.style import Style
 from rich.table import Table
 from rich.text import Text
@@ -12,6 +15,17 @@ class NotebookTable(Table):
 
     Its cells and headers are in the markup of `rich`.
     """
+
+    _cell = None
+
+    def show(self) -> None:
+        """Show it below the cell that runs, and as its last line not again."""
+        _notebook.show(self)
+        self._cell = _notebook.running_cell()
+
+    def _ipython_display_(self) -> None:
+        if self._cell is None or self._cell != _notebook.running_cell():
+            raise NotImplementedError  # IPython then takes the mime bundle
 
     def contents(self) -> tuple[list[str], list[list[str]], str]:
         """`(head, rows, caption)`, text without markup."""
@@ -44,6 +58,24 @@ class NotebookTable(Table):
         # That of `rich` comes before a `_repr_html_`, and has its own HTML.
         bundle = super()._repr_mimebundle_(include, exclude, **kwargs)
         return {**bundle, "text/html": self.as_html()}
+
+
+class ShownAsTable:
+    """What prints as the table that its `__rich__` gives."""
+
+    def __rich__(self) -> NotebookTable:
+        raise NotImplementedError
+
+    def _repr_html_(self) -> str:
+        return self.__rich__().as_html()
+
+    def __str__(self) -> str:
+        file = io.StringIO()
+        # In a notebook it would show itself instead of being written.
+        Console(file=file, width=200, force_jupyter=False).print(self)
+        return file.getvalue().rstrip("\n")
+
+    __repr__ = __str__
 
 
 def plain(content):

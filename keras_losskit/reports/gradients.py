@@ -1,14 +1,12 @@
 """`gradient_report`: what the terms of a loss do to each other's gradients."""
 
 import dataclasses
-import io
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 
 from keras_losskit import _backend
@@ -25,6 +23,7 @@ from keras_losskit.models._gradient_weights import positions
 from keras_losskit.reports._breakdown import as_tensors
 from keras_losskit.reports._breakdown import probe_of
 from keras_losskit.reports._notebook_table import NotebookTable
+from keras_losskit.reports._notebook_table import ShownAsTable
 from keras_losskit.terms import LossTerms
 from keras_losskit.terms import unique_names
 from keras_losskit.weighting._variable_selection import VariableSelection
@@ -35,8 +34,8 @@ ONE_ROW = ("regularization", "activity")
 ROUNDING = 1e-6
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class TermGradients:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class TermGradients(ShownAsTable):
     """The gradients of the K terms of a loss, in numbers.
 
     `g_k` is the gradient of the k-th contribution, the weights that the user
@@ -97,7 +96,7 @@ class TermGradients:
             "conflict_rate": self.conflict_rate,
         }
 
-    def __rich__(self):
+    def __rich__(self) -> NotebookTable:
         """A table with a row per term."""
         table = NotebookTable(
             title="The gradients of the terms",
@@ -124,14 +123,6 @@ class TermGradients:
                 )
             table.add_row(escape(name), *cells)
         return table
-
-    def _repr_html_(self) -> str:
-        return self.__rich__().as_html()
-
-    def __str__(self) -> str:
-        file = io.StringIO()
-        Console(file=file, width=200).print(self)
-        return file.getvalue().rstrip("\n")
 
 
 def gradient_report(

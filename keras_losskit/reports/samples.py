@@ -1,7 +1,6 @@
 """`sample_report`: which samples the loss comes from."""
 
 import dataclasses
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from typing import Any
@@ -9,16 +8,17 @@ from typing import Any
 import keras
 import numpy as np
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 
 from keras_losskit._support.batches import batches_of
 from keras_losskit._support.checks import checked_count
 from keras_losskit._support.checks import checked_instance
+from keras_losskit._support.data_frames import pandas_for
 from keras_losskit._types import Structure
 from keras_losskit._types import Wrt
 from keras_losskit.plotting.samples import plot_samples
 from keras_losskit.reports._notebook_table import NotebookTable
+from keras_losskit.reports._notebook_table import ShownAsTable
 from keras_losskit.reports._sample_shares import BatchShares
 from keras_losskit.reports._sample_shares import SharesOfModel
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 PRINTED = 50
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class SampleReport:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class SampleReport(ShownAsTable):
     """What each sample has in the loss, the largest share first.
 
     `loss = sum(total) + others + sum(beside)`, which is what `evaluate` gives.
@@ -75,14 +75,7 @@ class SampleReport:
         Raises:
             ImportError: without pandas.
         """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise ImportError(
-                "Expected pandas to be installed for "
-                "`SampleReport.to_dataframe`. Received: no module of this "
-                "name. Run `pip install pandas`."
-            ) from error
+        pd = pandas_for("SampleReport.to_dataframe")
         columns = {"total": self.total, **self.terms}
         if self.gradient_norms is not None:
             columns["gradient_norm"] = self.gradient_norms
@@ -92,7 +85,7 @@ class SampleReport:
         """Draw it; see `plot_samples`."""
         return plot_samples(self, ax=ax)
 
-    def __rich__(self):
+    def __rich__(self) -> NotebookTable:
         """A table with a row per sample."""
         table = NotebookTable(
             title="Which samples the loss comes from",
@@ -121,16 +114,6 @@ class SampleReport:
             cells = [escape(name), f"{value:.3g}", share_in(value, loss)]
             table.add_row(*cells, style=style)
         return table
-
-    def _repr_html_(self) -> str:
-        return self.__rich__().as_html()
-
-    def __str__(self) -> str:
-        file = io.StringIO()
-        Console(file=file, width=200).print(self)
-        return file.getvalue().rstrip("\n")
-
-    __repr__ = __str__
 
 
 def share_in(value, loss):

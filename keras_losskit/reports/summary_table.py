@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
+from keras_losskit import _notebook
 from keras_losskit._notebook import number
 from keras_losskit._support.checks import checked_instance
 from keras_losskit._types import Structure
@@ -71,11 +72,14 @@ def summary(
         loss 1.0200
     """
     checked_instance(model, keras.Model, "`model` of summary", "a Keras model")
-    if console is None:
-        console = Console()
-    checked_instance(console, Console, "`console`", "a `rich.console.Console`")
+    if console is not None:
+        what = "a `rich.console.Console`"
+        checked_instance(console, Console, "`console`", what)
     table = table_of_model(model, x, y, sample_weight)
-    print_whole(table, console)
+    if console is None and _notebook.running_cell() is not None:
+        table.show()
+    else:
+        print_whole(table, console or Console())
     return table
 
 

@@ -93,8 +93,9 @@ def report(
         True
     """
     checked_instance(path, str | PathLike, "`path` of report", "a path")
-    page = page_of(sections(history, names, model, data))
     written = Path(path)
+    found = sections(history, names, model, data)
+    page = page_of(found, kept_as=written.name)
     write_whole(page, written)
     return Report(written, page)
 
@@ -121,13 +122,15 @@ def sections(history, names=None, model=None, data=None):
     return found
 
 
-def page_of(found, live=None):
+def page_of(found, live=None, kept_as=""):
     """The page as HTML.
 
     Args:
         found: What `sections` gave.
         live: Seconds after which the page looks for newer data of a run that
             goes on; None for one that is over.
+        kept_as: A name under which the page, shown within a notebook, keeps its
+            switches for the next page of that name.
     """
     folder = importlib.resources.files("keras_losskit.web") / "assets"
     page = (folder / "page.html").read_text("utf-8")
@@ -139,6 +142,7 @@ def page_of(found, live=None):
         "sections": found,
         "palette": PALETTE,
         "live": live,
+        "keptAs": kept_as,
         "written": now.isoformat(timespec="milliseconds"),
     }
     return page.replace("{{data}}", as_json(data))

@@ -1,5 +1,6 @@
 """The page of `LiveReport` while `fit` runs, and after it was killed."""
 
+import os
 import subprocess
 import sys
 
@@ -100,6 +101,37 @@ def test_a_killed_process_leaves_a_whole_page(tmp_path):
     page = path.read_text("utf-8")
     assert page.endswith("</html>\n")
     assert data_of(page)["live"] == 2.0
+
+
+TRAINS = """
+import sys
+import keras
+from support.callback_models import compiled_model, fit
+from keras_losskit.callbacks import LiveReport, live_report
+
+live_report.SHARE = 1e9
+say = keras.callbacks.LambdaCallback(
+    on_epoch_end=lambda epoch, logs: print("epoch", epoch, flush=True))
+fit(compiled_model(), [LiveReport(sys.argv[1]), say], epochs=10**6)
+"""
+
+
+def test_a_killed_training_leaves_a_whole_page(tmp_path):
+    path = tmp_path / "live.html"
+    command = [sys.executable, "-c", TRAINS, str(path)]
+    paths = os.pathsep.join(path for path in sys.path if path)
+    environment = {**os.environ, "PYTHONPATH": paths}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        for line in process.stdout:
+            if line == "epoch 20\n":
+                process.kill()
+    page = path.read_text("utf-8")
+    assert page.endswith("</html>\n")
+    (first, *_) = pictures(data_of(page)["sections"][0]).values()
+    (line, *_) = first.values()
+    assert len(line["y"]) >= 20
 
 
 def test_what_cannot_be_used_is_refused(tmp_path):

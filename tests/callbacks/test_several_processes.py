@@ -18,6 +18,9 @@ WRITING = {
         file=folder / "samples.npz"
     ),
     "TermTensorBoard": lambda folder: callbacks.TermTensorBoard(folder),
+    "TermLogger": lambda _: callbacks.TermLogger(
+        lambda values, step: print(step, values)
+    ),
     "GradientReport": lambda _: callbacks.GradientReport(X, Y, verbose=True),
 }
 

@@ -7,6 +7,7 @@ from support.pages import data_of
 from support.pages import hostile_history
 
 import keras_losskit as losskit
+from keras_losskit.web.page import framed
 from keras_losskit.web.page import page_of
 from keras_losskit.web.page import sections
 from keras_losskit.web.page import write_whole
@@ -249,3 +250,41 @@ def test_a_live_page_takes_up_new_numbers_and_keeps_its_switches(
     # No address but its own file.
     asked = {url.partition("?")[0] for url in browser.requests(driver)}
     assert asked == {path.as_uri()}
+
+
+def test_the_page_of_a_notebook_keeps_its_switches_when_it_is_replaced(
+    driver, history, tmp_path
+):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    def frame(epochs, name="live.html"):
+        run = {key: values[:epochs] for key, values in history.items()}
+        return framed(page_of(sections(run), 0.2, kept_as=name))
+
+    def enter(epochs, name="live.html"):
+        """Put a page in place of the one that was there, as a notebook does."""
+        driver.switch_to.default_content()
+        script = "document.body.innerHTML = arguments[0]"
+        driver.execute_script(script, frame(epochs, name))
+        frames = driver.find_elements("css selector", "iframe")
+        driver.switch_to.frame(frames[0])
+        last = f"{history['c_loss'][epochs - 1]:.5g}"
+        WebDriverWait(driver, 20).until(
+            lambda _: last in value_of(driver, VALUES, "c").text
+        )
+
+    def is_shown(label):
+        box = entry(driver, VALUES, label).find_element("css selector", "input")
+        return box.is_selected()
+
+    path = tmp_path / "notebook.html"
+    path.write_text("<!DOCTYPE html><title>notebook</title><body>", "utf-8")
+    browser.show(driver, path)
+    enter(3)
+    entry(driver, VALUES, "b").click()
+    enter(10)
+    assert (is_shown("a"), is_shown("b")) == (True, False)
+    enter(5, "other.html")
+    assert is_shown("b")
+    assert browser.messages(driver) == []
+    driver.switch_to.default_content()

@@ -12,12 +12,18 @@
 
   // ------------------------------------------------------------- the switches
 
-  // Kept behind the # of the address, so that they outlive a reload.
+  // Kept behind the # of the address, so that they outlive a reload. In the
+  // frame of a notebook, which has no address, in the storage of the session.
   const state = { log: false, smooth: 0, theme: "", off: new Set(), open: {} };
+
+  const isFramed = location.protocol === "about:";
+  const place = `losskit ${page.keptAs}`;
 
   function readState() {
     try {
-      const kept = JSON.parse(decodeURIComponent(location.hash.slice(1)));
+      const kept = JSON.parse(isFramed
+        ? sessionStorage.getItem(place)
+        : decodeURIComponent(location.hash.slice(1)));
       state.log = Boolean(kept.log);
       state.smooth = Math.min(0.95, Math.max(0, Number(kept.smooth) || 0));
       state.theme = ["light", "dark"].includes(kept.theme) ? kept.theme : "";
@@ -29,8 +35,9 @@
   function keepState() {
     const kept = JSON.stringify({ ...state, off: [...state.off] });
     try {
-      history.replaceState(null, "", "#" + encodeURIComponent(kept));
-    } catch { /* a frame without an address */ }
+      if (isFramed) sessionStorage.setItem(place, kept);
+      else history.replaceState(null, "", "#" + encodeURIComponent(kept));
+    } catch { /* a frame that may store nothing */ }
   }
 
   const systemIsDark = matchMedia("(prefers-color-scheme: dark)");
@@ -513,5 +520,5 @@
   build();
   refresh();
   say();
-  if (page.live !== null && location.protocol !== "about:") setTimeout(ask, 1000 * page.live);
+  if (page.live !== null && !isFramed) setTimeout(ask, 1000 * page.live);
 })();
