@@ -8,6 +8,7 @@ where it is not finite.
 """
 
 import keras
+import numpy as np
 from keras import ops
 from keras import tree
 
@@ -135,7 +136,10 @@ def _takes_places_apart(loss):
 
 def _all_count(flag):
     """Whether it can be seen now, at little cost, that nothing is left out."""
-    return _backend.is_concrete_on_cpu(flag) and bool(ops.all(flag))
+    # Not by `ops`: inside `jax.jit` they would trace a flag from outside of it.
+    return _backend.is_concrete_on_cpu(flag) and bool(
+        np.all(ops.convert_to_numpy(flag))
+    )
 
 
 def _is_float(x):

@@ -15,7 +15,7 @@ from keras_losskit import _backend
 from keras_losskit._support.precision import at_least_float32
 
 #: About how many logits are there at a time.
-LOGITS_AT_A_TIME = 2**23
+LOGITS_AT_A_TIME = 2**22
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Checks of integer labels."""
 
+import numpy as np
 from keras import ops
 
 from keras_losskit import _backend
@@ -30,9 +31,11 @@ def check_labels(name, labels, classes, ignored=None):
         or 0 in labels.shape
     ):
         return
+    # Not by `ops`: inside `jax.jit` they would trace labels from outside of it.
+    numbers = ops.convert_to_numpy(labels)
     if ignored is not None:
-        labels = ops.where(ops.equal(labels, ignored), 0, labels)
-    low, high = float(ops.min(labels)), float(ops.max(labels))
+        numbers = np.where(numbers == ignored, 0, numbers)
+    low, high = float(numbers.min()), float(numbers.max())
     if low < 0 or high >= classes:
         raise ValueError(
             f"Expected the labels of loss '{name}' to be in [0, {classes}). "
