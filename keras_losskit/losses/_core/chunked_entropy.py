@@ -164,9 +164,9 @@ class ChunkedEntropy:
 
         def step(sums, part):
             inputs, targets, share = part
-            logits = logits_of(inputs, kernel, *bias)
+            # Without a name, so that eager mode frees the logits at once.
             values, gradient, rows = self.entropy.of_chunk(
-                logits, targets, share
+                logits_of(inputs, kernel, *bias), targets, share
             )
             narrow = ops.cast(gradient, inputs.dtype)
             # The share scales the inputs: the gradient is far larger.
