@@ -37,8 +37,8 @@ def main():
     from benchmarks import report
     from benchmarks.cases import cases
     from benchmarks.gradient_cases import gradient_cases
-    from benchmarks.sample_cases import sample_cases
     from benchmarks.timing import time_case
+    from benchmarks.watching_cases import watching_cases
 
     backend = keras.config.backend()
     facts = report.about(
@@ -49,7 +49,7 @@ def main():
     )
     stem = f"steps-{backend}-{arguments.device}"
     rows = []
-    made = (cases, gradient_cases, sample_cases)
+    made = (cases, gradient_cases, watching_cases)
     for case in (case for make in made for case in make(arguments.steps)):
         if arguments.only and arguments.only not in case.name:
             continue

@@ -1,4 +1,7 @@
-"""What it costs to keep something of each of 60,000 samples."""
+"""What it costs to watch: each of 60,000 samples, or a live page."""
+
+import pathlib
+import tempfile
 
 import keras
 import numpy as np
@@ -8,15 +11,25 @@ from benchmarks.cases import Case
 
 SAMPLES = 60_000
 BATCH_SIZE = 128
+TERMS, EPOCHS = 20, 200
 
 
-def sample_cases(steps):
-    """`SampleHistory` against the same training without it.
+def watching_cases(steps):
+    """A callback that watches against the same training without it.
 
     Args:
-        steps: Training steps per round.
+        steps: Training steps per round, and a tenth of it in each of the
+            epochs of a live page.
     """
-    return [
+    live = Case(
+        f"{TERMS} terms, {EPOCHS} epochs, live",
+        {
+            "without": lambda: epochs(max(steps // 10, 1)),
+            "LiveReport": lambda: epochs(max(steps // 10, 1), live=True),
+        },
+        dict.fromkeys(("tensorflow", "jax", "torch"), 1.02),
+    )
+    return [live] + [
         Case(
             f"{name}, {SAMPLES:,} ids",
             {
@@ -51,6 +64,33 @@ def training(network, steps, watched=False):
     def run():
         model.fit(
             x, y, BATCH_SIZE, verbose=0, shuffle=False, callbacks=callbacks
+        )
+
+    return run
+
+
+def epochs(steps, live=False):
+    """What runs 200 epochs of a few steps of a model with 20 terms."""
+    keras.utils.set_random_seed(0)
+    x = np.random.default_rng(0).normal(size=(64 * steps, 32)).astype("float32")
+    inputs = keras.Input((32,))
+    hidden = keras.layers.Dense(256, activation="relu")(inputs)
+    outputs = [keras.layers.Dense(1)(hidden) for _ in range(TERMS)]
+    model = losskit.Model(inputs, outputs)
+    model.compile("adam", ["mse"] * TERMS)
+    targets = [x[:, :1]] * TERMS
+    callbacks = []
+    if live:
+        page = pathlib.Path(tempfile.mkdtemp()) / "live.html"
+        callbacks = [losskit.callbacks.LiveReport(page)]
+
+    def run():
+        model.fit(
+            *(x, targets, 64),
+            epochs=EPOCHS,
+            verbose=0,
+            shuffle=False,
+            callbacks=callbacks,
         )
 
     return run
