@@ -10,6 +10,7 @@ from keras import ops
 
 import keras_losskit as losskit
 from keras_losskit import _backend
+from keras_losskit import _keras
 from keras_losskit import losses
 
 LABELS = np.array([0, 2, 1, 2])
@@ -47,7 +48,7 @@ def test_and_over_masks_and_weights():
 
     def function(x):
         x = 1.0 * x
-        x._keras_mask = mask
+        _keras.set_keras_mask(x, mask)
         return loss(targets, x, sample_weight=weights)
 
     inputs = ops.convert_to_tensor(SCORES[:, 1:2])
