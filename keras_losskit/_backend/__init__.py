@@ -43,6 +43,7 @@ sum_over_replicas = _module.sum_over_replicas
 trace_state = _module.trace_state
 value_now = _module.value_now
 with_gradients = _module.with_gradients
+LOGITS_AT_A_TIME = _module.LOGITS_AT_A_TIME
 scan = _module.scan
 add_at = _module.add_at
 assign_rows = _module.assign_rows

@@ -263,6 +263,10 @@ def with_gradients(value, value_and_found, gradients, arguments):
     return function(*arguments)
 
 
+#: About how many logits are there at a time.
+LOGITS_AT_A_TIME = 2**22
+
+
 def scan(step, carry, parts, found):
     """See `_backend.jax`."""
     count = tf.shape(parts[0])[0]

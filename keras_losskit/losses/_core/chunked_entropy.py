@@ -14,9 +14,6 @@ from keras import ops
 from keras_losskit import _backend
 from keras_losskit._support.precision import at_least_float32
 
-#: About how many logits are there at a time.
-LOGITS_AT_A_TIME = 2**22
-
 
 @dataclasses.dataclass(frozen=True)
 class Entropy:
@@ -353,7 +350,7 @@ def chunk_for(tokens, classes):
         tokens: Number of tokens, or None.
         classes: Number of classes.
     """
-    most = max(1, LOGITS_AT_A_TIME // classes)
+    most = max(1, _backend.LOGITS_AT_A_TIME // classes)
     if not isinstance(tokens, int):
         return most
     # Chunks of one size, so that little is filled up.
