@@ -100,7 +100,7 @@ def show(content: Any) -> None:
 
 
 class Output:
-    """HTML below a cell, replaced while the cell runs; elsewhere nothing."""
+    """HTML below a cell, replaced while the cell runs."""
 
     def __init__(self):
         self._cell = None
@@ -113,11 +113,9 @@ class Output:
 
     def show(self, content: str) -> None:
         """Show `content` in place of what was there."""
-        cell = running_cell()
-        if cell is None:
-            return
         from IPython.display import display
 
+        cell = running_cell()
         # Raw: the class `HTML` warns of frames.
         bundle = {"text/html": content, "text/plain": ""}
         if cell == self._cell:

@@ -96,7 +96,8 @@ class LiveReport(keras.callbacks.Callback):
         self._run.take_kinds(self.model.compiled_loss.tracker)
         page = page_of(sections(self._run), live, kept_as=self.path.name)
         write_whole(page, self.path)
-        self._output.show(framed(page))
+        if self._output.is_shown:
+            self._output.show(framed(page))
 
     def get_config(self) -> Config:
         """Everything needed to build the callback again."""
