@@ -116,7 +116,7 @@ def test_a_scalar_beside_weights_is_warned_of_once():
     # 7.5 times the mean weight, 1.5
     assert float(value) == pytest.approx(11.25)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         losses.evaluate(loss, ZEROS, COLUMN, [1.0, 1.0, 1.0, 3.0])
         losses.evaluate(loss, ZEROS, COLUMN, 2.0)
         losses.evaluate(losses.FunctionLoss(scalar, name="b"), ZEROS, COLUMN)
