@@ -6,6 +6,7 @@ import sys
 
 def serve(run):
     """Answer each line of the input with the numbers that `run()` returns."""
+    print("ready", flush=True)
     for _ in sys.stdin:
         print("took", *run(), flush=True)
 
@@ -28,14 +29,21 @@ class Contestant:
             **kwargs,
         )
 
+    def wait(self):
+        """Return when the process is ready for its first round."""
+        self._answer("ready")
+
     def run(self):
         """The numbers of one round."""
         self.process.stdin.write("go\n")
         self.process.stdin.flush()
+        return [float(number) for number in self._answer("took")]
+
+    def _answer(self, word):
         for line in self.process.stdout:
-            if line.startswith("took "):
-                return [float(number) for number in line.split()[1:]]
-        raise RuntimeError("Expected a time. Received: the process ended.")
+            if line.split()[:1] == [word]:
+                return line.split()[1:]
+        raise RuntimeError(f"Expected {word!r}. Received: the process ended.")
 
     def close(self):
         """End the process."""

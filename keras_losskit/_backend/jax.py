@@ -284,7 +284,7 @@ def with_gradients(value, value_and_found, gradients, arguments):
     return function(*arguments)
 
 
-#: About how many logits are there at a time.
+#: How many logits are there at a time, or a few more.
 LOGITS_AT_A_TIME = 2**22
 
 

@@ -339,9 +339,10 @@ class _Once(torch.autograd.Function):
         )
 
 
-#: About how many logits are there at a time. Below 32 MiB glibc may keep them
-#: in its heap, where they leave holes: 700 MiB were seen in place of 160.
-LOGITS_AT_A_TIME = 10_000_000
+#: How many logits are there at a time, or a few more. Of less than 32 MiB glibc
+#: may keep them in its heap, where they leave holes: 700 MiB were seen in place
+#: of 160.
+LOGITS_AT_A_TIME = 2**23
 
 
 def scan(step, carry, parts, found):

@@ -344,14 +344,14 @@ def wide_dtype(features):
 
 
 def chunk_for(tokens, classes):
-    """A number of tokens of which not too many logits are there at a time.
+    """A number of tokens that make `LOGITS_AT_A_TIME`, or a few more.
 
     Args:
         tokens: Number of tokens, or None.
         classes: Number of classes.
     """
-    most = max(1, _backend.LOGITS_AT_A_TIME // classes)
+    least = -(-_backend.LOGITS_AT_A_TIME // classes)
     if not isinstance(tokens, int):
-        return most
+        return least
     # Chunks of one size, so that little is filled up.
-    return max(1, -(-tokens // max(1, -(-tokens // most))))
+    return max(1, -(-tokens // max(1, tokens // least)))
