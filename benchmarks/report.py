@@ -54,7 +54,7 @@ def others(path, rows):
     return [
         row
         for row in json.loads(path.read_text())["rows"]
-        if row["case"] not in measured and list(row) == list(rows[0])
+        if list(row) == list(rows[0]) and row["case"] not in measured
     ]
 
 

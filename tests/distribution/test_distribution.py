@@ -43,6 +43,7 @@ SLOW_CASES = [
     "RandomLossWeighting",
     "SoftAdapt",
     "UPGrad",
+    "vocabulary",
 ]
 
 
@@ -169,7 +170,7 @@ def test_replicas_train_as_one_device_with_others(slow_trainings, name):
 # -------------------------------------------------- weights that are split
 
 on_mesh = pytest.mark.skipif(BACKEND != "jax", reason="ModelParallel is JAX'")
-ON_MESH = [*SLOW_CASES, *CASES, "vocabulary"]
+ON_MESH = [*SLOW_CASES, *CASES]
 
 
 @pytest.fixture(scope="module")
