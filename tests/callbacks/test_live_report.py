@@ -1,6 +1,5 @@
 """The page of `LiveReport` while `fit` runs, and after it was killed."""
 
-import os
 import subprocess
 import sys
 
@@ -10,6 +9,7 @@ from support.callback_models import compiled_model
 from support.callback_models import fit
 from support.pages import data_of
 from support.pages import pictures
+from support.processes import with_own_paths
 
 import keras_losskit as losskit
 from keras_losskit.callbacks import LiveReport
@@ -119,10 +119,8 @@ fit(compiled_model(), [LiveReport(sys.argv[1]), say], epochs=10**6)
 def test_a_killed_training_leaves_a_whole_page(tmp_path):
     path = tmp_path / "live.html"
     command = [sys.executable, "-c", TRAINS, str(path)]
-    paths = os.pathsep.join(path for path in sys.path if path)
-    environment = {**os.environ, "PYTHONPATH": paths}
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env=environment
+        command, stdout=subprocess.PIPE, text=True, env=with_own_paths()
     ) as process:
         for line in process.stdout:
             if line == "epoch 20\n":

@@ -2,6 +2,8 @@
 
 import concurrent.futures
 import multiprocessing
+import os
+import sys
 
 
 def fresh_processes(workers):
@@ -11,3 +13,9 @@ def fresh_processes(workers):
         mp_context=multiprocessing.get_context("spawn"),
         max_tasks_per_child=1,
     )
+
+
+def with_own_paths():
+    """The environment of a process that imports what this one can."""
+    paths = os.pathsep.join(path for path in sys.path if path)
+    return {**os.environ, "PYTHONPATH": paths}

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from support.callback_models import compiled_model
 from support.callback_models import fit
+from support.processes import with_own_paths
 
 from keras_losskit.callbacks import TermLogger
 
@@ -67,16 +68,13 @@ def test_weights_and_biases(tmp_path, monkeypatch):
     same_as_history(stored, history)
 
 
-def mlflow_run(mlflow, tmp_path, *callbacks):
+def mlflow_run(mlflow, tmp_path, make_callback):
+    """What MLflow stores of a run with this callback, and the History."""
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'runs.db'}")
     where = (tmp_path / "artifacts").as_uri()
     experiment = mlflow.create_experiment("terms", artifact_location=where)
     with mlflow.start_run(experiment_id=experiment) as run:
-        history = fit(
-            compiled_model(),
-            [make(mlflow) for make in callbacks],
-            epochs=EPOCHS,
-        )
+        history = fit(compiled_model(), [make_callback()], epochs=EPOCHS)
     mlflow.flush_async_logging()
     client = mlflow.MlflowClient()
     stored = {}
@@ -89,16 +87,17 @@ def mlflow_run(mlflow, tmp_path, *callbacks):
 
 def test_mlflow(tmp_path):
     mlflow = pytest.importorskip("mlflow")
-    same_as_history(
-        *mlflow_run(mlflow, tmp_path, lambda m: TermLogger(m.log_metrics))
+    stored, history = mlflow_run(
+        mlflow, tmp_path, lambda: TermLogger(mlflow.log_metrics)
     )
+    same_as_history(stored, history)
 
 
 def test_the_callback_of_mlflow(tmp_path):
     mlflow = pytest.importorskip("mlflow")
     pytest.importorskip("mlflow.keras")
     stored, history = mlflow_run(
-        mlflow, tmp_path, lambda m: m.keras.MlflowCallback()
+        mlflow, tmp_path, lambda: mlflow.keras.MlflowCallback()
     )
     same_as_history(stored, history)
 
@@ -142,10 +141,11 @@ print("STORED", json.dumps([history.history, rows], default=str))
 def test_trackio(tmp_path, monkeypatch):
     pytest.importorskip("trackio")
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path))
-    paths = [path for path in sys.path if path]
-    monkeypatch.setenv("PYTHONPATH", ":".join(paths))
     done = subprocess.run(
-        [sys.executable, "-c", TRACKIO], capture_output=True, text=True
+        [sys.executable, "-c", TRACKIO],
+        env=with_own_paths(),
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     (line,) = (x for x in done.stdout.splitlines() if x.startswith("STORED"))

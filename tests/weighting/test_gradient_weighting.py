@@ -1,6 +1,5 @@
 """Weightings over gradients in `fit`, against a network derived by hand."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 from keras import layers
 from keras import ops
+from support.processes import with_own_paths
 from support.weightings import OF_TERMS
 
 import keras_losskit as losskit
@@ -539,7 +539,7 @@ def test_the_gramian_is_that_of_all_replicas():
     # A process of its own: devices are made before the first operation.
     result = subprocess.run(
         [sys.executable, "-c", TWO_DEVICES],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        env=with_own_paths(),
         cwd=Path(__file__).parent,
         capture_output=True,
         text=True,

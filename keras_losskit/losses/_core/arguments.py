@@ -198,15 +198,19 @@ class Parameters:
     of_keras: frozenset[str]
 
 
+#: What a loss function does without where it is None.
+MAY_BE_NONE = frozenset({"chunk_size", "ignore_class", "softcap"})
+
+
 def check_settings(owner, **settings):
-    """Refuse settings that a loss function cannot use; None is not looked at.
+    """Refuse settings that a loss function cannot use.
 
     Args:
         owner: Name of the function.
         **settings: What it was given, by names that the table knows.
     """
     for name, value in settings.items():
-        if value is not None or name in ("alpha", "gamma", "from_logits"):
+        if value is not None or name not in MAY_BE_NONE:
             CHECKS[name](value, f"`{name}` of {owner}")
 
 

@@ -7,16 +7,12 @@ import keras
 from keras import ops
 
 from keras_losskit import reductions
-from keras_losskit._support.checks import checked_count
-from keras_losskit._support.checks import checked_fraction
-from keras_losskit._support.checks import checked_non_negative
-from keras_losskit._support.checks import checked_positive
 from keras_losskit._types import Config
 from keras_losskit._types import DType
 from keras_losskit._types import ReductionLike
 from keras_losskit._types import Tensor
 from keras_losskit._types import TensorLike
-from keras_losskit.losses._core.arguments import checked_integer
+from keras_losskit.losses._core.arguments import check_settings
 from keras_losskit.losses._core.arguments import stored_settings
 from keras_losskit.losses._core.chunked_entropy import Entropy
 from keras_losskit.losses._core.chunked_entropy import entropies
@@ -94,18 +90,14 @@ def linear_cross_entropy(
         >>> [round(float(value), 4) for value in values]  # log(4)
         [1.3863, 1.3863]
     """
-    label_smoothing = checked_fraction(
-        label_smoothing, f"`label_smoothing` of {NAME}"
+    check_settings(
+        NAME,
+        label_smoothing=label_smoothing,
+        z_loss=z_loss,
+        ignore_class=ignore_class,
+        softcap=softcap,
+        chunk_size=chunk_size,
     )
-    z_loss = checked_non_negative(z_loss, f"`z_loss` of {NAME}")
-    if ignore_class is not None:
-        ignore_class = checked_integer(
-            ignore_class, f"`ignore_class` of {NAME}"
-        )
-    if softcap is not None:
-        softcap = checked_positive(softcap, f"`softcap` of {NAME}")
-    if chunk_size is not None:
-        chunk_size = checked_count(chunk_size, f"`chunk_size` of {NAME}")
     labels, features, kernel = map(
         ops.convert_to_tensor, (y_true, features, kernel)
     )
