@@ -92,7 +92,9 @@ def gradients_by(way, labels):
     if backend == "tensorflow":
         import tensorflow as tf
 
-        return tf.function(gradients, jit_compile=True)  # as `fit` does
+        # As `fit` does.
+        jit_compile = bool(tf.config.list_physical_devices("GPU"))
+        return tf.function(gradients, jit_compile=jit_compile)
     if backend == "jax":
         import jax
 

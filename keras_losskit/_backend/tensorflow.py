@@ -263,8 +263,8 @@ def with_gradients(value, value_and_found, gradients, arguments):
     return function(*arguments)
 
 
-#: How many logits are there at a time, or a few more.
-LOGITS_AT_A_TIME = 2**22
+#: See `_backend.torch`: here too they come from glibc's heap.
+LOGITS_AT_A_TIME = 2**23
 
 
 def scan(step, carry, parts, found):

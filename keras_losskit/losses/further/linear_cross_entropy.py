@@ -69,7 +69,7 @@ def linear_cross_entropy(
             PaLM.
         softcap: What bounds the logits, positive; 30 in Gemma 2.
         chunk_size: Number of tokens whose logits are there at a time. Defaults
-            to what makes 4 million logits, 8 million on PyTorch.
+            to what makes 8 million logits, 4 million on JAX.
 
     Returns:
         Per-sample losses, `(batch, d0, ..., dN)`, float32 or float64.
