@@ -32,10 +32,12 @@ class Watcher:
         """`function(*args, **kwargs)`, watched."""
         return _watching.run(self, function, *args, **kwargs)
 
-    def passes_on(self, layer, args, kwargs):
-        """Whether `layer` hands on its input, its `call` left out."""
+    def given(self, layer, args, kwargs):
+        """The `__call__` of `layer` begins."""
+
+    def instead_of(self, layer, args, kwargs):
+        """What `layer` returns, its `call` left out; None where it is run."""
         del layer, args, kwargs
-        return False
 
     def leaves_regularizer_to_keras(self, layer):
         """Whether Keras is to find, and to apply, the activity regularizer.
@@ -122,14 +124,16 @@ def add_loss(layer, loss):
 
 
 def watched_call(original):
-    """`Layer.__call__`, of which the watcher hears afterwards."""
+    """`Layer.__call__`, of which the watcher hears before and afterwards."""
 
     @functools.wraps(original)
     def __call__(self, *args, **kwargs):
-        outputs = original(self, *args, **kwargs)
         watching = _watching.get()
-        if watching is not None:
-            watching.called(self, outputs)
+        if watching is None:
+            return original(self, *args, **kwargs)
+        watching.given(self, args, kwargs)
+        outputs = original(self, *args, **kwargs)
+        watching.called(self, outputs)
         return outputs
 
     return __call__
@@ -143,8 +147,10 @@ def watched_operation(original):
         watching = _watching.get()
         if watching is None:
             return original(self, *args, **kwargs)
-        if watching.passes_on(self, args, kwargs):
-            return args[0]
+        watching.given(self, args, kwargs)
+        instead = watching.instead_of(self, args, kwargs)
+        if instead is not None:
+            return instead
         outputs = original(self, *args, **kwargs)
         watching.computed(self)
         return outputs

@@ -352,6 +352,72 @@ def test_it_is_saved_with_the_model(tmp_path):
     assert_same(trained(loaded), trained(model))
 
 
+READERS = {
+    "add_loss": lambda self, x: self.add_loss(ops.mean(ops.logsumexp(x, -1))),
+    "product": lambda self, x: 2.0 * x,
+    "product with a tensor": lambda self, x: ops.ones(()) * x,
+    "entry": lambda self, x: x[0],
+    "shape": lambda self, x: x.shape,
+    "tensor": lambda self, x: ops.convert_to_tensor(x),
+    "layer": lambda self, x: self.other(x),
+    "keyword": lambda self, x: self.other(inputs=x),
+}
+
+
+class Reads(losskit.Model):
+    """A model whose `call` reads its logits."""
+
+    def __init__(self, read):
+        super().__init__()
+        self.embed = layers.Embedding(CLASSES, WIDTH)
+        self.head = layers.Dense(CLASSES, name="head")
+        self.other = layers.Dense(2)
+        self.read = read
+
+    def call(self, inputs):
+        logits = self.head(inputs=self.embed(inputs))
+        self.read(self, logits)
+        return {"logits": logits}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_code_that_reads_the_logits_is_refused(reader):
+    model = Reads(READERS[reader])
+    compiled(model, {"logits": linear()})
+    with pytest.raises(ValueError, match=r"(?s)head'.*which reads them"):
+        model.fit(TOKENS, {"logits": LABELS}, verbose=0)
+    compiled(model, {"logits": logits_of_keras()})  # the model stays usable
+    model.fit(TOKENS, {"logits": LABELS}, verbose=0)
+
+
+def test_a_layer_that_is_called_by_keyword():
+    results = []
+    for loss in (linear(), logits_of_keras()):
+        keras.utils.set_random_seed(0)
+        model = Reads(lambda self, x: None)
+        eager(model, {"logits": loss})
+        results.append(model.fit(TOKENS, {"logits": LABELS}, verbose=0).history)
+    assert results[0]["loss"] == pytest.approx(results[1]["loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0), (1, 1)])
+def test_features_and_logits_may_both_be_outputs(order):
+    results = []
+    for loss in (linear, logits_of_keras):
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((WIDTH,))
+        features = layers.Dense(WIDTH, name="features")(inputs)
+        logits = layers.Dense(CLASSES, name="head")(features)
+        outputs = [(features, logits)[i] for i in order]
+        model = losskit.Model(inputs, outputs)
+        eager(model, [loss(name="ce") if i else None for i in order])
+        labels = [LABELS[:, 0]] * 2
+        results.append(
+            trained(model, x=RANDOM_INPUTS, y=labels, sample_weight=None)
+        )
+    assert_same(*results)
+
+
 def jumps(x):
     return ops.tanh(x)
 
@@ -384,10 +450,31 @@ REFUSED = {
         {},
         "activity regularizer",
     ),
+    "bias of places": (
+        lambda x: layers.EinsumDense(
+            "abc,cd->abd", (STEPS, CLASSES), bias_axes="bd", name="head"
+        )(x),
+        {},
+        "bias_axes='bd'",
+    ),
     "changed": (
         lambda x: 2.0 * layers.Dense(CLASSES, name="head")(x),
         {},
-        "changes what it returns",
+        "'head'.*Multiply 'multiply.*', which reads them",
+    ),
+    "a loss of the layer": (
+        lambda x: losskit.layers.AddLoss(ops.square, name="size")(
+            layers.Dense(CLASSES, name="head")(x)
+        ),
+        {},
+        "'head'.*AddLoss 'size', which reads them",
+    ),
+    "a penalty of the output": (
+        lambda x: layers.ActivityRegularization(0.1, name="penalty")(
+            layers.Dense(CLASSES, name="head")(x)
+        ),
+        {},
+        "'head'.*ActivityRegularization 'penalty', which reads them",
     ),
     "metric": (
         lambda x: layers.Dense(CLASSES, name="head")(x),

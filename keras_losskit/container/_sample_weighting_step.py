@@ -111,6 +111,8 @@ class SampleWeighing:
             )
             weights = weighting(*of_all, training)
             weights = replicas.owned(weights, values)
+            # Left out in the loss it would still be NaN in the gradient.
+            weights = ops.where(ops.isfinite(values), weights, 1.0)
             for term, noted in taken:
                 value = noted.weighted(weights)
                 replaced[term.name] = dataclasses.replace(term, value=value)

@@ -116,6 +116,10 @@ class OutputLayer:
             layer.equation
         ):
             wrong = f"equation={layer.equation!r}"
+        elif isinstance(layer, keras.layers.EinsumDense) and (
+            layer.bias_axes not in (None, "", layer.equation.strip()[-1])
+        ):
+            wrong = f"bias_axes={layer.bias_axes!r}"
         if wrong is not None:
             raise ValueError(
                 f"Expected layer '{layer_path(layer)}' of LinearCrossEntropy "
@@ -203,21 +207,23 @@ def unprojected_outputs(model: Any, y_pred: Structure) -> dict[int, Any]:
         ValueError: if features are no output as they are.
     """
     recorder = model._losskit_last_pass().recorder
-    if recorder is None or not recorder.passed_on:
+    if recorder is None or not recorder.withheld:
         return {}
     outputs = keras.tree.flatten(y_pred)
-    found = {}
-    for output_layer, features in recorder.passed_on:
-        at = [i for i, output in enumerate(outputs) if output is features]
-        if not at:
+    found = {
+        position: logits
+        for position, logits in recorder.withheld_at.items()
+        if position < len(outputs) and outputs[position] is logits.features
+    }
+    for logits in recorder.withheld:
+        if logits not in found.values():
             raise ValueError(
-                f"Expected layer '{layer_path(output_layer.layer)}' of "
-                "LinearCrossEntropy to return an output of the model. "
-                "Received: a model that changes what it returns. Take "
-                "SparseCategoricalCrossentropy(from_logits=True) as the loss."
+                f"Expected layer '{logits.path}' of LinearCrossEntropy to "
+                "return an output of the model. Received: a model that does "
+                "not. Take SparseCategoricalCrossentropy(from_logits=True) as "
+                "the loss."
             )
-        found[at[0]] = output_layer
-    return found
+    return {position: x.output_layer for position, x in found.items()}
 
 
 def without_projection(

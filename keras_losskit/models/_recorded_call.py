@@ -24,7 +24,7 @@ from keras_losskit.models._variable_reads import noting_reads
 from keras_losskit.penalties._add_loss import AddsLosses
 from keras_losskit.penalties._log import logged_means
 from keras_losskit.penalties._log import of_all_replicas
-from keras_losskit.penalties._recorder import RecordedLoss
+from keras_losskit.penalties._recorded import RecordedLoss
 from keras_losskit.penalties._recorder import Recorder
 from keras_losskit.penalties.collect import PenaltyList
 from keras_losskit.penalties.collect import layer_terms
@@ -46,7 +46,7 @@ class RecordsLosses(AddsLosses):
         loss: Structure,
         name: str | None = None,
         weight: Weight = 1.0,
-        reduction: ReductionLike = "sum_over_batch_size",
+        reduction: ReductionLike | None = None,
     ) -> None:
         """Add a term to the loss, from inside `call`; see `layers.Layer`.
 

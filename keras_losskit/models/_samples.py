@@ -9,6 +9,7 @@ from keras_losskit import _backend
 from keras_losskit import _keras
 from keras_losskit._support.sample_ids import split_ids
 from keras_losskit.reductions._sample_values import SampleWatch
+from keras_losskit.reductions._sample_values import current_watch
 
 
 class WatchesSamples:
@@ -75,14 +76,16 @@ def check_ids(largest, weighting):
 
 
 def sample_watch(model):
-    """Who is to take note of samples in a pass, if they are weighed, or None.
+    """Who is to take note of samples in a pass, or None.
+
+    A report that watches already, or one more where samples are weighed.
 
     Args:
         model: The model.
     """
     container = _keras.compiled_loss(model)
     weighs = container is not None and container.sample_weighting
-    return SampleWatch() if weighs else None
+    return current_watch() or (SampleWatch() if weighs else None)
 
 
 def track_samples(table, ids, watch):

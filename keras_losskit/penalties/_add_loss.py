@@ -37,7 +37,7 @@ class AddsLosses(TellsLosses, LogsValues):
         loss: Structure,
         name: str | None = None,
         weight: Weight = 1.0,
-        reduction: ReductionLike = "sum_over_batch_size",
+        reduction: ReductionLike | None = None,
     ) -> None:
         """Add a term to the loss, from inside `call`.
 
@@ -54,7 +54,9 @@ class AddsLosses(TellsLosses, LogsValues):
             name: The name to log it under.
             weight: A number, a `keras.Variable` or a schedule.
             reduction: How per-sample values become a scalar: a name or an
-                object of `keras_losskit.reductions`.
+                object of `keras_losskit.reductions`. Defaults to their mean;
+                to their sum, as in Keras, where neither `name` nor `weight` is
+                given.
 
         Raises:
             ValueError: for a value that is no finite number or tensor, or a
@@ -68,6 +70,11 @@ class AddsLosses(TellsLosses, LogsValues):
                 f"Expected the name of a loss of layer '{self.name}' to be a "
                 f"string without '/'. Received: name={name!r}"
             )
+        if reduction is None:
+            as_keras = (
+                name is None and isinstance(weight, float) and weight == 1.0
+            )
+            reduction = "sum" if as_keras else "sum_over_batch_size"
         label = f"{self.name}/{name or 'added'}"
         weight = weights_lib.check_weight(weight, name=label)
         for value in keras.tree.flatten(loss):

@@ -12,7 +12,7 @@ from keras_losskit._types import MixesIntoLayer
 from keras_losskit._types import Structure
 from keras_losskit._types import Tensor
 from keras_losskit._types import TensorLike
-from keras_losskit.penalties._recorder import LoggedValue
+from keras_losskit.penalties._recorded import LoggedValue
 from keras_losskit.penalties._recorder import Recorder
 
 

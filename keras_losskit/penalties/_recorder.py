@@ -19,44 +19,12 @@ from keras_losskit import _weights as weights_lib
 from keras_losskit._scoped import Scoped
 from keras_losskit._support.replicas import PerThread
 from keras_losskit.penalties._activity import activity_penalties
+from keras_losskit.penalties._recorded import RecordedLoss
 from keras_losskit.penalties._schedules import note_schedule
+from keras_losskit.penalties._withheld import WithheldLogits
+from keras_losskit.penalties._withheld import with_features
+from keras_losskit.penalties._withheld import withheld_in
 from keras_losskit.terms import multiply
-
-
-@dataclasses.dataclass(frozen=True)
-class RecordedLoss:
-    """A loss that a layer added.
-
-    Args:
-        layer: Its owner.
-        kind: `"activity"` or `"added"`.
-        value: Its value, unweighted: a scalar; inside the loop of an RNN also
-            each sample's share of it, `(batch, 1)`.
-        name: The name the user gave it.
-        weight: The weight the user gave it.
-    """
-
-    layer: Any
-    kind: str
-    value: Any
-    name: str | None = None
-    weight: Any = 1.0
-
-
-@dataclasses.dataclass(frozen=True)
-class LoggedValue:
-    """A value that a layer logged.
-
-    Args:
-        layer: The layer.
-        name: The key in the logs.
-        value: A scalar; None while shapes are inferred.
-    """
-
-    layer: Any
-    name: str
-    value: Any
-
 
 #: `(name, weight)` of the `add_loss` of ours that is under way, where it goes
 #: on to one of the user's own, which knows neither.
@@ -203,8 +171,9 @@ class Recorder(Calls):
         self.losses_are_counted = False
         self.outputs = {layer: [] for layer in outputs_of}
         self._output_layers = output_layers or {}
-        #: Pairs of an `OutputLayer` and what its layer was given.
-        self.passed_on = []
+        #: The `WithheldLogits` of the pass, and those at outputs by position.
+        self.withheld = []
+        self.withheld_at = {}
 
     @staticmethod
     def current():
@@ -218,7 +187,10 @@ class Recorder(Calls):
         self._trace = _backend.trace_state()
         self._infers_shapes = _keras.in_symbolic_scope()
         self._was_built = self.model.built
-        return super().run(function, *args, **kwargs)
+        outputs = super().run(function, *args, **kwargs)
+        if self.withheld:
+            outputs, self.withheld_at = with_features(outputs)
+        return outputs
 
     def of_layer(self, layer):
         """The losses that `layer` added, in the order of its calls."""
@@ -234,16 +206,22 @@ class Recorder(Calls):
     def watches(self, layer):
         return True
 
-    def passes_on(self, layer, args, kwargs):
+    def given(self, layer, args, kwargs):
+        if self.withheld:
+            for logits in withheld_in((args, kwargs)):
+                logits.refuse(f"{type(layer).__name__} '{layer.name}'")
+
+    def instead_of(self, layer, args, kwargs):
         output_layer = self._output_layers.get(layer)
         if (
             output_layer is None
             or not output_layer.makes_logits(args, kwargs)
             or self._out_of_reach()
         ):
-            return False
-        self.passed_on.append((output_layer, args[0]))
-        return True
+            return None
+        features = args[0] if args else kwargs["inputs"]
+        self.withheld.append(WithheldLogits(features, output_layer))
+        return self.withheld[-1]
 
     def called(self, layer, outputs):
         super().called(layer, outputs)

@@ -10,7 +10,7 @@ from keras_losskit import _origin
 from keras_losskit import _weights as weights_lib
 from keras_losskit._support.checks import checked_instance
 from keras_losskit._support.precision import at_least_float32
-from keras_losskit.penalties._recorder import RecordedLoss
+from keras_losskit.penalties._recorded import RecordedLoss
 from keras_losskit.penalties._recorder import TellsLosses
 from keras_losskit.penalties._recorder import still_held
 from keras_losskit.terms import LossTerm

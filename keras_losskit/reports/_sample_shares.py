@@ -102,14 +102,12 @@ class SharesOfModel:
         if values is not None:
             mapping = list(zip(self.variables, values, strict=True))
         with keras.StatelessScope(mapping):
-            y_pred = probe(x, training=False)
-            with (
-                counted_by_trainer(probe.compiled_loss),
-                watched_by(SampleWatch()) as watch,
-            ):
-                total = probe.compute_loss(
-                    x, y, y_pred, sample_weight, training=False
-                )
+            with watched_by(SampleWatch()) as watch:
+                y_pred = probe(x, training=False)
+                with counted_by_trainer(probe.compiled_loss):
+                    total = probe.compute_loss(
+                        x, y, y_pred, sample_weight, training=False
+                    )
             terms = probe._losskit_last_terms() or LossTerms()
         rest = {}
         if _origin.overrides(probe, "compute_loss"):

@@ -29,7 +29,8 @@ class SampleWeighting(WeightingOfTerms):
 
     A sample has one value: what it has in the terms that take part, `sum(weight
     * value)`, where a value is the mean over what counts of the sample, and
-    `weight` is that of the term. A subclass makes its variables in `build` and
+    `weight` is that of the term. One that is not finite keeps weight 1, so that
+    the loss shows it. A subclass makes its variables in `build` and
     defines `weigh`; it is saved and copied as a `Weighting` is.
 
     Args:

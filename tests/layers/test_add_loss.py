@@ -37,6 +37,44 @@ class Added(layers.Layer):
         return shape
 
 
+class OfSamples(keras.layers.Layer):
+    """A script of Keras': `add_loss` of a value per sample."""
+
+    def call(self, x):
+        self.add_loss(ops.sum(ops.square(x), axis=-1))
+        return x
+
+
+@pytest.mark.parametrize("model_class", [keras.Model, losskit.Model])
+@pytest.mark.parametrize("of", ["layer", "model"])
+def test_values_of_samples_without_a_name_are_summed_as_by_keras(
+    model_class, of
+):
+    x = numbers(6, 3)
+
+    class OurOwn(OfSamples, layers.Layer):
+        pass
+
+    class Subclassed(model_class):
+        def __init__(self):
+            super().__init__()
+            self.dense = keras.layers.Dense(1, kernel_initializer="zeros")
+
+        def call(self, inputs):
+            self.add_loss(ops.sum(ops.square(inputs), axis=-1))
+            return self.dense(inputs)
+
+    if of == "model":
+        model = Subclassed()
+    else:
+        inputs = keras.Input((3,))
+        dense = keras.layers.Dense(1, kernel_initializer="zeros")
+        model = model_class(inputs, dense(OurOwn()(inputs)))
+    model.compile("sgd", "mse", run_eagerly=True)
+    result = model.evaluate(x, np.zeros((6, 1)), verbose=0)
+    assert result == pytest.approx(np.sum(x**2), rel=1e-5)
+
+
 def model_with(*middle, features=3, model_class=losskit.Model, steps=None):
     """A model that passes its input through `middle`; its output is x @ 1."""
     shape = (features,) if steps is None else (steps, features)

@@ -12,6 +12,7 @@ import keras_losskit as losskit
 from keras_losskit import extra
 from keras_losskit import losses
 from keras_losskit import reductions
+from keras_losskit import weighting
 from keras_losskit.losses._core.evaluation import own_value
 from keras_losskit.reductions._sample_values import SampleWatch
 from keras_losskit.reductions._sample_values import watched_by
@@ -298,6 +299,24 @@ class Batches(keras.utils.PyDataset):
     def __getitem__(self, index):
         part = slice(4 * index, 4 * index + 4)
         return X[part], Y["a"][part]
+
+
+def test_a_sample_weighting_does_not_hide_the_samples():
+    reports = []
+    for methods in ((), weighting.SmallLoss(0.8)):
+        keras.utils.set_random_seed(0)
+        model = losskit.Sequential([keras.Input((3,)), layers.Dense(1)])
+        model.compile(
+            "sgd", losskit.LossesContainer("mse", sample_weighting=methods)
+        )
+        reports.append(losskit.sample_report(model, X, Y["a"], wrt=".*"))
+    plain, weighed = reports
+    np.testing.assert_array_equal(weighed.ids, plain.ids)
+    np.testing.assert_allclose(weighed.total, plain.total, rtol=1e-6)
+    np.testing.assert_allclose(
+        weighed.gradient_norms, plain.gradient_norms, rtol=1e-5
+    )
+    assert weighed.total[0] > 0 and not weighed.beside
 
 
 def test_data_sets_are_read_batch_by_batch():

@@ -334,6 +334,29 @@ class Noting(weighting.SampleWeighting):
         return ops.ones_like(values)
 
 
+@pytest.mark.parametrize(
+    "method", [weighting.SelfPaced(1.0), weighting.SmallLoss(0.5)]
+)
+def test_a_sample_that_is_not_finite_shows_in_the_loss(method):
+    x = np.ones((4, 1), "float32")
+    y = np.array([[0.5], [np.nan], [0.0], [9.0]], "float32")
+    model = losskit.Sequential(
+        [keras.Input((1,)), keras.layers.Dense(1, kernel_initializer="ones")]
+    )
+    model.compile(
+        "sgd", losskit.LossesContainer("mse", sample_weighting=method)
+    )
+    stop = losskit.callbacks.TerminateOnNonFiniteTerm()
+    logs = model.fit(x, y, epochs=3, verbose=0, callbacks=[stop]).history
+    assert np.isnan(logs["loss"]).all() and len(logs["loss"]) == 1
+    # What the user leaves out need not be finite.
+    weights = np.array([1.0, 0.0, 1.0, 1.0], "float32")
+    model.set_weights([np.ones((1, 1)), np.zeros(1)])
+    logs = model.fit(x, y, sample_weight=weights, verbose=0).history
+    assert np.isfinite(logs["loss"]).all()
+    assert np.isfinite(model.get_weights()[0]).all()
+
+
 def test_the_value_of_a_sample_is_what_it_adds_to_all_terms():
     model = losskit.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
     container = losskit.LossesContainer(
