@@ -73,7 +73,7 @@ def histories_of(given):
     path = Path(given)
     if not path.is_dir():
         return [(path.stem, read_history(path))]
-    files = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES)
+    files = sorted(p for p in path.rglob("*") if suffix_of(p) in SUFFIXES)
     runs = [
         (str(file.relative_to(path).with_suffix("")), read_history(file))
         for file in files
@@ -82,9 +82,9 @@ def histories_of(given):
     if not runs:
         raise ValueError(
             f"Expected the folder '{path}' to hold histories, files of "
-            f"CSVLogger or TermHistory that end in {SUFFIXES}. Received: none. "
-            "Log with `keras.callbacks.CSVLogger`, or with "
-            "`callbacks.TermHistory(epochs_file=...)`."
+            f"CSVLogger or TermHistory that end in {SUFFIXES}, with a row for "
+            "each epoch. Received: none. Log with `keras.callbacks.CSVLogger`, "
+            "or with `callbacks.TermHistory(epochs_file=...)`."
         )
     return runs
 
@@ -97,22 +97,33 @@ def is_history(path):
         return False
 
 
+def suffix_of(path):
+    """What a file ends in, which some programs write in capitals."""
+    return path.suffix.lower()
+
+
 def read_history(path: Path) -> ReadHistory:
     """The history in a file of `CSVLogger` or `TermHistory`.
 
     Raises:
         ValueError: for a file of another kind, or without epochs.
     """
-    if path.suffix not in SUFFIXES:
+    if suffix_of(path) not in SUFFIXES:
         raise ValueError(
             f"Expected a file of CSVLogger or TermHistory, which ends in one "
             f"of {SUFFIXES}. Received: '{path}'"
         )
-    rows = read_json(path) if path.suffix == ".json" else read_csv(path)
+    rows = read_json(path) if suffix_of(path) == ".json" else read_csv(path)
     if not all(isinstance(r, Mapping) and "epoch" in r for r in rows):
         raise ValueError(
             f"Expected the file '{path}' to have an epoch in each row. "
             "Received: rows without"
+        )
+    if any("batch" in row for row in rows):
+        raise ValueError(
+            f"Expected the file '{path}' to have a row for each epoch. "
+            "Received: rows for each batch, which have a 'batch'. Give the "
+            "file of CSVLogger or of `TermHistory(epochs_file=...)`."
         )
     epochs: list[int] = []
     history: dict[str, list[Any]] = {}

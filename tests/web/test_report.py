@@ -171,6 +171,22 @@ def test_files_are_read_as_the_history_is(trained, folder, tmp_path):
     assert last["a_loss"][0] == history.history["a_loss"][-1]
 
 
+@pytest.mark.parametrize("suffix", ["csv", "json"])
+def test_a_file_of_batches_is_no_run(suffix, tmp_path):
+    runs, target = tmp_path / "runs", tmp_path / "report.html"
+    epochs, batches = (runs / f"{n}.{suffix}" for n in ("epochs", "batches"))
+    terms = TermHistory(epochs_file=epochs, batches_file=batches)
+    history = fit(compiled_model(), [terms]).history
+    (only,) = sections(tmp_path, runs)
+    drawn = pictures(only)["Contributions to the loss, training"]
+    assert drawn["loss", False]["y"] == history["loss"]
+    with pytest.raises(ValueError, match=r"each epoch\. Received: .* 'batch'"):
+        losskit.report(batches, target)
+    epochs.unlink()
+    with pytest.raises(ValueError, match="Expected the folder .* each epoch"):
+        losskit.report(runs, target)
+
+
 def test_runs_of_other_lengths_and_terms_are_compared(tmp_path):
     runs = [{"loss": [1.0, 0.5]}, {"loss": [2.0], "kl_loss": [0.25]}]
     compared, *_ = sections(tmp_path, runs, names=["one", "two"])
