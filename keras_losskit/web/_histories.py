@@ -128,14 +128,39 @@ def read_history(path: Path) -> ReadHistory:
     epochs: list[int] = []
     history: dict[str, list[Any]] = {}
     by_key: dict[str, list[int]] = {}
-    for row in rows:
-        epoch = int(float(row["epoch"]))
+    for epoch, row in one_after_the_other(rows):
         epochs.append(epoch)
         for key, value in row.items():
             if key != "epoch" and isinstance(value, float | int):
                 history.setdefault(key, []).append(float(value))
                 by_key.setdefault(key, []).append(epoch)
     return ReadHistory(history, epochs, by_key)
+
+
+def one_after_the_other(rows):
+    """`[(epoch, row), ...]` with numbers that rise, of one training or more.
+
+    `CSVLogger(append=True)` writes each training behind the last. Where one was
+    resumed, rows of epochs that ran again give way, as with
+    `TermHistory(append=True)`. One that begins at 0 anew repeats none: its
+    numbers go on.
+
+    Example:
+        >>> rows = [{"epoch": epoch} for epoch in (0, 1, 2, 2, 3, 0, 1)]
+        >>> [epoch for epoch, _ in one_after_the_other(rows)]
+        [0, 1, 2, 3, 4, 5]
+    """
+    found: list[tuple[int, Any]] = []
+    before = 0
+    for row in rows:
+        number = int(float(row["epoch"]))
+        if found and number == 0:
+            before = found[-1][0] + 1
+        epoch = before + number
+        while found and found[-1][0] >= epoch:
+            found.pop()
+        found.append((epoch, row))
+    return found
 
 
 def read_json(path):

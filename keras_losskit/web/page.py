@@ -70,7 +70,9 @@ def report(
     Args:
         history: What `fit` returned, a `callbacks.TermHistory`, a mapping from
             key to values, a file of `keras.callbacks.CSVLogger` or of
-            `TermHistory`, a folder with such files; or a list of these.
+            `TermHistory`, a folder with such files; or a list of these. In a
+            file of several trainings, epochs that a resumed one ran again
+            count once, and those of one that began anew are numbered on.
         path: The file to write. What is there is replaced as a whole.
         names: Names of the runs.
         model: A compiled model, whose terms are listed.

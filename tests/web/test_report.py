@@ -187,6 +187,25 @@ def test_a_file_of_batches_is_no_run(suffix, tmp_path):
         losskit.report(runs, target)
 
 
+def test_trainings_in_one_file_follow_one_another(tmp_path):
+    path = tmp_path / "log.csv"
+    loss = []
+    for _ in range(2):
+        csv = keras.callbacks.CSVLogger(str(path), append=True)
+        loss += fit(compiled_model(), [csv], epochs=3).history["loss"]
+    # epochs 0, 1, 2, 0, 1, 2: that in which another begins is 3
+    compared, run, _ = sections(tmp_path, [path, {"loss": [1.0]}])
+    title = "Contributions to the loss, training"
+    for drawn in (pictures(run)[title]["loss", False],
+                  pictures(compared)["loss"]["log", False]):  # fmt: skip
+        assert (drawn["x"], drawn["y"]) == (list(range(6)), loss)
+    # resumed in epoch 1, so that it and 2 give way
+    path.write_text("epoch,loss\n0,9\n1,8\n2,7\n1,6\n2,5\n3,4\n")
+    (run,) = sections(tmp_path, path)
+    drawn = pictures(run)["Contributions to the loss"]["loss", False]
+    assert (drawn["x"], drawn["y"]) == ([0, 1, 2, 3], [9.0, 6.0, 5.0, 4.0])
+
+
 def test_runs_of_other_lengths_and_terms_are_compared(tmp_path):
     runs = [{"loss": [1.0, 0.5]}, {"loss": [2.0], "kl_loss": [0.25]}]
     compared, *_ = sections(tmp_path, runs, names=["one", "two"])
