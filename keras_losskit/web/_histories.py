@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import os
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -45,37 +46,83 @@ def named_histories(given: Any, names: Any) -> list[tuple[str, Any]]:
         raise refused(
             given, "`history` to be one history or more", error=ValueError
         )
-    found = [pair for one in several for pair in histories_of(one)]
+    found = [run for one in several for run in histories_of(one)]
+    short, files, histories = zip(*found, strict=True)
     if names is not None:
-        what = "`names` of report"
-        names = checked_list(names, what, "a list of a name for each run")
-        if len(names) != len(found):
-            raise ValueError(
-                f"Expected {what} to be a name for each run, {len(found)}. "
-                f"Received: {names!r}"
-            )
-        found = [
-            (checked_name(name, f"each of {what}"), history)
-            for name, (_, history) in zip(names, found, strict=True)
-        ]
+        names = checked_names(names, len(found))
     elif len(found) > 1:
-        found = [
-            (name or f"run {index + 1}", history)
-            for index, (name, history) in enumerate(found)
-        ]
-    return found
+        names = names_of(short, files)
+    else:
+        names = short
+    return list(zip(names, histories, strict=True))
+
+
+def checked_names(names, count):
+    """The names that were given to `report`, one for each run."""
+    what = "`names` of report"
+    names = checked_list(names, what, "a list of a name for each run")
+    if len(names) != count:
+        raise ValueError(
+            f"Expected {what} to be a name for each run, {count}. "
+            f"Received: {names!r}"
+        )
+    names = [checked_name(name, f"each of {what}") for name in names]
+    if len(set(names)) < count:
+        raise refused(
+            names,
+            f"{what} to differ from one another",
+            remedy="A line of a comparison is known by its name",
+            error=ValueError,
+        )
+    return names
+
+
+def names_of(short, files):
+    """Names of runs that differ: the short ones, else the paths they need.
+
+    Args:
+        short: The name of each run in what was given, or "".
+        files: The file of each run, or None.
+
+    Example:
+        >>> names_of(["a", ""], [Path("a.csv"), None])
+        ['a', 'run 2']
+        >>> names_of(["log"] * 2, [Path("a/log.csv"), Path("b/log.csv")])
+        ['a/log', 'b/log']
+    """
+    paths = [file and Path(os.path.abspath(file)) for file in files]
+    folders = [path.parent.parts for path in paths if path]
+    shared = len(os.path.commonprefix(folders))
+    below = [path and Path(*path.parts[shared:]) for path in paths]
+    whole = [path.as_posix() if path else "" for path in below]
+    ends = [path.with_suffix("").as_posix() if path else "" for path in below]
+    for names in (short, ends, whole):
+        names = [name or f"run {k + 1}" for k, name in enumerate(names)]
+        if len(set(names)) == len(names):
+            return names
+    # A file that was given twice.
+    return [
+        f"{name} ({names[: k + 1].count(name)})"
+        if names.count(name) > 1
+        else name
+        for k, name in enumerate(names)
+    ]
 
 
 def histories_of(given):
-    """`[(name, history), ...]` of one history, file or folder."""
+    """`[(name, file, history), ...]` of one history, file or folder."""
     if not isinstance(given, str | PathLike):
-        return [("", given)]
+        return [("", None, given)]
     path = Path(given)
     if not path.is_dir():
-        return [(path.stem, read_history(path))]
+        return [(path.stem, path, read_history(path))]
     files = sorted(p for p in path.rglob("*") if suffix_of(p) in SUFFIXES)
     runs = [
-        (str(file.relative_to(path).with_suffix("")), read_history(file))
+        (
+            str(file.relative_to(path).with_suffix("")),
+            file,
+            read_history(file),
+        )
         for file in files
         if is_history(file)
     ]

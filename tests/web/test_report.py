@@ -206,6 +206,28 @@ def test_trainings_in_one_file_follow_one_another(tmp_path):
     assert (drawn["x"], drawn["y"]) == ([0, 1, 2, 3], [9.0, 6.0, 5.0, 4.0])
 
 
+def test_names_of_files_differ(tmp_path):
+    for name in ("a/log.csv", "b/log.csv", "b/log.json", "b/eval.csv"):
+        file = tmp_path / "runs" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        rows = '[{"epoch": 0, "loss": 1.0}]'
+        file.write_text(rows if "json" in name else "epoch,loss\n0,1.0\n")
+    a, b = tmp_path / "runs/a", tmp_path / "runs/b"
+    for given, names in (
+        ([b / "eval.csv", b / "log.csv"], ["eval", "log"]),
+        ([a / "log.csv", b / "log.csv"], ["a/log", "b/log"]),
+        ([str(a), b / "log.csv"], ["a/log", "b/log"]),
+        ([b / "log.csv", b / "log.json"], ["log.csv", "log.json"]),
+        ([a, a, {"loss": [1.0]}], ["log.csv (1)", "log.csv (2)", "run 3"]),
+        (a.parent, ["a/log.csv", "b/eval.csv", "b/log.csv", "b/log.json"]),
+    ):
+        compared, *runs = sections(tmp_path, given)
+        assert [run["title"] for run in runs] == names
+        assert [n for n, _ in pictures(compared)["loss"]] == names
+    with pytest.raises(ValueError, match="differ from one another. Received"):
+        sections(tmp_path, [a, b / "log.csv"], names=["one", "one"])
+
+
 def test_runs_of_other_lengths_and_terms_are_compared(tmp_path):
     runs = [{"loss": [1.0, 0.5]}, {"loss": [2.0], "kl_loss": [0.25]}]
     compared, *_ = sections(tmp_path, runs, names=["one", "two"])
