@@ -2,19 +2,18 @@
 
 import time
 from os import PathLike
-from pathlib import Path
 from typing import Self
 
 import keras
 
 from keras_losskit import _notebook
 from keras_losskit._support import replicas
-from keras_losskit._support.checks import checked_instance
 from keras_losskit._support.checks import checked_positive
 from keras_losskit._types import Config
 from keras_losskit._types import Logs
 from keras_losskit.callbacks._batch_means import as_floats
 from keras_losskit.callbacks._batch_means import checked_container
+from keras_losskit.web.page import checked_target
 from keras_losskit.web.page import framed
 from keras_losskit.web.page import page_of
 from keras_losskit.web.page import sections
@@ -43,8 +42,8 @@ class LiveReport(keras.callbacks.Callback):
 
     Raises:
         TypeError: if `path` is no path.
-        ValueError: if `refresh` is not positive; or when training begins, for
-            a model whose terms are not logged.
+        ValueError: if `path` is a folder or `refresh` not positive; or when
+            training begins, for a model whose terms are not logged.
 
     Example:
         >>> callback = LiveReport("report.html", refresh=5.0)
@@ -59,8 +58,7 @@ class LiveReport(keras.callbacks.Callback):
         refresh: float = 2.0,
     ):
         super().__init__()
-        what = "`path` of LiveReport"
-        self.path = Path(checked_instance(path, str | PathLike, what, "a path"))
+        self.path = checked_target(path, "`path` of LiveReport")
         self.refresh = checked_positive(refresh, "`refresh` of LiveReport")
         self._run = LiveRun()
         self._next = 0.0

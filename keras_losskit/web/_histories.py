@@ -17,6 +17,8 @@ from keras_losskit._support.checks import refused
 SUFFIXES = (".csv", ".json")
 #: What stands in a file of `CSVLogger` where an epoch lacks a key.
 MISSING = ("", "NA")
+#: UTF-8, also with the mark that spreadsheets put before it.
+ENCODING = "utf-8-sig"
 
 
 @dataclasses.dataclass
@@ -212,13 +214,13 @@ def one_after_the_other(rows):
 
 def read_json(path):
     """The rows that `TermHistory` wrote."""
-    rows = json.loads(path.read_text("utf-8"))
+    rows = json.loads(path.read_text(ENCODING))
     return checked_list(rows, f"the file '{path}'", "a list of epochs")
 
 
 def read_csv(path):
     """The rows that `CSVLogger` or `TermHistory` wrote, numbers as floats."""
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding=ENCODING) as file:
         head = file.readline()
         # The column that is always there is the first; what follows separates.
         at = head.find("epoch") + len("epoch")

@@ -84,8 +84,8 @@ def report(
 
     Raises:
         TypeError: for something that is no history, model or path.
-        ValueError: for a history without `loss`, a folder without a history, or
-            a name too few.
+        ValueError: for a history without `loss`, a folder without a history, a
+            name too few, or a `path` that is a folder.
 
     Example:
         >>> import pathlib, tempfile
@@ -94,8 +94,7 @@ def report(
         >>> "mse" in path.read_text("utf-8")
         True
     """
-    checked_instance(path, str | PathLike, "`path` of report", "a path")
-    written = Path(path)
+    written = checked_target(path, "`path` of report")
     found = sections(history, names, model, data)
     page = page_of(found, kept_as=written.name)
     write_whole(page, written)
@@ -180,6 +179,17 @@ def finite(data):
             return "NaN"
         return "Infinity" if data > 0 else "-Infinity"
     return data
+
+
+def checked_target(path, what):
+    """The file that a page is written to; a folder of that name is refused."""
+    path = Path(checked_instance(path, str | PathLike, what, "a path"))
+    if path.is_dir():
+        raise ValueError(
+            f"Expected {what} to be a file. Received: '{path}', which is a "
+            f"folder. Name a file in it, such as '{path / 'report.html'}'."
+        )
+    return path
 
 
 def write_whole(page, path):

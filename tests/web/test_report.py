@@ -228,6 +228,16 @@ def test_names_of_files_differ(tmp_path):
         sections(tmp_path, [a, b / "log.csv"], names=["one", "one"])
 
 
+def test_a_file_from_a_spreadsheet_is_read(tmp_path):
+    path = tmp_path / "runs" / "LOG.CSV"
+    path.parent.mkdir()
+    path.write_bytes(b"\xef\xbb\xbfepoch;loss\r\n0;2.0\r\n1;1.5\r\n")
+    for given in (path, path.parent):
+        (run,) = sections(tmp_path, given)
+        drawn = pictures(run)["Contributions to the loss"]["loss", False]
+        assert (drawn["x"], drawn["y"]) == ([0, 1], [2.0, 1.5])
+
+
 def test_runs_of_other_lengths_and_terms_are_compared(tmp_path):
     runs = [{"loss": [1.0, 0.5]}, {"loss": [2.0], "kl_loss": [0.25]}]
     compared, *_ = sections(tmp_path, runs, names=["one", "two"])
@@ -270,6 +280,11 @@ def test_what_is_no_history_is_refused(tmp_path):
         losskit.report(5, target)
     with pytest.raises(ValueError, match="with the key 'loss'"):
         losskit.report({"accuracy": [1.0]}, target)
+    with pytest.raises(ValueError, match="an epoch or more. Received: none"):
+        losskit.report({"loss": []}, target)
+    with pytest.raises(ValueError, match="`path` of report to be a file. Rec"):
+        losskit.report({"loss": [1.0]}, tmp_path)
+    assert not list(tmp_path.parent.glob("*.part"))
     with pytest.raises(ValueError, match="Expected the folder .* CSVLogger"):
         losskit.report(tmp_path, target)
     with pytest.raises(ValueError, match="a name for each run, 2"):
