@@ -11,8 +11,8 @@ from keras_losskit._support import replicas
 from keras_losskit._support.checks import checked_positive
 from keras_losskit._types import Config
 from keras_losskit._types import Logs
-from keras_losskit.callbacks._batch_means import as_floats
 from keras_losskit.callbacks._batch_means import checked_container
+from keras_losskit.callbacks._batch_means import scalars
 from keras_losskit.web.page import checked_target
 from keras_losskit.web.page import framed
 from keras_losskit.web.page import page_of
@@ -31,6 +31,9 @@ class LiveReport(keras.callbacks.Callback):
     keeps its switches. It is replaced as a whole, so that a run that is killed
     leaves the last one. In a notebook the page is shown below the cell as well,
     and replaced there.
+
+    A model whose `train_step` logs no `loss`, as that of a GAN, has a page of
+    what it logs.
 
     It is written after the first epoch, after the last one, and in between as
     often as takes 0.5 % of the time of training.
@@ -72,7 +75,7 @@ class LiveReport(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Note the epoch, and write the page if it is time."""
-        self._run.note(epoch, as_floats(logs))
+        self._run.note(epoch, scalars(logs))
         start = time.perf_counter()
         if start < self._next:
             return
@@ -88,7 +91,8 @@ class LiveReport(keras.callbacks.Callback):
             self._write(live=None)
 
     def _write(self, live):
-        if not replicas.writes():
+        # A custom `train_step` may log nothing, of which there is no page.
+        if not replicas.writes() or not self._run.history:
             return
         # Not at every epoch: on JAX, to ask for the model costs time.
         self._run.take_kinds(self.model.compiled_loss.tracker)

@@ -30,6 +30,8 @@ class Curves:
 
     def kind_keys(self):
         """The keys of the kinds' contributions, which sum to `loss`."""
+        if "loss" not in self.values:
+            return []
         kinds = self._kinds
         if kinds is None:
             # An output may bear the name of a kind, whose key is longer then.

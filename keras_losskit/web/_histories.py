@@ -139,9 +139,12 @@ def histories_of(given):
 
 
 def is_history(path):
-    """Whether a file in a folder is one, and not some other table."""
+    """Whether a file in a folder is one, and not some other table.
+
+    A GAN may log `d_loss` and `g_loss` alone.
+    """
     try:
-        return "loss" in read_history(path).history
+        return any(k.endswith("loss") for k in read_history(path).history)
     except (ValueError, KeyError, TypeError, UnicodeDecodeError, csv.Error):
         return False
 

@@ -64,7 +64,8 @@ def report(
     Contributions (`weight * value`) are stacked, and their sum is `loss`;
     shares are `contribution / loss`. Values, weights and metrics are lines,
     those of validation dashed. Beside each picture is a table of its numbers.
-    The page is one file and needs no network. Several runs are compared key by
+    A history without `loss`, as a GAN may have one, is drawn as metrics. The
+    page is one file and needs no network. Several runs are compared key by
     key, and follow one after the other.
 
     Args:
@@ -84,7 +85,7 @@ def report(
 
     Raises:
         TypeError: for something that is no history, model or path.
-        ValueError: for a history without `loss`, a folder without a history, a
+        ValueError: for a history without numbers, a folder without a history, a
             name too few, or a `path` that is a folder.
 
     Example:

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 from keras import ops
 from support.models import ones_dense
+from support.pages import data_of
+from support.pages import pictures
 
 import keras_losskit as losskit
 from keras_losskit import callbacks
@@ -102,3 +104,21 @@ def test_terms_are_logged_beside_metrics_of_ones_own(wrapped):
     with pytest.warns(RuntimeWarning, match="Not finite: compiled_loss"):
         model.fit(X, np.nan * Z, callbacks=[stop], **fitting)
     assert stop.non_finite["terms"] == ["compiled_loss"]
+
+
+def test_a_live_page_has_the_losses_that_are_logged(tmp_path):
+    path = tmp_path / "live.html"
+    fitted(callbacks.LiveReport(path))
+    (section,) = data_of(path.read_text("utf-8"))["sections"]
+    assert pictures(section)["Metrics"]["kl", False]["y"] == [1.0, 1.0]
+
+
+def test_there_is_no_live_page_of_nothing(tmp_path):
+    path = tmp_path / "live.html"
+    live = callbacks.LiveReport(path)
+    live.set_model(OwnLosses())
+    live.on_train_begin()
+    live.on_epoch_end(0, {})
+    live.on_epoch_end(1, {"several": np.ones(2)})
+    live.on_train_end()
+    assert not path.exists()

@@ -238,6 +238,26 @@ def test_a_file_from_a_spreadsheet_is_read(tmp_path):
         assert (drawn["x"], drawn["y"]) == ([0, 1], [2.0, 1.5])
 
 
+def test_a_history_without_loss_is_drawn_as_metrics(tmp_path):
+    path = tmp_path / "gan.csv"
+    path.write_text("epoch,d_loss,g_loss\n0,2,3\n1,1,4\n")
+    for given in (path, tmp_path, {"d_loss": [2.0, 1.0], "g_loss": [3, 4]}):
+        (run,) = sections(tmp_path, given)
+        (drawn,) = pictures(run).items()
+        values = {label: line["y"] for (label, _), line in drawn[1].items()}
+        assert (drawn[0], values) == ("Metrics", {"d": [2, 1], "g": [3, 4]})
+        assert tables(run)["All that is logged"]["g_loss"] == [4, "3 (0)"]
+    compared, *_ = sections(tmp_path, [path, {"loss": [1.0, 2.0]}])
+    assert list(pictures(compared)) == ["d_loss", "g_loss", "loss"]
+    # `test_step` may be Keras' own
+    (run,) = sections(tmp_path, {"d_loss": [2.0], "val_loss": [0.5]})
+    drawn = pictures(run)
+    assert list(drawn) == ["Contributions, validation", "Metrics"]
+    assert drawn["Contributions, validation"]["loss", False]["y"] == [0.5]
+    (run,) = sections(tmp_path, {"loss": [2.0], "val_fid": [0.5]})
+    assert pictures(run)["Metrics"]["fid", True]["y"] == [0.5]
+
+
 def test_runs_of_other_lengths_and_terms_are_compared(tmp_path):
     runs = [{"loss": [1.0, 0.5]}, {"loss": [2.0], "kl_loss": [0.25]}]
     compared, *_ = sections(tmp_path, runs, names=["one", "two"])
@@ -278,8 +298,8 @@ def test_what_is_no_history_is_refused(tmp_path):
     target = tmp_path / "report.html"
     with pytest.raises(TypeError, match="Expected `history`"):
         losskit.report(5, target)
-    with pytest.raises(ValueError, match="with the key 'loss'"):
-        losskit.report({"accuracy": [1.0]}, target)
+    with pytest.raises(ValueError, match="Expected a history of numbers"):
+        losskit.report({"f1": [[1.0, 0.5]]}, target)
     with pytest.raises(ValueError, match="an epoch or more. Received: none"):
         losskit.report({"loss": []}, target)
     with pytest.raises(ValueError, match="`path` of report to be a file. Rec"):
