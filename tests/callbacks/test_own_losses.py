@@ -41,9 +41,9 @@ class OwnLosses(losskit.Model):
         return logs, (*state[:3], metrics)
 
 
-def fitted(callback, x=X):
+def fitted(callback, x=X, optimizer="sgd"):
     model = OwnLosses()
-    model.compile("sgd", "mse")
+    model.compile(optimizer, "mse")
     model.fit(
         x, X[:, :1], batch_size=4, epochs=2, verbose=0, callbacks=[callback]
     )
@@ -122,3 +122,22 @@ def test_there_is_no_live_page_of_nothing(tmp_path):
     live.on_epoch_end(1, {"several": np.ones(2)})
     live.on_train_end()
     assert not path.exists()
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", None])
+def test_a_tracker_has_the_losses_that_are_logged(optimizer):
+    if optimizer is None and keras.config.backend() == "jax":
+        pytest.skip("Keras on JAX fits no model without an optimizer")
+    calls = []
+    logger = callbacks.TermLogger(
+        lambda values, step: calls.append((step, values)), every=2
+    )
+    # Two epochs of two batches, in which the optimizer does nothing.
+    fitted(logger, optimizer=optimizer)
+    batches, epoch = {"batch/kl_loss": 1.0}, {"kl_loss": 1.0}
+    assert calls == [(1, batches), (1, epoch), (3, batches), (3, epoch)]
+
+
+def test_a_tracker_is_not_called_with_nothing():
+    logger = callbacks.TermLogger(lambda *args, **kwargs: pytest.fail("called"))
+    logger.on_epoch_end(0, {"several": np.ones(2)})
