@@ -434,6 +434,10 @@ def test_shows_nothing(monkeypatch):
 def test_errors(monkeypatch):
     with pytest.raises(ValueError, match="key 'loss'.*Received: keys"):
         losskit.plot_terms({"accuracy": [1.0]})
+    with pytest.raises(ValueError, match="an epoch or more. Received: none"):
+        losskit.plot_terms({"loss": []})
+    with pytest.raises(ValueError, match="Received: keys \\['a_loss'\\]"):
+        losskit.plot_terms({"loss": [], "a_loss": [1.0]})
     with pytest.raises(ValueError, match="`stack`.*Received: 'all'"):
         losskit.plot_terms({"loss": [1.0]}, stack="all")
     with pytest.raises(ValueError, match='log="all"'):

@@ -26,9 +26,11 @@ def steps_taken(model):
     """The batches the optimizer has seen, where a restored run resumes.
 
     To be asked when an epoch begins, not when training does: `BackupAndRestore`
-    may restore the number in between.
+    may restore the number in between. 0 without an optimizer.
     """
     optimizer = model.optimizer
+    if optimizer is None:
+        return 0
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         optimizer = optimizer.inner_optimizer  # which has the count
     # Where gradients are accumulated `optimizer.iterations` counts updates.
@@ -92,15 +94,21 @@ class EveryFewBatches:
             every = checked_count(every, f"`every` of {owner}, unless 'epoch',")
         self.every = every
         self.step = 0
+        self._of = None
+        self._next = 0
         self._first = 0
         self._pending = 0
+        self._logs = None
         self._means = BatchMeans()
 
     def start_epoch(self, model):
         """Note where the steps of the epoch begin."""
         if self.every == "epoch":
             return
-        self._first = self.step = steps_taken(model)
+        if model is not self._of:
+            self._of, self._next = model, 0
+        # A custom `train_step` may leave the optimizer of `compile` alone.
+        self._first = self.step = max(steps_taken(model), self._next)
         self._means.start_epoch()
         self._pending = 0
 
@@ -114,17 +122,34 @@ class EveryFewBatches:
             logs: The logs, of which the keys count.
 
         Returns:
-            `{key: float}` or None.
+            `{key: float}`, empty if it is not or if there are none.
         """
         if self.every == "epoch":
-            return None
+            return {}
         self.step = self._first + batch
+        self._next = self.step + 1
         self._pending += 1
-        if self._pending < self.every:
-            return None
+        self._logs = logs
+        return self.take_rest(callback) if self._pending >= self.every else {}
+
+    def take_rest(self, callback):
+        """The values of the batches that are left when an epoch ends.
+
+        To be asked before validation, which starts the sums anew.
+
+        Args:
+            callback: As for `take`.
+
+        Returns:
+            `{key: float}`, empty if there are none.
+        """
+        if not self._pending:
+            return {}
         self._pending = 0
+        logs, self._logs = self._logs, None
         tracker = callback.model.compiled_loss.tracker
-        return self._means.read(tracker, logs or {})
+        # Where the model logs none of the terms, what it does log.
+        return self._means.read(tracker, logs or {}) or scalars(logs)
 
 
 def as_floats(logs):

@@ -2,19 +2,18 @@
 
 import time
 from os import PathLike
-from pathlib import Path
 from typing import Self
 
 import keras
 
 from keras_losskit import _notebook
 from keras_losskit._support import replicas
-from keras_losskit._support.checks import checked_instance
 from keras_losskit._support.checks import checked_positive
 from keras_losskit._types import Config
 from keras_losskit._types import Logs
-from keras_losskit.callbacks._batch_means import as_floats
 from keras_losskit.callbacks._batch_means import checked_container
+from keras_losskit.callbacks._batch_means import scalars
+from keras_losskit.web.page import checked_target
 from keras_losskit.web.page import framed
 from keras_losskit.web.page import page_of
 from keras_losskit.web.page import sections
@@ -33,6 +32,9 @@ class LiveReport(keras.callbacks.Callback):
     leaves the last one. In a notebook the page is shown below the cell as well,
     and replaced there.
 
+    A model whose `train_step` logs no `loss`, as that of a GAN, has a page of
+    what it logs.
+
     It is written after the first epoch, after the last one, and in between as
     often as takes 0.5 % of the time of training.
 
@@ -43,8 +45,8 @@ class LiveReport(keras.callbacks.Callback):
 
     Raises:
         TypeError: if `path` is no path.
-        ValueError: if `refresh` is not positive; or when training begins, for
-            a model whose terms are not logged.
+        ValueError: if `path` is a folder or `refresh` not positive; or when
+            training begins, for a model whose terms are not logged.
 
     Example:
         >>> callback = LiveReport("report.html", refresh=5.0)
@@ -59,8 +61,7 @@ class LiveReport(keras.callbacks.Callback):
         refresh: float = 2.0,
     ):
         super().__init__()
-        what = "`path` of LiveReport"
-        self.path = Path(checked_instance(path, str | PathLike, what, "a path"))
+        self.path = checked_target(path, "`path` of LiveReport")
         self.refresh = checked_positive(refresh, "`refresh` of LiveReport")
         self._run = LiveRun()
         self._next = 0.0
@@ -74,7 +75,7 @@ class LiveReport(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Note the epoch, and write the page if it is time."""
-        self._run.note(epoch, as_floats(logs))
+        self._run.note(epoch, scalars(logs))
         start = time.perf_counter()
         if start < self._next:
             return
@@ -90,7 +91,8 @@ class LiveReport(keras.callbacks.Callback):
             self._write(live=None)
 
     def _write(self, live):
-        if not replicas.writes():
+        # A custom `train_step` may log nothing, of which there is no page.
+        if not replicas.writes() or not self._run.history:
             return
         # Not at every epoch: on JAX, to ask for the model costs time.
         self._run.take_kinds(self.model.compiled_loss.tracker)

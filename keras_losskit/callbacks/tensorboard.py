@@ -45,7 +45,8 @@ class TermTensorBoard(keras.callbacks.Callback):
             resumed run continues in it.
         every: `"epoch"`, or a number of batches after which the values of
             these batches are written as well, with tags that begin with
-            `batch/`, against the number of batches that the optimizer had seen.
+            `batch/`, against the number of batches that the optimizer had seen,
+            and at the end of an epoch those of the batches that are left.
 
     Raises:
         ImportError: without tensorboardX.
@@ -91,12 +92,15 @@ class TermTensorBoard(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         """Write the values of the last batches."""
-        values = self._batches.take(self, batch, logs)
-        if values is not None:
-            self._write(TRAIN, values, self._batches.step, "batch/")
+        self._write_batches(self._batches.take(self, batch, logs))
+
+    def on_test_begin(self, logs: Logs = None) -> None:
+        """Write the batches that are left, before validation."""
+        self._write_batches(self._batches.take_rest(self))
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        """Write the means of the epoch."""
+        """Write the batches that are left, and the means of the epoch."""
+        self._write_batches(self._batches.take_rest(self))
         logs = scalars(logs)
         train = {k: v for k, v in logs.items() if not k.startswith("val_")}
         validation = {
@@ -113,6 +117,10 @@ class TermTensorBoard(keras.callbacks.Callback):
         for writer in self._writers.values():
             writer.close()
         self._writers = {}
+
+    def _write_batches(self, values):
+        if values:
+            self._write(TRAIN, values, self._batches.step, "batch/")
 
     def _write(self, run, values, step, prefix=""):
         if not replicas.writes():

@@ -29,9 +29,10 @@ class TermLogger(keras.callbacks.Callback):
         log: Called as `log({key: float}, step=number)`.
         every: `"epoch"`, or a number of batches after which the values of
             these batches are logged as well, with keys that begin with
-            `batch/`. The step is the number of the epoch; with a number of
-            batches, that of the batch since the optimizer began, for the
-            epochs too, so that steps never go back.
+            `batch/`, and at the end of an epoch those of the batches that are
+            left. The step is the number of the epoch; with a number of batches,
+            that of the batch since the optimizer began, for the epochs too, so
+            that steps never go back.
 
     Raises:
         TypeError: if `log` is no function.
@@ -73,18 +74,22 @@ class TermLogger(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         """Log the values of the last batches."""
-        values = self._batches.take(self, batch, logs)
-        if values is not None:
-            self._log(
-                {f"batch/{key}": value for key, value in values.items()},
-                self._batches.step,
-            )
+        self._log_batches(self._batches.take(self, batch, logs))
+
+    def on_test_begin(self, logs: Logs = None) -> None:
+        """Log the batches that are left, before validation."""
+        self._log_batches(self._batches.take_rest(self))
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        """Log the means of the epoch."""
+        """Log the batches that are left, and the means of the epoch."""
+        self._log_batches(self._batches.take_rest(self))
         by_epoch = self._batches.every == "epoch"
         self._log(scalars(logs), epoch if by_epoch else self._batches.step)
 
+    def _log_batches(self, values):
+        values = {f"batch/{key}": value for key, value in values.items()}
+        self._log(values, self._batches.step)
+
     def _log(self, values, step):
-        if replicas.writes():
+        if values and replicas.writes():
             self.log(values, step=step)

@@ -30,6 +30,8 @@ class Curves:
 
     def kind_keys(self):
         """The keys of the kinds' contributions, which sum to `loss`."""
+        if "loss" not in self.values:
+            return []
         kinds = self._kinds
         if kinds is None:
             # An output may bear the name of a kind, whose key is longer then.
@@ -69,6 +71,11 @@ def separate_curves(history):
         what = f"the values of {key!r} in `history`"
         checked_list(columns[key], what, "one number an epoch")
     longest = max((len(columns[key]) for key in columns.keys()), default=0)
+    if not longest:
+        raise ValueError(
+            "Expected `history` to have an epoch or more. Received: none, with "
+            f"the keys {sorted(columns.keys())}. Was `fit` called?"
+        )
     if epochs is None or len(epochs) != longest:
         epochs = range(longest)
     runs = {"": Curves(kinds), "val_": Curves(kinds)}
@@ -85,6 +92,8 @@ def separate_curves(history):
             for pair in zip(own, values, strict=False)
             if pair[1] is not None
         ]
+        if not known:
+            continue
         run, name = runs[prefix], key.removeprefix(prefix)
         run.epochs[name] = np.array([epoch for epoch, _ in known])
         run.values[name] = np.array([value for _, value in known], "float64")

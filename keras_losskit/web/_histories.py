@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import os
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -16,6 +17,8 @@ from keras_losskit._support.checks import refused
 SUFFIXES = (".csv", ".json")
 #: What stands in a file of `CSVLogger` where an epoch lacks a key.
 MISSING = ("", "NA")
+#: UTF-8, also with the mark that spreadsheets put before it.
+ENCODING = "utf-8-sig"
 
 
 @dataclasses.dataclass
@@ -45,56 +48,110 @@ def named_histories(given: Any, names: Any) -> list[tuple[str, Any]]:
         raise refused(
             given, "`history` to be one history or more", error=ValueError
         )
-    found = [pair for one in several for pair in histories_of(one)]
+    found = [run for one in several for run in histories_of(one)]
+    short, files, histories = zip(*found, strict=True)
     if names is not None:
-        what = "`names` of report"
-        names = checked_list(names, what, "a list of a name for each run")
-        if len(names) != len(found):
-            raise ValueError(
-                f"Expected {what} to be a name for each run, {len(found)}. "
-                f"Received: {names!r}"
-            )
-        found = [
-            (checked_name(name, f"each of {what}"), history)
-            for name, (_, history) in zip(names, found, strict=True)
-        ]
+        names = checked_names(names, len(found))
     elif len(found) > 1:
-        found = [
-            (name or f"run {index + 1}", history)
-            for index, (name, history) in enumerate(found)
-        ]
-    return found
+        names = names_of(short, files)
+    else:
+        names = short
+    return list(zip(names, histories, strict=True))
+
+
+def checked_names(names, count):
+    """The names that were given to `report`, one for each run."""
+    what = "`names` of report"
+    names = checked_list(names, what, "a list of a name for each run")
+    if len(names) != count:
+        raise ValueError(
+            f"Expected {what} to be a name for each run, {count}. "
+            f"Received: {names!r}"
+        )
+    names = [checked_name(name, f"each of {what}") for name in names]
+    if len(set(names)) < count:
+        raise refused(
+            names,
+            f"{what} to differ from one another",
+            remedy="A line of a comparison is known by its name",
+            error=ValueError,
+        )
+    return names
+
+
+def names_of(short, files):
+    """Names of runs that differ: the short ones, else the paths they need.
+
+    Args:
+        short: The name of each run in what was given, or "".
+        files: The file of each run, or None.
+
+    Example:
+        >>> names_of(["a", ""], [Path("a.csv"), None])
+        ['a', 'run 2']
+        >>> names_of(["log"] * 2, [Path("a/log.csv"), Path("b/log.csv")])
+        ['a/log', 'b/log']
+    """
+    paths = [file and Path(os.path.abspath(file)) for file in files]
+    folders = [path.parent.parts for path in paths if path]
+    shared = len(os.path.commonprefix(folders))
+    below = [path and Path(*path.parts[shared:]) for path in paths]
+    whole = [path.as_posix() if path else "" for path in below]
+    ends = [path.with_suffix("").as_posix() if path else "" for path in below]
+    for names in (short, ends, whole):
+        names = [name or f"run {k + 1}" for k, name in enumerate(names)]
+        if len(set(names)) == len(names):
+            return names
+    # A file that was given twice.
+    return [
+        f"{name} ({names[: k + 1].count(name)})"
+        if names.count(name) > 1
+        else name
+        for k, name in enumerate(names)
+    ]
 
 
 def histories_of(given):
-    """`[(name, history), ...]` of one history, file or folder."""
+    """`[(name, file, history), ...]` of one history, file or folder."""
     if not isinstance(given, str | PathLike):
-        return [("", given)]
+        return [("", None, given)]
     path = Path(given)
     if not path.is_dir():
-        return [(path.stem, read_history(path))]
-    files = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES)
+        return [(path.stem, path, read_history(path))]
+    files = sorted(p for p in path.rglob("*") if suffix_of(p) in SUFFIXES)
     runs = [
-        (str(file.relative_to(path).with_suffix("")), read_history(file))
+        (
+            str(file.relative_to(path).with_suffix("")),
+            file,
+            read_history(file),
+        )
         for file in files
         if is_history(file)
     ]
     if not runs:
         raise ValueError(
             f"Expected the folder '{path}' to hold histories, files of "
-            f"CSVLogger or TermHistory that end in {SUFFIXES}. Received: none. "
-            "Log with `keras.callbacks.CSVLogger`, or with "
-            "`callbacks.TermHistory(epochs_file=...)`."
+            f"CSVLogger or TermHistory that end in {SUFFIXES}, with a row for "
+            "each epoch. Received: none. Log with `keras.callbacks.CSVLogger`, "
+            "or with `callbacks.TermHistory(epochs_file=...)`."
         )
     return runs
 
 
 def is_history(path):
-    """Whether a file in a folder is one, and not some other table."""
+    """Whether a file in a folder is one, and not some other table.
+
+    A GAN may log `d_loss` and `g_loss` alone.
+    """
     try:
-        return "loss" in read_history(path).history
+        return any(k.endswith("loss") for k in read_history(path).history)
     except (ValueError, KeyError, TypeError, UnicodeDecodeError, csv.Error):
         return False
+
+
+def suffix_of(path):
+    """What a file ends in, which some programs write in capitals."""
+    return path.suffix.lower()
 
 
 def read_history(path: Path) -> ReadHistory:
@@ -103,22 +160,27 @@ def read_history(path: Path) -> ReadHistory:
     Raises:
         ValueError: for a file of another kind, or without epochs.
     """
-    if path.suffix not in SUFFIXES:
+    if suffix_of(path) not in SUFFIXES:
         raise ValueError(
             f"Expected a file of CSVLogger or TermHistory, which ends in one "
             f"of {SUFFIXES}. Received: '{path}'"
         )
-    rows = read_json(path) if path.suffix == ".json" else read_csv(path)
+    rows = read_json(path) if suffix_of(path) == ".json" else read_csv(path)
     if not all(isinstance(r, Mapping) and "epoch" in r for r in rows):
         raise ValueError(
             f"Expected the file '{path}' to have an epoch in each row. "
             "Received: rows without"
         )
+    if any("batch" in row for row in rows):
+        raise ValueError(
+            f"Expected the file '{path}' to have a row for each epoch. "
+            "Received: rows for each batch, which have a 'batch'. Give the "
+            "file of CSVLogger or of `TermHistory(epochs_file=...)`."
+        )
     epochs: list[int] = []
     history: dict[str, list[Any]] = {}
     by_key: dict[str, list[int]] = {}
-    for row in rows:
-        epoch = int(float(row["epoch"]))
+    for epoch, row in one_after_the_other(rows):
         epochs.append(epoch)
         for key, value in row.items():
             if key != "epoch" and isinstance(value, float | int):
@@ -127,15 +189,41 @@ def read_history(path: Path) -> ReadHistory:
     return ReadHistory(history, epochs, by_key)
 
 
+def one_after_the_other(rows):
+    """`[(epoch, row), ...]` with numbers that rise, of one training or more.
+
+    `CSVLogger(append=True)` writes each training behind the last. Where one was
+    resumed, rows of epochs that ran again give way, as with
+    `TermHistory(append=True)`. One that begins at 0 anew repeats none: its
+    numbers go on.
+
+    Example:
+        >>> rows = [{"epoch": epoch} for epoch in (0, 1, 2, 2, 3, 0, 1)]
+        >>> [epoch for epoch, _ in one_after_the_other(rows)]
+        [0, 1, 2, 3, 4, 5]
+    """
+    found: list[tuple[int, Any]] = []
+    before = 0
+    for row in rows:
+        number = int(float(row["epoch"]))
+        if found and number == 0:
+            before = found[-1][0] + 1
+        epoch = before + number
+        while found and found[-1][0] >= epoch:
+            found.pop()
+        found.append((epoch, row))
+    return found
+
+
 def read_json(path):
     """The rows that `TermHistory` wrote."""
-    rows = json.loads(path.read_text("utf-8"))
+    rows = json.loads(path.read_text(ENCODING))
     return checked_list(rows, f"the file '{path}'", "a list of epochs")
 
 
 def read_csv(path):
     """The rows that `CSVLogger` or `TermHistory` wrote, numbers as floats."""
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding=ENCODING) as file:
         head = file.readline()
         # The column that is always there is the first; what follows separates.
         at = head.find("epoch") + len("epoch")

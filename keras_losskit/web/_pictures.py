@@ -36,17 +36,20 @@ class Run:
         self.train, self.validation = (
             only_numbers(curves[prefix]) for prefix in ("", "val_")
         )
-        if "loss" not in self.train.values:
-            raise ValueError(
-                "Expected a history of training, with the key 'loss'. "
-                f"Received: keys {sorted(self.train.values)}"
-            )
-        both = "loss" in self.validation.values
+        both = bool(self.validation.values)
         self.drawn = [self.train, self.validation][: 1 + both]
+        # A custom `train_step` may log metrics alone: there is no sum of terms.
+        self.with_loss = [c for c in self.drawn if "loss" in c.values]
+        if not self.keys():
+            raise ValueError(
+                "Expected a history of numbers, such as those of the key "
+                "'loss'. Received: none, or several in each epoch"
+            )
 
     def keys(self):
         """Every key of training or validation, without `val_`."""
-        return merged(["loss"], *(run.values for run in self.drawn))
+        keys = merged(*(run.values for run in self.drawn))
+        return merged(["loss"] if "loss" in keys else [], keys)
 
 
 def only_numbers(curves):
@@ -59,19 +62,20 @@ def only_numbers(curves):
 
 def pictures_of(run: Run) -> list:
     """The pictures of one run."""
-    contributions = [contribution_keys(curves) for curves in run.drawn]
+    contributions = [contribution_keys(curves) for curves in run.with_loss]
     colours = merged(*contributions)
-    titles = ["Contributions to the loss", "Contributions, validation"]
-    if len(run.drawn) > 1:
-        titles[0] += ", training"
+    titles = {
+        run.train: "Contributions to the loss",
+        run.validation: "Contributions, validation",
+    }
+    if len(run.with_loss) > 1:
+        titles[run.train] += ", training"
     stacks = [
-        areas(title, "weight × value", curves, keys, colours)
-        for title, curves, keys in zip(
-            titles, run.drawn, contributions, strict=False
-        )
+        areas(titles[curves], "weight × value", curves, keys, colours)
+        for curves, keys in zip(run.with_loss, contributions, strict=True)
     ]
     pictures = list(stacks)
-    if len(colours) > 1:
+    if len(colours) > 1 and run.train in run.with_loss:
         shares = shares_of(run.train, contributions[0])
         pictures = [
             *stacks,
@@ -86,7 +90,7 @@ def pictures_of(run: Run) -> list:
     for key in run.keys():
         if key.endswith("_weight"):
             weights.append(key)
-        elif any(key in line_keys(curves) for curves in run.drawn):
+        elif any(key in line_keys(curves) for curves in run.with_loss):
             values.append(key)
         elif key not in drawn and not is_kind_or_contribution(run, key):
             others.append(key)
@@ -117,8 +121,9 @@ def contribution_keys(curves):
 
 def is_kind_or_contribution(run, key):
     """Whether a key is of the kind that is stacked, or might be."""
-    kinds = merged(*(curves.kind_keys() for curves in run.drawn))
-    return key in kinds or key.endswith("_contribution")
+    kinds = merged(*(curves.kind_keys() for curves in run.with_loss))
+    might_be = bool(run.with_loss) and key.endswith("_contribution")
+    return key in kinds or might_be
 
 
 def areas(title, unit, curves, keys, colours, total=True):

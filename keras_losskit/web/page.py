@@ -64,13 +64,16 @@ def report(
     Contributions (`weight * value`) are stacked, and their sum is `loss`;
     shares are `contribution / loss`. Values, weights and metrics are lines,
     those of validation dashed. Beside each picture is a table of its numbers.
-    The page is one file and needs no network. Several runs are compared key by
+    A history without `loss`, as a GAN may have one, is drawn as metrics. The
+    page is one file and needs no network. Several runs are compared key by
     key, and follow one after the other.
 
     Args:
         history: What `fit` returned, a `callbacks.TermHistory`, a mapping from
             key to values, a file of `keras.callbacks.CSVLogger` or of
-            `TermHistory`, a folder with such files; or a list of these.
+            `TermHistory`, a folder with such files; or a list of these. In a
+            file of several trainings, epochs that a resumed one ran again
+            count once, and those of one that began anew are numbered on.
         path: The file to write. What is there is replaced as a whole.
         names: Names of the runs.
         model: A compiled model, whose terms are listed.
@@ -82,8 +85,8 @@ def report(
 
     Raises:
         TypeError: for something that is no history, model or path.
-        ValueError: for a history without `loss`, a folder without a history, or
-            a name too few.
+        ValueError: for a history without numbers, a folder without a history, a
+            name too few, or a `path` that is a folder.
 
     Example:
         >>> import pathlib, tempfile
@@ -92,8 +95,7 @@ def report(
         >>> "mse" in path.read_text("utf-8")
         True
     """
-    checked_instance(path, str | PathLike, "`path` of report", "a path")
-    written = Path(path)
+    written = checked_target(path, "`path` of report")
     found = sections(history, names, model, data)
     page = page_of(found, kept_as=written.name)
     write_whole(page, written)
@@ -178,6 +180,17 @@ def finite(data):
             return "NaN"
         return "Infinity" if data > 0 else "-Infinity"
     return data
+
+
+def checked_target(path, what):
+    """The file that a page is written to; a folder of that name is refused."""
+    path = Path(checked_instance(path, str | PathLike, what, "a path"))
+    if path.is_dir():
+        raise ValueError(
+            f"Expected {what} to be a file. Received: '{path}', which is a "
+            f"folder. Name a file in it, such as '{path / 'report.html'}'."
+        )
+    return path
 
 
 def write_whole(page, path):

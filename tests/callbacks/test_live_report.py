@@ -136,7 +136,9 @@ def test_what_cannot_be_used_is_refused(tmp_path):
     with pytest.raises(TypeError, match="`path` of LiveReport"):
         LiveReport(5)
     with pytest.raises(ValueError, match="`refresh` of LiveReport"):
-        LiveReport(tmp_path, refresh=0.0)
+        LiveReport(tmp_path / "a.html", refresh=0.0)
+    with pytest.raises(ValueError, match="a file. Received: .* is a folder"):
+        LiveReport(tmp_path)
 
 
 def test_config_gives_the_callback_back(tmp_path):

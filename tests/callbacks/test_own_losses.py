@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 from keras import ops
 from support.models import ones_dense
+from support.pages import data_of
+from support.pages import pictures
 
 import keras_losskit as losskit
 from keras_losskit import callbacks
@@ -39,9 +41,9 @@ class OwnLosses(losskit.Model):
         return logs, (*state[:3], metrics)
 
 
-def fitted(callback, x=X):
+def fitted(callback, x=X, optimizer="sgd"):
     model = OwnLosses()
-    model.compile("sgd", "mse")
+    model.compile(optimizer, "mse")
     model.fit(
         x, X[:, :1], batch_size=4, epochs=2, verbose=0, callbacks=[callback]
     )
@@ -102,3 +104,40 @@ def test_terms_are_logged_beside_metrics_of_ones_own(wrapped):
     with pytest.warns(RuntimeWarning, match="Not finite: compiled_loss"):
         model.fit(X, np.nan * Z, callbacks=[stop], **fitting)
     assert stop.non_finite["terms"] == ["compiled_loss"]
+
+
+def test_a_live_page_has_the_losses_that_are_logged(tmp_path):
+    path = tmp_path / "live.html"
+    fitted(callbacks.LiveReport(path))
+    (section,) = data_of(path.read_text("utf-8"))["sections"]
+    assert pictures(section)["Metrics"]["kl", False]["y"] == [1.0, 1.0]
+
+
+def test_there_is_no_live_page_of_nothing(tmp_path):
+    path = tmp_path / "live.html"
+    live = callbacks.LiveReport(path)
+    live.set_model(OwnLosses())
+    live.on_train_begin()
+    live.on_epoch_end(0, {})
+    live.on_epoch_end(1, {"several": np.ones(2)})
+    live.on_train_end()
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", None])
+def test_a_tracker_has_the_losses_that_are_logged(optimizer):
+    if optimizer is None and keras.config.backend() == "jax":
+        pytest.skip("Keras on JAX fits no model without an optimizer")
+    calls = []
+    logger = callbacks.TermLogger(
+        lambda values, step: calls.append((step, values)), every=2
+    )
+    # Two epochs of two batches, in which the optimizer does nothing.
+    fitted(logger, optimizer=optimizer)
+    batches, epoch = {"batch/kl_loss": 1.0}, {"kl_loss": 1.0}
+    assert calls == [(1, batches), (1, epoch), (3, batches), (3, epoch)]
+
+
+def test_a_tracker_is_not_called_with_nothing():
+    logger = callbacks.TermLogger(lambda *args, **kwargs: pytest.fail("called"))
+    logger.on_epoch_end(0, {"several": np.ones(2)})

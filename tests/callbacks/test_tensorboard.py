@@ -133,6 +133,16 @@ def test_batches(tmp_path):
     assert len(scalars(tmp_path / "train")["compiled/a_loss"]) == 2
 
 
+def test_batches_that_are_left_are_written_at_the_end_of_an_epoch(tmp_path):
+    terms = TermHistory(batches=True)
+    board = TermTensorBoard(tmp_path, every=3)
+    fit(compiled_model(), [board, terms], epochs=1, batch_size=2)
+    found = scalars(tmp_path / "train")["batch/compiled/a_loss"]
+    values = [row["a_loss"] for row in terms.batches]
+    expected = {2: sum(values[:3]) / 3, 3: values[3]}
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
 def test_a_metric_of_several_values_is_left_out(tmp_path):
     fit(with_metric(Several(name="m")), [TermTensorBoard(tmp_path)])
     found = scalars(tmp_path / "train")

@@ -46,6 +46,24 @@ def test_batches_stand_at_their_steps():
     assert store.rows[7]["val_b_loss"] == history["val_b_loss"][1]
 
 
+@pytest.mark.parametrize("validation", [False, True])
+@pytest.mark.parametrize(("every", "steps"), [(3, [2, 3, 6, 7]), (9, [3, 7])])
+def test_batches_that_are_left_are_logged_at_the_end_of_an_epoch(
+    every, steps, validation
+):
+    store, terms = Store(), TermHistory(batches=True)
+    callbacks = [TermLogger(store.log, every=every), terms]
+    more = {} if validation else {"validation_data": None}
+    fit(compiled_model(), callbacks, epochs=2, batch_size=2, **more)
+    values = [row["a_loss"] for row in terms.batches]
+    assert list(store.rows) == steps
+    first = 0
+    for step, row in store.rows.items():
+        mean = sum(values[first : step + 1]) / (step + 1 - first)
+        assert row["batch/a_loss"] == pytest.approx(mean, rel=1e-5)
+        first = step + 1
+
+
 def test_a_resumed_run_goes_on_at_its_step():
     store, model = Store(), compiled_model()
     fit(model, [TermLogger(store.log, every=1)], epochs=1)

@@ -171,6 +171,93 @@ def test_files_are_read_as_the_history_is(trained, folder, tmp_path):
     assert last["a_loss"][0] == history.history["a_loss"][-1]
 
 
+@pytest.mark.parametrize("suffix", ["csv", "json"])
+def test_a_file_of_batches_is_no_run(suffix, tmp_path):
+    runs, target = tmp_path / "runs", tmp_path / "report.html"
+    epochs, batches = (runs / f"{n}.{suffix}" for n in ("epochs", "batches"))
+    terms = TermHistory(epochs_file=epochs, batches_file=batches)
+    history = fit(compiled_model(), [terms]).history
+    (only,) = sections(tmp_path, runs)
+    drawn = pictures(only)["Contributions to the loss, training"]
+    assert drawn["loss", False]["y"] == history["loss"]
+    with pytest.raises(ValueError, match=r"each epoch\. Received: .* 'batch'"):
+        losskit.report(batches, target)
+    epochs.unlink()
+    with pytest.raises(ValueError, match="Expected the folder .* each epoch"):
+        losskit.report(runs, target)
+
+
+def test_trainings_in_one_file_follow_one_another(tmp_path):
+    path = tmp_path / "log.csv"
+    loss = []
+    for _ in range(2):
+        csv = keras.callbacks.CSVLogger(str(path), append=True)
+        loss += fit(compiled_model(), [csv], epochs=3).history["loss"]
+    # epochs 0, 1, 2, 0, 1, 2: that in which another begins is 3
+    compared, run, _ = sections(tmp_path, [path, {"loss": [1.0]}])
+    title = "Contributions to the loss, training"
+    for drawn in (pictures(run)[title]["loss", False],
+                  pictures(compared)["loss"]["log", False]):  # fmt: skip
+        assert (drawn["x"], drawn["y"]) == (list(range(6)), loss)
+    # resumed in epoch 1, so that it and 2 give way
+    path.write_text("epoch,loss\n0,9\n1,8\n2,7\n1,6\n2,5\n3,4\n")
+    (run,) = sections(tmp_path, path)
+    drawn = pictures(run)["Contributions to the loss"]["loss", False]
+    assert (drawn["x"], drawn["y"]) == ([0, 1, 2, 3], [9.0, 6.0, 5.0, 4.0])
+
+
+def test_names_of_files_differ(tmp_path):
+    for name in ("a/log.csv", "b/log.csv", "b/log.json", "b/eval.csv"):
+        file = tmp_path / "runs" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        rows = '[{"epoch": 0, "loss": 1.0}]'
+        file.write_text(rows if "json" in name else "epoch,loss\n0,1.0\n")
+    a, b = tmp_path / "runs/a", tmp_path / "runs/b"
+    for given, names in (
+        ([b / "eval.csv", b / "log.csv"], ["eval", "log"]),
+        ([a / "log.csv", b / "log.csv"], ["a/log", "b/log"]),
+        ([str(a), b / "log.csv"], ["a/log", "b/log"]),
+        ([b / "log.csv", b / "log.json"], ["log.csv", "log.json"]),
+        ([a, a, {"loss": [1.0]}], ["log.csv (1)", "log.csv (2)", "run 3"]),
+        (a.parent, ["a/log.csv", "b/eval.csv", "b/log.csv", "b/log.json"]),
+    ):
+        compared, *runs = sections(tmp_path, given)
+        assert [run["title"] for run in runs] == names
+        assert [n for n, _ in pictures(compared)["loss"]] == names
+    with pytest.raises(ValueError, match="differ from one another. Received"):
+        sections(tmp_path, [a, b / "log.csv"], names=["one", "one"])
+
+
+def test_a_file_from_a_spreadsheet_is_read(tmp_path):
+    path = tmp_path / "runs" / "LOG.CSV"
+    path.parent.mkdir()
+    path.write_bytes(b"\xef\xbb\xbfepoch;loss\r\n0;2.0\r\n1;1.5\r\n")
+    for given in (path, path.parent):
+        (run,) = sections(tmp_path, given)
+        drawn = pictures(run)["Contributions to the loss"]["loss", False]
+        assert (drawn["x"], drawn["y"]) == ([0, 1], [2.0, 1.5])
+
+
+def test_a_history_without_loss_is_drawn_as_metrics(tmp_path):
+    path = tmp_path / "gan.csv"
+    path.write_text("epoch,d_loss,g_loss\n0,2,3\n1,1,4\n")
+    for given in (path, tmp_path, {"d_loss": [2.0, 1.0], "g_loss": [3, 4]}):
+        (run,) = sections(tmp_path, given)
+        (drawn,) = pictures(run).items()
+        values = {label: line["y"] for (label, _), line in drawn[1].items()}
+        assert (drawn[0], values) == ("Metrics", {"d": [2, 1], "g": [3, 4]})
+        assert tables(run)["All that is logged"]["g_loss"] == [4, "3 (0)"]
+    compared, *_ = sections(tmp_path, [path, {"loss": [1.0, 2.0]}])
+    assert list(pictures(compared)) == ["d_loss", "g_loss", "loss"]
+    # `test_step` may be Keras' own
+    (run,) = sections(tmp_path, {"d_loss": [2.0], "val_loss": [0.5]})
+    drawn = pictures(run)
+    assert list(drawn) == ["Contributions, validation", "Metrics"]
+    assert drawn["Contributions, validation"]["loss", False]["y"] == [0.5]
+    (run,) = sections(tmp_path, {"loss": [2.0], "val_fid": [0.5]})
+    assert pictures(run)["Metrics"]["fid", True]["y"] == [0.5]
+
+
 def test_runs_of_other_lengths_and_terms_are_compared(tmp_path):
     runs = [{"loss": [1.0, 0.5]}, {"loss": [2.0], "kl_loss": [0.25]}]
     compared, *_ = sections(tmp_path, runs, names=["one", "two"])
@@ -211,8 +298,13 @@ def test_what_is_no_history_is_refused(tmp_path):
     target = tmp_path / "report.html"
     with pytest.raises(TypeError, match="Expected `history`"):
         losskit.report(5, target)
-    with pytest.raises(ValueError, match="with the key 'loss'"):
-        losskit.report({"accuracy": [1.0]}, target)
+    with pytest.raises(ValueError, match="Expected a history of numbers"):
+        losskit.report({"f1": [[1.0, 0.5]]}, target)
+    with pytest.raises(ValueError, match="an epoch or more. Received: none"):
+        losskit.report({"loss": []}, target)
+    with pytest.raises(ValueError, match="`path` of report to be a file. Rec"):
+        losskit.report({"loss": [1.0]}, tmp_path)
+    assert not list(tmp_path.parent.glob("*.part"))
     with pytest.raises(ValueError, match="Expected the folder .* CSVLogger"):
         losskit.report(tmp_path, target)
     with pytest.raises(ValueError, match="a name for each run, 2"):
