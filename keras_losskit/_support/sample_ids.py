@@ -17,6 +17,9 @@ from keras_losskit._types import Structure
 #: ordinary dict, so that whatever carries inputs carries it as well.
 IDS, INPUTS = "keras_losskit_ids", "keras_losskit_inputs"
 
+#: Ids are int32, so that every framework takes them.
+LIMIT = 2**31
+
 
 def with_ids(x: Structure, ids: Any = None) -> Any:
     """Inputs, or a data set, in which each sample bears its number.
@@ -30,14 +33,17 @@ def with_ids(x: Structure, ids: Any = None) -> Any:
             data set that has a length; or a `PyDataset`.
         ids: Integers from 0 on, one for each sample, `(samples,)`. Defaults to
             the positions. For a `PyDataset` a function from the number of a
-            batch to its ids; defaults to consecutive ones.
+            batch to its ids; defaults to consecutive ones, for which all
+            batches but the last have one size.
 
     Returns:
         A dict for inputs, for a data set one of its kind.
 
     Raises:
-        ValueError: for ids that are no integers, negative, not one per sample,
-            or given for a data set that numbers its samples itself.
+        ValueError: for ids that are no integers, negative, 2**31 or more, not
+            one per sample, or given for a data set that numbers its samples
+            itself; when it is read, for a `PyDataset` with batches of several
+            sizes and no `ids`.
         TypeError: for data of another kind, such as a generator.
 
     Example:
@@ -72,19 +78,34 @@ def inputs_with_ids(x, ids=None):
     count = count_of(x)
     if ids is None:
         return {IDS: np.arange(count, dtype="int32"), INPUTS: x}
+    return {IDS: checked_ids(ids, count), INPUTS: x}
+
+
+def checked_ids(ids, count):
+    """Ids of samples as int32, `(count,)`.
+
+    Raises:
+        ValueError: if they are no ids of so many samples.
+    """
     found = np.asarray(ids)
-    if found.shape != (count,) or found.dtype.kind not in "iu":
+    if found.shape != (count,) or (count and found.dtype.kind not in "iu"):
         raise ValueError(
             f"Expected `ids` of with_ids to be {count} integers, one for each "
             f"sample. Received: shape {found.shape}, dtype {found.dtype}"
         )
-    if found.min() < 0 or len(np.unique(found)) < count:
+    if count and (found.min() < 0 or len(np.unique(found)) < count):
         raise ValueError(
             "Expected `ids` of with_ids to be from 0 on, and none twice. "
             f"Received: from {found.min()}, {len(np.unique(found))} different "
             f"ones for {count} samples"
         )
-    return {IDS: found.astype("int32"), INPUTS: x}
+    # As int32 a larger one would become another's.
+    if count and found.max() >= LIMIT:
+        raise ValueError(
+            f"Expected `ids` of with_ids to be below 2**31. Received: id "
+            f"{found.max()}. Number the samples from 0 on."
+        )
+    return found.astype("int32")
 
 
 def split_ids(x):
@@ -137,7 +158,7 @@ class NumberedPyDataset(keras.utils.PyDataset):
     def count(self, batch):
         """Number of samples in a batch."""
         x, *_ = keras.utils.unpack_x_y_sample_weight(batch)
-        return count_of(keras.tree.map_structure(readable, x))
+        return count_of(keras.tree.map_structure(readable, x), least=0)
 
     @property
     def num_batches(self):
@@ -149,12 +170,20 @@ class NumberedPyDataset(keras.utils.PyDataset):
 
     def __getitem__(self, index):
         batch = self.data[index]
-        if self.ids is None:
-            count = self.count(batch)
-            ids = np.arange(count, dtype="int32") + index * self.size
+        count = self.count(batch)
+        if self.ids is not None:
+            ids = self.ids(index)
+        elif count in (0, self.size) or index + 1 == self.num_batches:
+            ids = np.arange(count) + index * self.size
         else:
-            ids = np.asarray(self.ids(index), "int32")
-        return with_ids_in_batch(batch, ids)
+            raise ValueError(
+                "Expected batches of one size, or `ids=` of with_ids, as those "
+                "before a batch say where its ids begin. Received: "
+                f"{self.size} samples in batch 0, {count} in batch {index} of "
+                f"{self.num_batches}. Give `ids=`, a function from the number "
+                "of a batch to its ids."
+            )
+        return with_ids_in_batch(batch, checked_ids(ids, count))
 
     def on_epoch_begin(self):
         """Tell the data set."""

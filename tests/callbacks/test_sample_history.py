@@ -282,3 +282,66 @@ def test_refusals():
             losskit.with_ids(X, ids)
     with pytest.raises(TypeError, match="generator"):
         losskit.with_ids(x for x in [X])
+
+
+class BatchesOf(keras.utils.PyDataset):
+    """Batches of the sizes that it is given."""
+
+    def __init__(self, *sizes):
+        super().__init__()
+        self.ends = np.cumsum([0, *sizes])
+
+    def __len__(self):
+        return len(self.ends) - 1
+
+    def __getitem__(self, index):
+        part = slice(self.ends[index], self.ends[index + 1])
+        return X[part], Y[part]
+
+
+def ids_in(data, index):
+    return split_ids(data[index][0])[1].tolist()
+
+
+@pytest.mark.parametrize("sizes", [(4, 2, 4), (2, 4, 4)])
+def test_batches_of_several_sizes_have_no_consecutive_ids(sizes):
+    data = losskit.with_ids(BatchesOf(*sizes))
+    with pytest.raises(ValueError, match=r"one size, or `ids=`.*in batch 1"):
+        data[1]
+    ends = np.cumsum([0, *sizes])
+    data = losskit.with_ids(
+        BatchesOf(*sizes), lambda i: np.arange(ends[i], ends[i + 1])
+    )
+    assert sum((ids_in(data, i) for i in range(3)), []) == list(range(N))
+
+
+@pytest.mark.parametrize("last", [1, 3, 6])
+def test_the_last_batch_may_have_another_size(last):
+    data = losskit.with_ids(BatchesOf(2, 2, last))
+    found = sum((ids_in(data, i) for i in range(3)), [])
+    assert found == list(range(4 + last))
+
+
+def test_ids_that_are_no_int32_are_refused():
+    # as int32 5 + 2**32 would be 5
+    for ids in (np.array([5, 5 + 2**32]), np.array([5, 2**31])):
+        with pytest.raises(ValueError, match=r"below 2\*\*31"):
+            losskit.with_ids(X[:2], ids)
+    largest = losskit.with_ids(X[:2], np.array([0, 2**31 - 1]))
+    assert split_ids(largest)[1].tolist() == [0, 2**31 - 1]
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        [0, 1],
+        [0.0, 1.0, 2.0, 3.0],
+        [-1, 0, 1, 2],
+        [1, 1, 2, 3],
+        [5, 5 + 2**32, 1, 2],
+    ],
+)
+def test_ids_of_a_function_are_checked(ids):
+    data = losskit.with_ids(Batches(), lambda index: np.array(ids))
+    with pytest.raises(ValueError, match="`ids` of with_ids"):
+        data[0]
