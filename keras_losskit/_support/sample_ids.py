@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_losskit import _backend
 from keras_losskit import _origin
 from keras_losskit._support.batches import count_of
 from keras_losskit._support.batches import is_data_set
@@ -108,6 +109,82 @@ def checked_ids(ids, count):
     return found.astype("int32")
 
 
+def check_largest(largest, samples, owner):
+    """Refuse an id that a table of samples has no place for.
+
+    Args:
+        largest: The largest id.
+        samples: Number of samples of the table; ids are below.
+        owner: Name of the class that keeps the table.
+
+    Raises:
+        ValueError: if it is too large.
+    """
+    if largest >= samples:
+        raise ValueError(
+            f"Expected ids below `samples` of {owner}, {samples}. Received: "
+            f"id {largest}. It needs a sample for every id, up to the largest."
+        )
+
+
+def check_ids_of_step(ids, samples, owner):
+    """Refuse ids out of a table where they can be read; see `check_largest`.
+
+    In a compiled step their values are not known, and on an accelerator every
+    look would make the program wait.
+
+    Args:
+        ids: `(batch,)`, integers, a tensor.
+        samples: Number of samples of the table.
+        owner: Name of the class that keeps the table.
+
+    Raises:
+        ValueError: if one is negative or too large.
+    """
+    if 0 in ids.shape or not _backend.is_concrete_on_cpu(ids):
+        return
+    # Not by `ops`, which would trace them inside `jax.jit`.
+    numbers = ops.convert_to_numpy(ids)
+    check_largest(int(numbers.max()), samples, owner)
+    if numbers.min() < 0:
+        raise ValueError(
+            f"Expected ids from 0 on for {owner}. Received: id {numbers.min()}"
+        )
+
+
+def largest_id_of(x):
+    """The largest id that `fit(x)` meets, or None where nobody knows.
+
+    Args:
+        x: What `fit` was given as inputs.
+    """
+    _, ids = split_ids(x)
+    if ids is not None:
+        return int(np.max(np.asarray(ids)))
+    if isinstance(x, NumberedPyDataset):
+        return x.largest_id()
+    if isinstance(getattr(x, "dataset", None), Numbered):
+        return largest_id_of_loader(x)
+    return None
+
+
+def largest_id_of_loader(loader):
+    """The largest id of a `DataLoader` of `numbered_loader`, or None.
+
+    A sampler of the user's own may leave out any of the samples.
+    """
+    batches = loader.batch_sampler
+    sampler = getattr(batches, "sampler", None)
+    kind = type(sampler).__name__
+    known = kind in ("SequentialSampler", "RandomSampler")
+    if not known or _origin.package_of(type(sampler)) != "torch":
+        return None
+    count = len(sampler.data_source)
+    if kind == "SequentialSampler" and batches.drop_last:
+        count -= count % batches.batch_size
+    return count - 1 if count else None
+
+
 def split_ids(x):
     """`(x, ids)` of what `with_ids` made; `ids` is None where it did not."""
     if isinstance(x, dict) and IDS in x:
@@ -160,6 +237,17 @@ class NumberedPyDataset(keras.utils.PyDataset):
         x, *_ = keras.utils.unpack_x_y_sample_weight(batch)
         return count_of(keras.tree.map_structure(readable, x), least=0)
 
+    def largest_id(self):
+        """The largest id, or None where the batches are not numbered."""
+        batches = self.num_batches
+        if not batches:
+            return None
+        if self.ids is None:
+            last = self.count(self.data[batches - 1])
+            return (batches - 1) * self.size + last - 1
+        found = [np.asarray(self.ids(index)) for index in range(batches)]
+        return max((int(ids.max()) for ids in found if ids.size), default=None)
+
     @property
     def num_batches(self):
         """As the data set says."""
@@ -173,7 +261,7 @@ class NumberedPyDataset(keras.utils.PyDataset):
         count = self.count(batch)
         if self.ids is not None:
             ids = self.ids(index)
-        elif count in (0, self.size) or index + 1 == self.num_batches:
+        elif count == self.size or index + 1 == self.num_batches:
             ids = np.arange(count) + index * self.size
         else:
             raise ValueError(

@@ -10,6 +10,7 @@ import numpy as np
 from keras_losskit._support import replicas
 from keras_losskit._support.checks import checked_count
 from keras_losskit._support.data_frames import pandas_for
+from keras_losskit._support.sample_ids import check_largest
 from keras_losskit._types import Logs
 from keras_losskit.container._sample_table import SampleTable
 from keras_losskit.container._sample_table import columns_of
@@ -39,7 +40,7 @@ class SampleHistory(WatchesSamples, keras.callbacks.Callback):
 
     Args:
         samples: Number of samples, over every id. May be left out where `fit`
-            is given arrays.
+            is given arrays, or a `PyDataset` or `DataLoader` of known length.
         file: A `.npz` file that is written at the end of every epoch. If it is
             there when training begins, training goes on with what it holds, as
             with `BackupAndRestore`.
@@ -97,15 +98,13 @@ class SampleHistory(WatchesSamples, keras.callbacks.Callback):
         if known is None and largest_id is None:
             raise ValueError(
                 "Expected SampleHistory to know the number of samples, which "
-                "only arrays of `with_ids` tell. Received: samples=None. Give "
-                "it, `SampleHistory(samples=60000)`."
+                "only arrays of `with_ids` tell, and data sets whose length is "
+                "known. Received: samples=None. Give it, "
+                "`SampleHistory(samples=60000)`."
             )
         samples = known if known is not None else int(largest_id or 0) + 1
-        if largest_id is not None and largest_id >= samples:
-            raise ValueError(
-                f"Expected ids below `samples` of SampleHistory, {samples}. "
-                f"Received: id {largest_id}"
-            )
+        if largest_id is not None:
+            check_largest(largest_id, samples, "SampleHistory")
         if self._table is None:
             self._table = SampleTable(samples)
             if self.file is not None and self.file.exists():
