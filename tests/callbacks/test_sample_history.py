@@ -345,3 +345,200 @@ def test_ids_of_a_function_are_checked(ids):
     data = losskit.with_ids(Batches(), lambda index: np.array(ids))
     with pytest.raises(ValueError, match="`ids` of with_ids"):
         data[0]
+
+
+@pytest.mark.parametrize("kind", ["consecutive", "function", "loader"])
+def test_ids_of_a_data_set_are_checked_before_training(kind):
+    if kind == "loader":
+        torch = pytest.importorskip("torch")
+        pairs = torch.utils.data.TensorDataset(
+            torch.from_numpy(X), torch.from_numpy(Y)
+        )
+        loader = torch.utils.data.DataLoader(pairs, batch_size=4, shuffle=True)
+        data, largest = losskit.with_ids(loader), N - 1
+    elif kind == "function":
+        data = losskit.with_ids(Batches(), lambda i: IDS[4 * i : 4 * i + 4])
+        largest = IDS.max()
+    else:
+        data, largest = losskit.with_ids(Batches()), N - 1
+    model = classifier()
+    message = f"SampleHistory, {largest}. Received: id {largest}"
+    with pytest.raises(ValueError, match=message):
+        fit(
+            model, data, None, callbacks.SampleHistory(largest), batch_size=None
+        )
+    np.testing.assert_array_equal(model.get_weights()[0], KERNEL)
+    # The number of samples need not be given.
+    history = callbacks.SampleHistory()
+    fit(model, data, None, history, batch_size=None, epochs=1)
+    assert history.statistics()["visits"].sum() == N
+    assert len(history.statistics()["visits"]) == largest + 1
+
+
+def test_a_loader_that_leaves_samples_out_is_not_refused():
+    torch = pytest.importorskip("torch")
+    pairs = torch.utils.data.TensorDataset(
+        torch.from_numpy(X), torch.from_numpy(Y)
+    )
+    for options in (
+        {"sampler": torch.utils.data.SubsetRandomSampler(range(8))},
+        {"sampler": torch.utils.data.SequentialSampler(range(8))},
+        {"drop_last": True},
+    ):
+        loader = torch.utils.data.DataLoader(pairs, batch_size=4, **options)
+        history = callbacks.SampleHistory(8)
+        fit(
+            classifier(),
+            losskit.with_ids(loader),
+            None,
+            history,
+            batch_size=None,
+            epochs=1,
+        )
+        assert history.statistics()["visits"].tolist() == [1] * 8
+
+
+def test_ids_of_an_eager_step_are_checked_in_it():
+    model = classifier(run_eagerly=True)
+    batches = [losskit.with_ids(Batches())[i] for i in range(3)]
+    model.fit(*batches[0], verbose=0)
+    before = model.get_weights()[0]
+    message = "`samples` of SampleHistory, 8. Received: id 9"
+    with pytest.raises(ValueError, match=message):
+        model.fit(
+            (batch for batch in batches[2:]),
+            epochs=1,
+            verbose=0,
+            callbacks=[callbacks.SampleHistory(8)],
+        )
+    np.testing.assert_array_equal(model.get_weights()[0], before)
+
+
+def values_at(kernel, labels=Y):
+    """Values, margins and EL2N at one kernel, of all samples."""
+    z, one_hot = X @ kernel, np.eye(CLASSES)[labels]
+    p = softmax(z)
+    margin = (z * one_hot).sum(1) - np.where(one_hot, -np.inf, z).max(1)
+    value = -np.log((p * one_hot).sum(1))
+    return value, margin, np.linalg.norm(p - one_hot, axis=1)
+
+
+OUT = np.arange(N) % 3 == 1
+
+
+def ignoring(kind):
+    """A loss, labels and weights by which the samples of `OUT` do not count."""
+    options = {"from_logits": True, "name": "ce"}
+    sparse = losses.SparseCategoricalCrossentropy
+    ignored = np.where(OUT, -1, Y)
+    one_hot = np.eye(CLASSES, dtype="float32")[Y]
+    return {
+        "weight": (sparse(**options), Y, np.where(OUT, 0.0, 2.0)),
+        "ignore_class": (sparse(ignore_class=-1, **options), ignored, None),
+        "masked": (losses.Masked(sparse(**options), -1), ignored, None),
+        "one-hot": (
+            losses.Masked(losses.CategoricalCrossentropy(**options), -1.0),
+            np.where(OUT[:, None], -1.0, one_hot),
+            None,
+        ),
+    }[kind]
+
+
+@pytest.mark.parametrize(
+    "kind", ["weight", "ignore_class", "masked", "one-hot"]
+)
+def test_a_sample_that_does_not_count_is_not_noted(kind):
+    loss, labels, weights = ignoring(kind)
+    model = classifier()
+    model.compile(keras.optimizers.SGD(0.0), loss)
+    history = fit(
+        model, losskit.with_ids(X), labels, sample_weight=weights, epochs=2
+    )
+    columns = history.statistics()
+    assert columns["visits"][:N].tolist() == np.where(OUT, 0, 2).tolist()
+    value, margin, el2n = values_at(KERNEL)
+    expected = {"ce_last": value, "ce_max": value, "aum": margin, "el2n": el2n}
+    for name, column in expected.items():
+        np.testing.assert_allclose(
+            columns[name][:N],
+            np.where(OUT, np.nan, column),
+            rtol=1e-4,
+            err_msg=name,
+        )
+    assert np.isnan(columns["forgotten"][:N][OUT]).all()
+
+
+def test_a_sample_that_counts_in_one_term_has_values_there():
+    # Another term counts all samples; the classes are those of the first.
+    loss, labels, _ = ignoring("ignore_class")
+    model = classifier()
+    model.compile(keras.optimizers.SGD(0.0), loss + Squares(name="square"))
+    columns = fit(model, losskit.with_ids(X), labels, epochs=1).statistics()
+    assert (columns["visits"][:N] == 1).all()
+    value, margin, _ = values_at(KERNEL)
+    for name, column in (("ce_last", value), ("aum", margin)):
+        np.testing.assert_allclose(
+            columns[name][:N], np.where(OUT, np.nan, column), rtol=1e-4
+        )
+    squared = ((X @ KERNEL) ** 2).mean(1)
+    np.testing.assert_allclose(columns["square_last"][:N], squared, rtol=1e-4)
+
+
+class Squares(losses.Loss):
+    """The mean square of the predictions, whatever the labels."""
+
+    def call(self, y_true, y_pred):
+        return ops.mean(ops.square(y_pred), axis=-1)
+
+
+def test_a_later_visit_that_does_not_count_hides_no_earlier_one():
+    loss, labels, _ = ignoring("ignore_class")
+    model = classifier()
+    model.compile(keras.optimizers.SGD(0.0), loss)
+    first = X[:4], Y[:4]
+    second = X[:4], labels[:4]
+
+    class Twice(keras.utils.PyDataset):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            return (first, second)[index]
+
+    data = losskit.with_ids(Twice(), lambda _: np.arange(4))
+    history = callbacks.SampleHistory(4)
+    fit(model, data, None, history, batch_size=None, epochs=1, shuffle=False)
+    columns = history.statistics()
+    assert columns["visits"].tolist() == [1] * 4
+    value, *_ = values_at(KERNEL)
+    np.testing.assert_allclose(columns["ce_last"], value[:4], rtol=1e-4)
+
+
+def test_a_place_of_weight_0_is_no_part_of_a_value():
+    inputs = keras.Input((5, 4))
+    dense = layers.Dense(CLASSES, use_bias=False)
+    model = losskit.Model(inputs, dense(inputs))
+    dense.set_weights([KERNEL])
+    loss = losses.SparseCategoricalCrossentropy(from_logits=True, name="ce")
+    model.compile(keras.optimizers.SGD(0.0), loss)
+    x = rng.normal(size=(N, 5, 4)).astype("float32")
+    y = rng.integers(0, CLASSES, (N, 5))
+    weight = np.ones((N, 5), "float32")
+    weight[:, 3:] = 0.0
+    history = fit(model, losskit.with_ids(x), y, sample_weight=weight, epochs=1)
+    p = np.stack([softmax(z) for z in x @ KERNEL])
+    values = -np.log(np.take_along_axis(p, y[..., None], -1))[..., 0]
+    np.testing.assert_allclose(
+        history.statistics()["ce_last"][:N], values[:, :3].mean(1), rtol=1e-4
+    )
+
+
+def test_an_empty_batch_is_not_noted():
+    model = classifier(run_eagerly=True)
+    sizes = 4, 0, 4, 2
+    ends = np.cumsum([0, *sizes])
+    data = losskit.with_ids(
+        BatchesOf(*sizes), lambda i: np.arange(ends[i], ends[i + 1])
+    )
+    history = fit(model, data, batch_size=None, epochs=1)
+    check(history.statistics(), epochs=1, ids=np.arange(N))
