@@ -1,5 +1,7 @@
 """`SampleHistory`: what each sample did to the loss during training."""
 
+import zipfile
+import zlib
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,19 @@ from keras_losskit._support.sample_ids import check_largest
 from keras_losskit._types import Logs
 from keras_losskit.container._sample_table import SampleTable
 from keras_losskit.container._sample_table import columns_of
+from keras_losskit.container._sample_table import first_statistics
 from keras_losskit.models._samples import WatchesSamples
+
+#: What NumPy raises for a file that is damaged, or none of ours.
+UNREADABLE = (
+    EOFError,
+    KeyError,
+    OSError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 class SampleHistory(WatchesSamples, keras.callbacks.Callback):
@@ -47,7 +61,8 @@ class SampleHistory(WatchesSamples, keras.callbacks.Callback):
 
     Raises:
         ValueError: for another kind of file; in `fit`, before the first step,
-            for samples without ids or of an unknown number.
+            for samples without ids or of an unknown number, for a file that
+            holds something else, and for one in a folder that is not there.
 
     References:
         Toneva et al., "An Empirical Study of Example Forgetting during Deep
@@ -105,10 +120,17 @@ class SampleHistory(WatchesSamples, keras.callbacks.Callback):
         samples = known if known is not None else int(largest_id or 0) + 1
         if largest_id is not None:
             check_largest(largest_id, samples, "SampleHistory")
-        if self._table is None:
-            self._table = SampleTable(samples)
+        if self.file is not None and not self.file.parent.is_dir():
+            raise ValueError(
+                "Expected `file` of SampleHistory to be in a folder that is "
+                f"there. Received: {str(self.file)!r}. Make the folder first."
+            )
+        # One that no step was built for may be of a `fit` that was refused.
+        if self._table is None or self._table.variable is None:
+            table = SampleTable(samples, self.file)
             if self.file is not None and self.file.exists():
-                restore(self._table, self.file)
+                restore(table, self.file)
+            self._table = table
         return self._table
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
@@ -155,9 +177,23 @@ class SampleHistory(WatchesSamples, keras.callbacks.Callback):
 
 
 def restore(table, file):
-    """Let a `SampleTable` go on with what a file holds."""
-    with np.load(file) as saved:
-        rows, names = saved["table"], saved["names"].tolist()
+    """Let a `SampleTable` go on with what a file holds.
+
+    Raises:
+        ValueError: if it is no such file, or of another number of samples.
+    """
+    try:
+        with np.load(file) as saved:
+            rows, names = saved["table"], saved["names"].tolist()
+        columns = first_statistics(0, len(names)).shape[1]
+        if rows.ndim != 2 or rows.shape[1] != columns:
+            raise ValueError(f"a table of shape {rows.shape}")
+    except UNREADABLE as error:
+        raise ValueError(
+            f"Expected {file} to be a file that SampleHistory wrote. Received: "
+            f"{type(error).__name__}: {error}. Give another `file`, or remove "
+            "this one."
+        ) from error
     if len(rows) != table.samples:
         raise ValueError(
             f"Expected {file} to hold {table.samples} samples. Received: "

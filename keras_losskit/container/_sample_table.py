@@ -6,6 +6,7 @@ visits, in NumPy.
 """
 
 import functools
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -177,6 +178,7 @@ class SampleTable:
 
     Args:
         samples: Number of samples; ids are below.
+        file: Where the statistics are kept, a `Path`, or None.
 
     Attributes:
         names: Names of the terms.
@@ -184,20 +186,27 @@ class SampleTable:
         variable: What the steps of an epoch observed.
     """
 
-    def __init__(self, samples: int):
+    def __init__(self, samples: int, file: Path | None = None):
         self.samples = samples
+        self.file = file
         self.names: list[str] = []
         self.statistics: np.ndarray | None = None
         self.variable: keras.Variable | None = None
         self._classes: tuple[str, keras.losses.Loss] | None = None
+        self._trained: list[str] | None = None
 
     def build(self, parts):
         """Make what is missing for the compiled terms.
 
         Args:
             parts: List of `LossPart`.
+
+        Raises:
+            ValueError: if the file, which would be written over, holds other
+                terms.
         """
-        names = [part.name for part in parts]
+        names = self._trained = [part.name for part in parts]
+        self.refuse_other_terms()
         of_classes = (p for p in parts if isinstance(p.loss, OF_CLASSES))
         chosen = next(of_classes, None)
         self._classes = chosen and (chosen.name, chosen.loss)
@@ -212,6 +221,21 @@ class SampleTable:
                 dtype="float32",
                 trainable=False,
                 name="samples",
+            )
+
+    def refuse_other_terms(self):
+        """Refuse a file of other terms, which would be written over.
+
+        Raises:
+            ValueError: for one.
+        """
+        if self.statistics is None or self._trained in (None, self.names):
+            return
+        if self.file is not None and self.file.exists():
+            raise ValueError(
+                f"Expected {self.file} to hold the terms that are trained, "
+                f"{self._trained}. Received: {self.names}. Give another `file` "
+                "of SampleHistory, or remove this one."
             )
 
     def restore(self, names, statistics):
@@ -235,8 +259,11 @@ class SampleTable:
             watch: `SampleWatch` of its terms.
 
         Raises:
-            ValueError: in eager mode, for ids that are too large.
+            ValueError: for a file of other terms; in eager mode, for ids that
+                are too large.
         """
+        # Keras goes on where building raises, and then takes a step.
+        self.refuse_other_terms()
         ids = ops.cast(ids, "int32")
         if ids.shape[0] == 0:
             return

@@ -542,3 +542,55 @@ def test_an_empty_batch_is_not_noted():
     )
     history = fit(model, data, batch_size=None, epochs=1)
     check(history.statistics(), epochs=1, ids=np.arange(N))
+
+
+def refused_for(file, message):
+    """Check that `fit` refuses a file before training, and leaves it alone."""
+    before = file.read_bytes() if file.exists() else None
+    model = classifier()
+    loss = losses.SparseCategoricalCrossentropy(from_logits=True, name="ce")
+    model.compile(keras.optimizers.SGD(RATE), loss)
+    history = callbacks.SampleHistory(N + 2, file=file)
+    for _ in range(2):  # the second time as well
+        with pytest.raises(ValueError, match=message):
+            fit(model, losskit.with_ids(X, IDS), Y, history)
+    np.testing.assert_array_equal(model.get_weights()[0], KERNEL)
+    assert (file.read_bytes() if file.exists() else None) == before
+    return model, history
+
+
+def test_a_file_of_other_terms_is_refused_before_training(tmp_path):
+    file = tmp_path / "samples.npz"
+    x = losskit.with_ids(X, IDS)
+    history = callbacks.SampleHistory(N + 2, file=file)
+    fit(classifier(), x, Y, history, epochs=1)
+    message = r"hold the terms.*\['ce'\]. Received: \['ce', 'focal'\]"
+    other, refused = refused_for(file, message)
+    # The callback that wrote it refuses it too.
+    with pytest.raises(ValueError, match=message):
+        fit(other, x, Y, history, epochs=1)
+    file.unlink()
+    fit(other, x, Y, refused, epochs=1)
+    check(refused.statistics(), epochs=1)
+
+
+def test_a_file_of_something_else_is_refused_before_training(tmp_path):
+    foreign, damaged = tmp_path / "foreign.npz", tmp_path / "damaged.npz"
+    shape, array = tmp_path / "shape.npz", tmp_path / "array.npz"
+    np.savez(foreign, x=X)
+    np.savez(shape, table=np.zeros((N + 2, 3)), names=["ce"])
+    with open(array, "wb") as stream:
+        np.save(stream, X)
+    damaged.write_bytes(foreign.read_bytes()[:60])
+    empty = tmp_path / "empty.npz"
+    empty.touch()
+    for file in (foreign, damaged, shape, array, empty):
+        refused_for(file, "a file that SampleHistory wrote. Received")
+
+
+def test_a_folder_that_is_not_there_is_refused_before_training(tmp_path):
+    file = tmp_path / "none" / "samples.npz"
+    model, history = refused_for(file, "in a folder that is there. Received")
+    file.parent.mkdir()
+    fit(model, losskit.with_ids(X, IDS), Y, history, epochs=1)
+    check(history.statistics(), epochs=1)
