@@ -1,5 +1,6 @@
 """`SampleHistory`: what each sample did to the loss during training."""
 
+import warnings
 import zipfile
 import zlib
 from os import PathLike
@@ -14,6 +15,7 @@ from keras_losskit._support.checks import checked_count
 from keras_losskit._support.data_frames import pandas_for
 from keras_losskit._support.sample_ids import check_largest
 from keras_losskit._types import Logs
+from keras_losskit.container._sample_table import VISITS
 from keras_losskit.container._sample_table import SampleTable
 from keras_losskit.container._sample_table import columns_of
 from keras_losskit.container._sample_table import first_statistics
@@ -38,8 +40,13 @@ class SampleHistory(WatchesSamples, keras.callbacks.Callback):
     step writes a row per sample into a table that lives with the variables of
     the model, in the compiled step, and each epoch reads it once. A value is
     the mean of a loss over what counts of a sample, without its weight, at the
-    weights of the model before the step. What an epoch visits more than once
-    counts once, by its last visit.
+    weights of the model before the step. A sample that does not count in a term
+    has none there: one of weight 0, masked or ignored. If it counts in no term
+    it is not visited. What an epoch visits more than once counts once, by its
+    last visit.
+
+    A custom `train_step` has to call `compute_loss`, on JAX in a scope that
+    carries variables along, or an epoch warns that nothing was noted.
 
     `to_dataframe()` has a row per id and, where a sample was seen `n` times,
     for each compiled term `<term>_last`, `<term>_mean`, `<term>_max`, and
@@ -104,6 +111,7 @@ class SampleHistory(WatchesSamples, keras.callbacks.Callback):
             )
         self.file = None if file is None else Path(file)
         self._table: SampleTable | None = None
+        self._visits = 0
 
     def table_for(self, largest_id: int | None) -> SampleTable:
         """Called by `fit`: the table that the steps are to keep."""
@@ -131,6 +139,7 @@ class SampleHistory(WatchesSamples, keras.callbacks.Callback):
             if self.file is not None and self.file.exists():
                 restore(table, self.file)
             self._table = table
+        self._visits = visits_in(self._table)
         return self._table
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
@@ -141,6 +150,17 @@ class SampleHistory(WatchesSamples, keras.callbacks.Callback):
             logs: Not used.
         """
         table = self._read()
+        visits = visits_in(table)
+        if visits == self._visits:
+            warnings.warn(
+                "Expected the steps of an epoch to show SampleHistory samples "
+                "that count. Received: none. A custom `train_step` calls "
+                "`self.compute_loss(x=x, y=y, y_pred=y_pred)`; on JAX "
+                "`self.compute_loss_and_updates(...)`, and goes on with the "
+                "variables that it returns.",
+                stacklevel=2,
+            )
+        self._visits = visits
         if self.file is not None and replicas.writes():
             partial = self.file.with_suffix(".partial")
             with open(partial, "wb") as stream:
@@ -174,6 +194,11 @@ class SampleHistory(WatchesSamples, keras.callbacks.Callback):
         frame = pd.DataFrame(self.statistics())
         frame.index.name = "id"
         return frame
+
+
+def visits_in(table):
+    """How many visits the statistics of a `SampleTable` tell of."""
+    return int(table.rows()[:, VISITS].sum())
 
 
 def restore(table, file):

@@ -62,6 +62,21 @@ def attach_samples(model, x, callbacks):
         model.train_function = None
 
 
+def table_of_step(model, by_trainer):
+    """The `SampleTable` that a training step is to keep, or None.
+
+    A `train_step` of the user's own asks for the loss itself. Outside of `fit`,
+    and in its validation, whoever asks does not train.
+
+    Args:
+        model: The model.
+        by_trainer: Whether Keras' trainer runs `compute_loss`.
+    """
+    state = model._losskit_state
+    trains = by_trainer or (state.fits and not state.evaluates)
+    return state.samples if trains else None
+
+
 def sample_watch(model):
     """Who is to take note of samples in a pass, if they are weighed, or None.
 

@@ -594,3 +594,143 @@ def test_a_folder_that_is_not_there_is_refused_before_training(tmp_path):
     file.parent.mkdir()
     fit(model, losskit.with_ids(X, IDS), Y, history, epochs=1)
     check(history.statistics(), epochs=1)
+
+
+class StepOfTorch(losskit.Model):
+    """A step as in Keras' guide, which asks for the loss itself."""
+
+    def train_step(self, data):
+        import torch
+
+        x, y = data
+        self.zero_grad()
+        loss = self.compute_loss(x=x, y=y, y_pred=self(x, training=True))
+        loss.backward()
+        gradients = [v.value.grad for v in self.trainable_weights]
+        with torch.no_grad():
+            self.optimizer.apply(gradients, self.trainable_weights)
+        return {"loss": loss}
+
+    def test_step(self, data):
+        x, y = data
+        # By default `training` is True.
+        return {"loss": self.compute_loss(x=x, y=y, y_pred=self(x))}
+
+
+class StepOfTensorFlow(StepOfTorch):
+    def train_step(self, data):
+        import tensorflow as tf
+
+        x, y = data
+        with tf.GradientTape() as tape:
+            loss = self.compute_loss(x=x, y=y, y_pred=self(x, training=True))
+        gradients = tape.gradient(loss, self.trainable_weights)
+        self.optimizer.apply(gradients, self.trainable_weights)
+        return {"loss": loss}
+
+
+class StepOfGuideForJax(losskit.Model):
+    """In a bare `jax.value_and_grad`, where no variable can be updated."""
+
+    def loss_and_updates(self, trainable, non_trainable, x, y):
+        y_pred, non_trainable = self.stateless_call(
+            trainable, non_trainable, x, training=True
+        )
+        return self.compute_loss(x, y, y_pred), non_trainable
+
+    def train_step(self, state, data):
+        import jax
+
+        trainable, non_trainable, slots, metrics = state
+        (loss, non_trainable), gradient = jax.value_and_grad(
+            self.loss_and_updates, has_aux=True
+        )(trainable, non_trainable, *data)
+        trainable, slots = self.optimizer.stateless_apply(
+            slots, gradient, trainable
+        )
+        return {"loss": loss}, (trainable, non_trainable, slots, metrics)
+
+
+class StepOfJax(losskit.Model):
+    """In a scope of its own, which holds what the loss updates."""
+
+    def train_step(self, state, data):
+        import jax
+
+        trainable, non_trainable, slots, metrics = state
+        x, y = data
+        moving = [*self.non_trainable_variables, *self.metrics_variables]
+        before = [*non_trainable, *metrics]
+
+        def loss_and_updates(trainable):
+            references = [*self.trainable_variables, *moving]
+            values = [*trainable, *before]
+            mapping = zip(references, values, strict=True)
+            with keras.StatelessScope(mapping) as scope:
+                y_pred = self(x, training=True)
+                loss = self.compute_loss(x=x, y=y, y_pred=y_pred)
+            return loss, [scope.get_current_value(v) for v in moving]
+
+        (loss, moved), gradient = jax.value_and_grad(
+            loss_and_updates, has_aux=True
+        )(trainable)
+        trainable, slots = self.optimizer.stateless_apply(
+            slots, gradient, trainable
+        )
+        count = len(non_trainable)
+        state = trainable, moved[:count], slots, moved[count:]
+        return {"loss": loss}, state
+
+
+OWN_STEP = {
+    "jax": StepOfJax,
+    "tensorflow": StepOfTensorFlow,
+    "torch": StepOfTorch,
+}[keras.config.backend()]
+
+
+def own_step(step):
+    inputs = keras.Input((4,))
+    dense = layers.Dense(CLASSES, use_bias=False)
+    model = step(inputs, dense(inputs))
+    dense.set_weights([KERNEL])
+    loss = losses.SparseCategoricalCrossentropy(from_logits=True, name="ce")
+    model.compile(keras.optimizers.SGD(RATE), loss)
+    return model
+
+
+def test_a_step_that_asks_for_the_loss_itself_is_noted():
+    model = own_step(OWN_STEP)
+    options = {}
+    if keras.config.backend() != "jax":
+        # without ids; what is validated is no visit
+        options["validation_data"] = X, Y
+    history = fit(model, losskit.with_ids(X, IDS), Y, **options)
+    check(history.statistics())
+
+
+def test_a_loss_outside_of_training_is_not_noted():
+    model = own_step(OWN_STEP)
+    x = losskit.with_ids(X, IDS)
+    history = fit(model, x, Y, epochs=1)
+    model.compute_loss(x, Y, model(x))
+    check(history.statistics(), epochs=1)
+
+
+@pytest.mark.skipif(
+    keras.config.backend() != "jax", reason="a bare jax.value_and_grad"
+)
+def test_a_bare_step_for_jax_says_that_nothing_is_noted():
+    model = own_step(StepOfGuideForJax)
+    with pytest.warns(UserWarning, match="SampleHistory samples.*none"):
+        history = fit(model, losskit.with_ids(X, IDS), Y, epochs=1)
+    assert history.statistics()["visits"].sum() == 0
+
+
+def test_an_epoch_in_which_no_sample_counts_is_warned_of(recwarn):
+    x = losskit.with_ids(X, IDS)
+    history = fit(classifier(), x, Y, epochs=1)
+    assert not [w for w in recwarn if "SampleHistory" in str(w.message)]
+    with pytest.warns(UserWarning, match="SampleHistory samples.*none"):
+        fit(classifier(), x, Y, history, epochs=1, sample_weight=np.zeros(N))
+    check(history.statistics(), epochs=1)
