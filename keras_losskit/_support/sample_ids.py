@@ -246,7 +246,9 @@ class NumberedPyDataset(keras.utils.PyDataset):
             last = self.count(self.data[batches - 1])
             return (batches - 1) * self.size + last - 1
         found = [np.asarray(self.ids(index)) for index in range(batches)]
-        return max((int(ids.max()) for ids in found if ids.size), default=None)
+        # How many a batch has is seen where it is read.
+        found = [checked_ids(ids, ids.size) for ids in found if ids.size]
+        return max((int(ids.max()) for ids in found), default=None)
 
     @property
     def num_batches(self):

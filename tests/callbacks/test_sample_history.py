@@ -345,6 +345,8 @@ def test_ids_of_a_function_are_checked(ids):
     data = losskit.with_ids(Batches(), lambda index: np.array(ids))
     with pytest.raises(ValueError, match="`ids` of with_ids"):
         data[0]
+    with pytest.raises(ValueError, match="`ids` of with_ids"):
+        fit(classifier(), data, None, batch_size=None)
 
 
 @pytest.mark.parametrize("kind", ["consecutive", "function", "loader"])
