@@ -70,15 +70,19 @@ def readable(array):
     return array if array is None or ops.is_tensor(array) else np.asarray(array)
 
 
-def count_of(data):
+def count_of(data, least=1):
     """The number of samples of a nest of arrays.
 
+    Args:
+        data: The nest.
+        least: The smallest number that is right, 0 or 1.
+
     Raises:
-        ValueError: for none, or arrays that differ in their number.
+        ValueError: for fewer, or arrays that differ in their number.
     """
     arrays = [a for a in keras.tree.flatten(data) if a is not None]
-    counts = {a.shape[0] if len(a.shape) else 0 for a in arrays}
-    if len(counts) != 1 or 0 in counts:
+    counts = {a.shape[0] if len(a.shape) else -1 for a in arrays}
+    if len(counts) != 1 or min(counts) < least:
         raise ValueError(
             "Expected arrays of one sample or more, all of the same number. "
             f"Received: shapes {[tuple(a.shape) for a in arrays]}"

@@ -1,5 +1,8 @@
 """`SampleHistory`: what each sample did to the loss during training."""
 
+import warnings
+import zipfile
+import zlib
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -10,10 +13,24 @@ import numpy as np
 from keras_losskit._support import replicas
 from keras_losskit._support.checks import checked_count
 from keras_losskit._support.data_frames import pandas_for
+from keras_losskit._support.sample_ids import check_largest
 from keras_losskit._types import Logs
+from keras_losskit.container._sample_table import VISITS
 from keras_losskit.container._sample_table import SampleTable
 from keras_losskit.container._sample_table import columns_of
+from keras_losskit.container._sample_table import first_statistics
 from keras_losskit.models._samples import WatchesSamples
+
+#: What NumPy raises for a file that is damaged, or none of ours.
+UNREADABLE = (
+    EOFError,
+    KeyError,
+    OSError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 class SampleHistory(WatchesSamples, keras.callbacks.Callback):
@@ -23,8 +40,13 @@ class SampleHistory(WatchesSamples, keras.callbacks.Callback):
     step writes a row per sample into a table that lives with the variables of
     the model, in the compiled step, and each epoch reads it once. A value is
     the mean of a loss over what counts of a sample, without its weight, at the
-    weights of the model before the step. What an epoch visits more than once
-    counts once, by its last visit.
+    weights of the model before the step. A sample that does not count in a term
+    has none there: one of weight 0, masked or ignored. If it counts in no term
+    it is not visited. What an epoch visits more than once counts once, by its
+    last visit.
+
+    A custom `train_step` has to call `compute_loss`, on JAX in a scope that
+    carries variables along, or an epoch warns that nothing was noted.
 
     `to_dataframe()` has a row per id and, where a sample was seen `n` times,
     for each compiled term `<term>_last`, `<term>_mean`, `<term>_max`, and
@@ -39,14 +61,15 @@ class SampleHistory(WatchesSamples, keras.callbacks.Callback):
 
     Args:
         samples: Number of samples, over every id. May be left out where `fit`
-            is given arrays.
+            is given arrays, or a `PyDataset` or `DataLoader` of known length.
         file: A `.npz` file that is written at the end of every epoch. If it is
             there when training begins, training goes on with what it holds, as
             with `BackupAndRestore`.
 
     Raises:
         ValueError: for another kind of file; in `fit`, before the first step,
-            for samples without ids or of an unknown number.
+            for samples without ids or of an unknown number, for a file that
+            holds something else, and for one in a folder that is not there.
 
     References:
         Toneva et al., "An Empirical Study of Example Forgetting during Deep
@@ -88,6 +111,7 @@ class SampleHistory(WatchesSamples, keras.callbacks.Callback):
             )
         self.file = None if file is None else Path(file)
         self._table: SampleTable | None = None
+        self._visits = 0
 
     def table_for(self, largest_id: int | None) -> SampleTable:
         """Called by `fit`: the table that the steps are to keep."""
@@ -97,19 +121,25 @@ class SampleHistory(WatchesSamples, keras.callbacks.Callback):
         if known is None and largest_id is None:
             raise ValueError(
                 "Expected SampleHistory to know the number of samples, which "
-                "only arrays of `with_ids` tell. Received: samples=None. Give "
-                "it, `SampleHistory(samples=60000)`."
+                "only arrays of `with_ids` tell, and data sets whose length is "
+                "known. Received: samples=None. Give it, "
+                "`SampleHistory(samples=60000)`."
             )
         samples = known if known is not None else int(largest_id or 0) + 1
-        if largest_id is not None and largest_id >= samples:
+        if largest_id is not None:
+            check_largest(largest_id, samples, "SampleHistory")
+        if self.file is not None and not self.file.parent.is_dir():
             raise ValueError(
-                f"Expected ids below `samples` of SampleHistory, {samples}. "
-                f"Received: id {largest_id}"
+                "Expected `file` of SampleHistory to be in a folder that is "
+                f"there. Received: {str(self.file)!r}. Make the folder first."
             )
-        if self._table is None:
-            self._table = SampleTable(samples)
+        # One that no step was built for may be of a `fit` that was refused.
+        if self._table is None or self._table.variable is None:
+            table = SampleTable(samples, self.file)
             if self.file is not None and self.file.exists():
-                restore(self._table, self.file)
+                restore(table, self.file)
+            self._table = table
+        self._visits = visits_in(self._table)
         return self._table
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
@@ -120,6 +150,17 @@ class SampleHistory(WatchesSamples, keras.callbacks.Callback):
             logs: Not used.
         """
         table = self._read()
+        visits = visits_in(table)
+        if visits == self._visits:
+            warnings.warn(
+                "Expected the steps of an epoch to show SampleHistory samples "
+                "that count. Received: none. A custom `train_step` calls "
+                "`self.compute_loss(x=x, y=y, y_pred=y_pred)`; on JAX "
+                "`self.compute_loss_and_updates(...)`, and goes on with the "
+                "variables that it returns.",
+                stacklevel=2,
+            )
+        self._visits = visits
         if self.file is not None and replicas.writes():
             partial = self.file.with_suffix(".partial")
             with open(partial, "wb") as stream:
@@ -155,10 +196,29 @@ class SampleHistory(WatchesSamples, keras.callbacks.Callback):
         return frame
 
 
+def visits_in(table):
+    """How many visits the statistics of a `SampleTable` tell of."""
+    return int(table.rows()[:, VISITS].sum())
+
+
 def restore(table, file):
-    """Let a `SampleTable` go on with what a file holds."""
-    with np.load(file) as saved:
-        rows, names = saved["table"], saved["names"].tolist()
+    """Let a `SampleTable` go on with what a file holds.
+
+    Raises:
+        ValueError: if it is no such file, or of another number of samples.
+    """
+    try:
+        with np.load(file) as saved:
+            rows, names = saved["table"], saved["names"].tolist()
+        columns = first_statistics(0, len(names)).shape[1]
+        if rows.ndim != 2 or rows.shape[1] != columns:
+            raise ValueError(f"a table of shape {rows.shape}")
+    except UNREADABLE as error:
+        raise ValueError(
+            f"Expected {file} to be a file that SampleHistory wrote. Received: "
+            f"{type(error).__name__}: {error}. Give another `file`, or remove "
+            "this one."
+        ) from error
     if len(rows) != table.samples:
         raise ValueError(
             f"Expected {file} to hold {table.samples} samples. Received: "

@@ -5,10 +5,14 @@ one scatter. At the end of an epoch these are folded into statistics over all
 visits, in NumPy.
 """
 
+import functools
+from pathlib import Path
+
 import keras
 import numpy as np
 from keras import ops
 
+from keras_losskit._support.sample_ids import check_ids_of_step
 from keras_losskit._support.tables import assign_rows
 
 #: Columns of what a step observes: whether the sample was seen, its margin and
@@ -94,7 +98,8 @@ def class_statistics(loss, y_true, y_pred):
 
     Args:
         loss: One of `OF_CLASSES`.
-        y_true: Labels, integers or one-hot.
+        y_true: Labels, integers or one-hot. NaN is what a label gives that is
+            none of the classes, such as one that is ignored.
         y_pred: `(batch, classes)`, logits or probabilities.
 
     References:
@@ -109,16 +114,31 @@ def class_statistics(loss, y_true, y_pred):
         tiny = float(np.finfo("float32").tiny)
         logits, probabilities = ops.log(ops.maximum(y_pred, tiny)), y_pred
     labels = ops.convert_to_tensor(y_true)
+    classes = y_pred.shape[-1]
     if not isinstance(loss, keras.losses.SparseCategoricalCrossentropy):
-        labels = ops.argmax(labels, axis=-1)
+        labels = ops.cast(labels, "float32")
+        marked = ops.any(labels > 0, axis=-1)
+        labels = ops.where(marked, ops.argmax(labels, axis=-1), -1)
     labels = ops.cast(ops.reshape(labels, (-1,)), "int32")
-    assigned = ops.one_hot(labels, y_pred.shape[-1], dtype="float32")
+    known = ops.logical_and(labels >= 0, labels < classes)
+    assigned = ops.one_hot(
+        ops.where(known, labels, 0), classes, dtype="float32"
+    )
     own = ops.sum(assigned * logits, axis=-1)
     # Below any logit that is finite, and no infinity, which times 0 is NaN.
     lowest = float(np.finfo("float32").min)
     others = ops.max(logits + lowest * assigned, axis=-1)
     distance = ops.sum(ops.square(probabilities - assigned), axis=-1)
-    return own - others, ops.sqrt(distance)
+    return (
+        ops.where(known, own - others, np.nan),
+        ops.where(known, ops.sqrt(distance), np.nan),
+    )
+
+
+def where_counted(counts, values):
+    """Values as the table has them, `(batch,)`; NaN where nothing counts."""
+    values = ops.cast(ops.stop_gradient(values), "float32")
+    return ops.where(counts, values, np.nan)
 
 
 def columns_of(table, names):
@@ -158,6 +178,7 @@ class SampleTable:
 
     Args:
         samples: Number of samples; ids are below.
+        file: Where the statistics are kept, a `Path`, or None.
 
     Attributes:
         names: Names of the terms.
@@ -165,20 +186,27 @@ class SampleTable:
         variable: What the steps of an epoch observed.
     """
 
-    def __init__(self, samples: int):
+    def __init__(self, samples: int, file: Path | None = None):
         self.samples = samples
+        self.file = file
         self.names: list[str] = []
         self.statistics: np.ndarray | None = None
         self.variable: keras.Variable | None = None
         self._classes: tuple[str, keras.losses.Loss] | None = None
+        self._trained: list[str] | None = None
 
     def build(self, parts):
         """Make what is missing for the compiled terms.
 
         Args:
             parts: List of `LossPart`.
+
+        Raises:
+            ValueError: if the file, which would be written over, holds other
+                terms.
         """
-        names = [part.name for part in parts]
+        names = self._trained = [part.name for part in parts]
+        self.refuse_other_terms()
         of_classes = (p for p in parts if isinstance(p.loss, OF_CLASSES))
         chosen = next(of_classes, None)
         self._classes = chosen and (chosen.name, chosen.loss)
@@ -195,6 +223,21 @@ class SampleTable:
                 name="samples",
             )
 
+    def refuse_other_terms(self):
+        """Refuse a file of other terms, which would be written over.
+
+        Raises:
+            ValueError: for one.
+        """
+        if self.statistics is None or self._trained in (None, self.names):
+            return
+        if self.file is not None and self.file.exists():
+            raise ValueError(
+                f"Expected {self.file} to hold the terms that are trained, "
+                f"{self._trained}. Received: {self.names}. Give another `file` "
+                "of SampleHistory, or remove this one."
+            )
+
     def restore(self, names, statistics):
         """Go on with the statistics of an earlier training."""
         self.names, self.statistics = list(names), statistics
@@ -208,15 +251,29 @@ class SampleTable:
     def update(self, ids, watch):
         """Note what a step observed; called in the step.
 
+        A sample that does not count in a term has no value there: the loss was
+        given zeros in its place. One that counts in none was not seen.
+
         Args:
             ids: `(batch,)`, integers, none twice.
             watch: `SampleWatch` of its terms.
+
+        Raises:
+            ValueError: for a file of other terms; in eager mode, for ids that
+                are too large.
         """
+        # Keras goes on where building raises, and then takes a step.
+        self.refuse_other_terms()
         ids = ops.cast(ids, "int32")
+        if ids.shape[0] == 0:
+            return
+        check_ids_of_step(ids, self.samples, "SampleHistory")
         unknown = ops.full(ops.shape(ids), np.nan, dtype="float32")
+        noted = {n: watch.found[n][0] for n in self.names if n in watch.found}
+        counts = {name: of_term.counts() for name, of_term in noted.items()}
         values = [
-            ops.cast(ops.stop_gradient(noted[0].means()), "float32")
-            if (noted := watch.found.get(name))
+            where_counted(counts[name], noted[name].means())
+            if name in noted
             else unknown
             for name in self.names
         ]
@@ -226,8 +283,17 @@ class SampleTable:
             compared = watch.compared.get(name)
             if compared is not None and len(compared[1].shape) == 2:
                 margin, el2n = class_statistics(loss, *compared)
-        seen = ops.ones_like(unknown)
-        rows = ops.stack([seen, margin, el2n, *values], axis=1)
+            if name in counts:
+                margin = where_counted(counts[name], margin)
+                el2n = where_counted(counts[name], el2n)
+        rows = ops.stack(
+            [ops.ones_like(unknown), margin, el2n, *values], axis=1
+        )
+        if counts:
+            seen = functools.reduce(ops.logical_or, counts.values())
+            # What an earlier step of the epoch observed, or zeros.
+            before = ops.take(ops.convert_to_tensor(self.variable), ids, axis=0)
+            rows = ops.where(seen[:, None], rows, before)
         assign_rows(self.variable, ids, rows)
 
     def fold(self):

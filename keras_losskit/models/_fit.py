@@ -57,8 +57,12 @@ class FitArguments(MixesIntoModel):
             given["validation_data"] = (val_x, val_y, weight)
         offer_validation_data(given)
         attach_samples(self, x, given["callbacks"])
-        with _keras.variables_kept(self):
-            return super().fit(x, y, **given)
+        self._losskit_state.fits = True
+        try:
+            with _keras.variables_kept(self):
+                return super().fit(x, y, **given)
+        finally:
+            self._losskit_state.fits = False
 
     def evaluate(
         self,

@@ -3,11 +3,11 @@
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_losskit import _backend
 from keras_losskit import _keras
-from keras_losskit._support.sample_ids import split_ids
+from keras_losskit._support.sample_ids import check_largest
+from keras_losskit._support.sample_ids import largest_id_of
 from keras_losskit.reductions._sample_values import SampleWatch
 from keras_losskit.reductions._sample_values import current_watch
 
@@ -35,7 +35,7 @@ def attach_samples(model, x, callbacks):
         callbacks: A list, or a `CallbackList`.
 
     Raises:
-        ValueError: for several such callbacks.
+        ValueError: for several such callbacks, or ids that are too large.
     """
     if isinstance(callbacks, keras.callbacks.CallbackList):
         callbacks = callbacks.callbacks
@@ -45,13 +45,14 @@ def attach_samples(model, x, callbacks):
             "Expected one callback that watches samples. Received: "
             f"{len(found)}"
         )
-    _, ids = split_ids(x)
-    largest = None if ids is None else int(np.max(np.asarray(ids)))
-    table = found[0].table_for(largest) if found else None
     state, container = model._losskit_state, model.compiled_loss
-    for weighting in container.sample_weighting if container else ():
-        if largest is not None and weighting.needs_ids:
-            check_ids(largest, weighting)
+    weightings = container.sample_weighting if container else ()
+    weightings = [w for w in weightings if w.samples is not None]
+    # Of a data set it is read, so not where nobody asks.
+    largest = largest_id_of(x) if found or weightings else None
+    table = found[0].table_for(largest) if found else None
+    for weighting in weightings if largest is not None else ():
+        check_largest(largest, weighting.samples, type(weighting).__name__)
     before = state.samples and state.samples.variable
     changed = state.samples is not table
     state.samples = table
@@ -62,17 +63,19 @@ def attach_samples(model, x, callbacks):
         model.train_function = None
 
 
-def check_ids(largest, weighting):
-    """Refuse ids that the state of a sample weighting has no place for.
+def table_of_step(model, by_trainer):
+    """The `SampleTable` that a training step is to keep, or None.
 
-    Raises:
-        ValueError: if one is too large.
+    A `train_step` of the user's own asks for the loss itself. Outside of `fit`,
+    and in its validation, whoever asks does not train.
+
+    Args:
+        model: The model.
+        by_trainer: Whether Keras' trainer runs `compute_loss`.
     """
-    if largest >= weighting.samples:
-        raise ValueError(
-            f"Expected ids below `samples` of {type(weighting).__name__}, "
-            f"{weighting.samples}. Received: id {largest}"
-        )
+    state = model._losskit_state
+    trains = by_trainer or (state.fits and not state.evaluates)
+    return state.samples if trains else None
 
 
 def sample_watch(model):

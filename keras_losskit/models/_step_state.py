@@ -67,6 +67,7 @@ class ModelState:
         batch: Shapes of the batch that the loss was built for: inputs, labels
             and sample weights.
         evaluates: Whether `evaluate` is under way.
+        fits: Whether `fit` is.
         output_layers: Those that a `LinearCrossEntropy` names, `{layer:
             OutputLayer}`; None until they are looked for.
         samples: The `SampleTable` that training steps keep up to date, or None.
@@ -77,6 +78,7 @@ class ModelState:
     seeds: Any = None
     batch: Any = None
     evaluates: bool = False
+    fits: bool = False
     output_layers: dict[Any, OutputLayer] | None = None
     samples: SampleTable | None = None
 

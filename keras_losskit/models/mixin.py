@@ -42,6 +42,7 @@ from keras_losskit.models._output_layers import unprojected_outputs
 from keras_losskit.models._output_layers import with_logits
 from keras_losskit.models._output_layers import without_projection
 from keras_losskit.models._recorded_call import RecordsLosses
+from keras_losskit.models._samples import table_of_step
 from keras_losskit.models._samples import track_samples
 from keras_losskit.models._saving import SavesLoss
 from keras_losskit.models._short_batches import with_spread_batch
@@ -207,10 +208,9 @@ class LossTermsMixin(
         context = Context(self, x, y, read, sample_weight, training)
         moves = training and not bare and earlier is None
         arguments = y, y_pred, sample_weight, penalties, context, moves
-        samples = self._losskit_state.samples
-        watches = samples is not None and moves and by_trainer
+        samples = table_of_step(self, by_trainer) if moves else None
         watch = last.recorder and last.recorder.watch
-        if watches and watch is None:
+        if samples and watch is None:
             watch = SampleWatch()
         # Where a report watches, it goes on.
         with watched_by(watch) if watch else nullcontext():
@@ -220,7 +220,7 @@ class LossTermsMixin(
                 training=training and not bare,
                 ids=ids,
             )
-        if watches:
+        if samples:
             track_samples(samples, ids, watch)
         if not terms and not self._losskit_has_own_step():
             raise ValueError(

@@ -57,6 +57,12 @@ class SampleValues:
 
     def counts(self):
         """Whether anything of a sample counts, `(batch,)`, booleans."""
+        counts = self._places()
+        axes = tuple(range(1, len(counts.shape)))
+        return ops.any(counts, axis=axes) if axes else counts
+
+    def _places(self):
+        """Whether a value counts, booleans of the shape of the values."""
         counts = ops.ones(ops.shape(self.values), dtype="bool")
         if self.mask is not None:
             counts = ops.logical_and(counts, self.mask)
@@ -64,7 +70,7 @@ class SampleValues:
             own = ops.convert_to_tensor(self.weight)
             own = align(own, self.values, "sample_weight")
             counts = ops.logical_and(counts, ops.not_equal(own, 0))
-        return ops.any(ops.reshape(counts, (ops.shape(counts)[0], -1)), axis=-1)
+        return counts
 
     def shares(self):
         """What each sample has in the scalar, `(batch,)`, float32 at least.
@@ -79,18 +85,19 @@ class SampleValues:
         # What does not count need not be finite.
         counts = ops.not_equal(slope, 0.0)
         shares = ops.where(counts, values, 0.0) * ops.stop_gradient(slope)
-        return ops.sum(ops.reshape(shares, (ops.shape(shares)[0], -1)), axis=-1)
+        axes = tuple(range(1, len(shares.shape)))
+        return ops.sum(shares, axis=axes) if axes else shares
 
     def means(self):
         """The mean over the places of each sample that count, `(batch,)`.
 
-        0 where none counts; weights of samples are no part of it.
+        0 where none counts. Of the weights of samples only a 0 is part of it.
         """
         values = at_least_float32(self.values)
         axes = tuple(range(1, len(values.shape)))
-        if self.mask is None:
+        if self.mask is None and self.weight is None:
             return ops.mean(values, axis=axes) if axes else values
-        counts = ops.broadcast_to(self.mask, ops.shape(values))
+        counts = self._places()
         values = ops.where(counts, values, 0.0)
         counts = ops.cast(counts, values.dtype)
         if not axes:

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 from rich import box
 from rich.markup import escape
 
@@ -14,8 +15,10 @@ from keras_losskit._support.batches import batches_of
 from keras_losskit._support.checks import checked_count
 from keras_losskit._support.checks import checked_instance
 from keras_losskit._support.data_frames import pandas_for
+from keras_losskit._support.sample_ids import split_ids
 from keras_losskit._types import Structure
 from keras_losskit._types import Wrt
+from keras_losskit.container._tracker import batch_size_of
 from keras_losskit.plotting.samples import plot_samples
 from keras_losskit.reports._notebook_table import NotebookTable
 from keras_losskit.reports._notebook_table import ShownAsTable
@@ -37,7 +40,7 @@ class SampleReport(ShownAsTable):
     Printed, it is a table; in a notebook or with `rich` as well.
 
     Args:
-        ids: Ids of the samples, `(n,)`; their positions where none were given.
+        ids: Ids of the samples, `(n,)`; their positions where they have none.
         total: Share of each in the loss, `(n,)`, NumPy float64, as below.
         terms: `{name: (n,)}`, shares in the unweighted value of a term, as it
             is logged.
@@ -149,10 +152,10 @@ def sample_report(
             which is read once.
         y: Labels.
         sample_weight: Sample weights.
-        ids: What the samples are called, one for each. Defaults to their
-            positions.
+        ids: What the samples are called, one for each. Defaults to the ids
+            that `with_ids` gave them, or else their positions.
         top: Number of samples to keep, those with the largest shares in the
-            loss; None for all.
+            loss, before which come those that are not finite; None for all.
         batch_size: Number of samples in a batch of arrays.
         wrt: The variables of `gradient_norms`, as for `gradient_report`: a
             layer, a pattern of paths such as `".*"`, or a list of them. None
@@ -184,17 +187,22 @@ def sample_report(
     )
     top = None if top is None else checked_count(top, "`top` of sample_report")
     size = checked_count(batch_size, "`batch_size` of sample_report")
-    shares, found = None, []
+    shares, found, borne = None, [], []
     for batch in batches_of(x, y, sample_weight, size):
+        if batch_size_of(batch[0]) == 0:
+            continue
         if shares is None:
             shares = SharesOfModel(model, batch, wrt)
         found.append(shares.of_batch(batch))
+        _, own = split_ids(batch[0])
+        borne += [] if own is None else [ops.convert_to_numpy(own)]
     if not found:
         raise ValueError(
             "Expected data of a batch or more. Received: none from "
             f"{type(x).__name__}"
         )
-    return report_of(found, ids, top)
+    names = np.concatenate(borne) if ids is None and borne else ids
+    return report_of(found, names, top)
 
 
 def report_of(batches: list[BatchShares], ids, top) -> SampleReport:
@@ -224,7 +232,9 @@ def report_of(batches: list[BatchShares], ids, top) -> SampleReport:
     norms = None
     if batches[0].gradient_norms is not None:
         norms = joined(batches, parts, lambda batch: batch.gradient_norms)
-    order = np.argsort(-total, kind="stable")
+    # A NaN would be sorted behind all others, and it spoils the loss.
+    size = np.where(np.isfinite(total), total, np.inf)
+    order = np.argsort(-size, kind="stable")
     order, others = order[:top], order[count if top is None else top :]
     return SampleReport(
         ids=checked_ids(ids, count)[order],

@@ -10,6 +10,7 @@ from keras import ops
 from keras_losskit import _keras
 from keras_losskit._support.checks import checked_count
 from keras_losskit._support.checks import refused
+from keras_losskit._support.sample_ids import check_ids_of_step
 from keras_losskit._support.tables import assign_rows
 from keras_losskit._types import Tensor
 from keras_losskit._types import TensorLike
@@ -108,8 +109,8 @@ class SampleWeighting(WeightingOfTerms):
             `(batch,)`, of the dtype of the values, float32 at least.
 
         Raises:
-            ValueError: without ids that are needed, or for values of another
-                shape.
+            ValueError: without ids that are needed, for values of another
+                shape, or, where they can be read, ids that are too large.
         """
         values = in_float(values)
         if len(values.shape) != 1:
@@ -125,12 +126,16 @@ class SampleWeighting(WeightingOfTerms):
             )
         if not self.built:
             self.build(1)
+        if values.shape[0] == 0:
+            return ops.stop_gradient(values)  # there is nothing to weigh
         if counts is None:
             counts = ops.ones_like(values)
         counts = ops.cast(counts, values.dtype)
         values = ops.where(counts > 0, values, ops.zeros_like(values))
         if ids is not None:
             ids = ops.cast(ids, "int32")
+        if ids is not None and self.samples is not None:
+            check_ids_of_step(ids, self.samples, type(self).__name__)
         finite = all_finite(values)
         state = self.non_trainable_variables if training else []
         before = [ops.copy(variable) for variable in state]

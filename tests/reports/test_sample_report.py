@@ -333,6 +333,72 @@ def pairs_of(pairs):
     yield from pairs
 
 
+@pytest.mark.parametrize("kind", ["arrays", "PyDataset", "generator", "plain"])
+def test_samples_go_by_the_ids_that_they_bear(kind):
+    ids = np.array([20, 3, 17, 5, 11, 2, 30, 8, 0, 12])
+    model = one_layer("mse")
+    expected = losskit.sample_report(model, X, Y["a"], batch_size=4, top=None)
+    labels, data = Y["a"], losskit.with_ids(X, ids)
+    if kind == "plain":
+        plain = keras.Sequential([keras.Input((3,)), *model.layers])
+        plain.compile(loss="mse")
+        model = plain
+    elif kind != "arrays":
+        labels = None
+        data = losskit.with_ids(Batches(), lambda i: ids[4 * i : 4 * i + 4])
+        if kind == "generator":
+            data = pairs_of([data[i] for i in range(3)])
+    report = losskit.sample_report(model, data, labels, batch_size=4, top=None)
+    np.testing.assert_array_equal(report.ids, ids[expected.ids])
+    np.testing.assert_allclose(report.total, expected.total, rtol=1e-6)
+    if kind == "arrays":
+        named = losskit.sample_report(
+            model, data, labels, ids=ids + 100, batch_size=4, top=None
+        )
+        np.testing.assert_array_equal(named.ids, report.ids + 100)
+
+
+def test_samples_that_are_not_finite_come_first():
+    labels = Y["a"].copy()
+    labels[[4, 7]] = [[np.nan], [np.inf]]
+    model = one_layer("mse")
+    report = losskit.sample_report(model, X, labels, top=3)
+    assert report.ids.tolist()[:2] == [4, 7]
+    assert np.isnan(report.total[0]) and report.total[1] == np.inf
+    error = (X @ model.layers[0].kernel.numpy() - Y["a"])[:, 0] ** 2 / 10
+    error[[4, 7]] = 0.0
+    assert report.ids[2] == error.argmax()
+    np.testing.assert_allclose(report.total[2], error.max(), rtol=1e-5)
+    assert np.isfinite(report.others)
+
+
+def test_an_empty_batch_adds_nothing():
+    model = one_layer("mse")
+    expected = losskit.sample_report(model, X, Y["a"], batch_size=4, top=None)
+    pairs = [Batches()[i] for i in range(3)]
+    pairs = [(X[:0], Y["a"][:0]), pairs[0], (X[:0], Y["a"][:0]), *pairs[1:]]
+    report = losskit.sample_report(model, pairs_of(pairs), top=None)
+    np.testing.assert_array_equal(report.ids, expected.ids)
+    np.testing.assert_allclose(report.total, expected.total, rtol=1e-6)
+    assert report.count == 10
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 4), (0, 2, 3)])
+def test_an_empty_batch_has_no_shares(shape):
+    empty = np.zeros((*shape, 2), "float32")
+    with watched_by(SampleWatch()) as watch:
+        value = own_value(PerPlaceMean(), empty, empty)
+    watch.assign(["loss"], [value])
+    (noted,) = watch.found["loss"]
+    for found in (noted.shares(), noted.means(), noted.counts()):
+        assert tuple(found.shape) == (0,)
+
+
+class PerPlaceMean(losses.Loss):
+    def call(self, y_true, y_pred):
+        return ops.mean(ops.abs(y_pred), axis=-1)
+
+
 def test_masks_of_layers_are_honoured():
     x = np.array([[1, 2, 0], [3, 0, 0]])
     y = np.ones((2, 3, 1), "float32")

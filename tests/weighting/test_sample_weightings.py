@@ -139,6 +139,18 @@ def test_a_bad_batch_leaves_the_state_as_it_is(name, bad):
     np.testing.assert_array_equal(ops.convert_to_numpy(variable.value), before)
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_an_empty_batch_leaves_the_state_as_it_is(name):
+    method = METHODS[name][0]()
+    method(VALUES[0], BATCHES[0], training=True)
+    (variable,) = method.non_trainable_variables
+    before = ops.convert_to_numpy(variable.value).copy()
+    none, counts = np.zeros(0, "float32"), np.zeros(0, "bool")
+    weights = method(none, np.zeros(0, "int32"), counts, training=True)
+    assert tuple(weights.shape) == (0,)
+    np.testing.assert_array_equal(ops.convert_to_numpy(variable.value), before)
+
+
 def test_small_losses_are_selected_among_what_counts():
     method = weighting.SmallLoss(0.3, warmup=2)
     values = np.arange(10.0, 0.0, -1.0)
@@ -512,6 +524,45 @@ def test_ids_beyond_the_samples_are_refused():
     message = refused_in_fit(container, losskit.with_ids(X))
     assert "below `samples` of SelfAdaptive, 9" in message
     assert "Received: id 9" in message
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_ids_beyond_the_samples_are_refused_in_an_eager_call(name):
+    method = METHODS[name][0]()
+    method(VALUES[0], BATCHES[0], training=True)
+    (variable,) = method.non_trainable_variables
+    before = ops.convert_to_numpy(variable.value).copy()
+    kind = type(method).__name__
+    with pytest.raises(ValueError, match=f"of {kind}, 12. Received: id 12"):
+        method(VALUES[0], np.array([3, 0, 12, 5]), training=True)
+    with pytest.raises(ValueError, match=f"0 on for {kind}. Received: id -1"):
+        method(VALUES[0], np.array([3, 0, -1, 5]), training=True)
+    np.testing.assert_array_equal(ops.convert_to_numpy(variable.value), before)
+
+
+class Batches(keras.utils.PyDataset):
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        part = slice(4 * index, 4 * index + 4)
+        return X[part], Y[part]
+
+
+def test_ids_of_a_data_set_beyond_the_samples_are_refused_before_training():
+    model = losskit.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    model.compile(
+        "sgd",
+        losskit.LossesContainer(
+            "mse", sample_weighting=weighting.SelfAdaptive(9)
+        ),
+    )
+    before = model.get_weights()
+    message = "below `samples` of SelfAdaptive, 9. Received: id 9"
+    with pytest.raises(ValueError, match=message):
+        model.fit(losskit.with_ids(Batches()), verbose=0)
+    for new, old in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(new, old)
 
 
 @pytest.mark.parametrize("terms", ["dice", "nothing"])
