@@ -324,7 +324,6 @@ def test_bad_value_is_refused_and_names_the_layer(bad):
         {"weight": "heavy"},
         {"weight": float("nan")},
         {"reduction": "average"},
-        {"reduction": None},
     ],
     ids=repr,
 )
