@@ -377,6 +377,56 @@ def test_results_as_lists_are_those_of_keras(outputs, compiling):
         np.testing.assert_allclose(received, expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("of", ["dict", "nest", "list", "subclassed"])
+@pytest.mark.parametrize(
+    "loss",
+    [{"b": "mse", "a": "mae"}, {"a": "mae", "b": "mse"}, "mse"],
+    ids=["b first", "a first", "one loss"],
+)
+def test_lists_are_in_the_order_of_keras(of, loss):
+    if of == "nest" and keras.config.backend() == "tensorflow":
+        if "b" in loss and next(iter(loss)) == "b":
+            pytest.xfail("Keras sorts an inner dict of losses there alone")
+    x, y = np.ones((4, 3), "float32"), {"b": np.zeros((4, 1))}
+    y["a"] = y["b"] + 1.0
+    if of == "list":
+        y = [y["b"], y["a"]]
+    elif of == "nest":
+        y = {"b": y, "a": y["a"]}
+        loss = loss if isinstance(loss, str) else {**loss, "b": loss}
+
+    def model_of(base):
+        dense = keras.layers.Dense
+        heads = [dense(1, name=name) for name in ("b", "a", "c", "d")]
+
+        def outputs(x):
+            b, a, c, d = (head(x) for head in heads)
+            if of == "list":
+                return [b, a]
+            return {"b": {"b": b, "a": c} if of == "nest" else b, "a": a}
+
+        if of != "subclassed":
+            inputs = keras.Input((3,))
+            return base(inputs, outputs(inputs))
+
+        class Subclassed(base):
+            def call(self, x):
+                return outputs(x)
+
+        return Subclassed()
+
+    results = []
+    for base in (losskit.Model, keras.Model):
+        keras.utils.set_random_seed(0)
+        model = model_of(base)
+        model.compile("sgd", loss)
+        evaluated = model.evaluate(x, y, verbose=0)
+        results.append([*evaluated, *model.train_on_batch(x, y)])
+        results.append(model.metrics_names)
+    assert results[0] == pytest.approx(results[2], rel=1e-5)
+    assert results[1] == results[3]
+
+
 def test_metrics_are_those_of_keras_and_that_of_the_terms_second():
     def metrics(base):
         model = two_outputs(base, activity=False)

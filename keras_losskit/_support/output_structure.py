@@ -64,6 +64,7 @@ class Outputs:
                 for path, name in zip(paths, output_names, strict=True)
             ]
         skeleton = keras.tree.pack_sequence_as(y_pred, list(range(len(paths))))
+        skeleton = with_keys_of(skeleton, y_pred)
         return cls(skeleton, unique_names(names), unnamed)
 
     def __len__(self):
@@ -198,6 +199,41 @@ def _lost(path, outputs, argument):
     )
 
 
+def with_keys_of(skeleton, y_pred):
+    """The skeleton with its keys in the order of the outputs.
+
+    On PyTorch Keras sorts those of a nest that it packs.
+    """
+    if isinstance(y_pred, dict) and isinstance(skeleton, dict):
+        return {
+            k: with_keys_of(skeleton[k], part) for k, part in y_pred.items()
+        }
+    return skeleton
+
+
+def in_order_of(losses, skeleton):
+    """Indices of outputs as Keras' list has their losses: as the user wrote.
+
+    Args:
+        losses: Nest of losses; a dict, in the order of its keys.
+        skeleton: Nest of the outputs with the index of each in its place.
+    """
+    if isinstance(losses, dict) and isinstance(skeleton, dict):
+        keys = [key for key in losses if key in skeleton]
+        parts = [(losses[key], skeleton[key]) for key in keys]
+    elif (
+        isinstance(losses, list | tuple)
+        and isinstance(skeleton, list | tuple)
+        and len(losses) == len(skeleton)
+    ):
+        parts = zip(losses, skeleton, strict=True)
+    elif isinstance(skeleton, dict):
+        parts = ((losses, part) for part in skeleton.values())
+    else:
+        return keras.tree.flatten(skeleton)
+    return [index for part in parts for index in in_order_of(*part)]
+
+
 def spread_data(data, outputs, *, argument, wanted=()):
     """Lay labels or sample weights over `outputs`.
 
@@ -252,16 +288,17 @@ def _different(data, outputs, argument, why):
     )
 
 
-def like_outputs(sample_weight, y_pred, names):
-    """Sample weights by name in the nest of the outputs, for Keras' metrics.
+def like_outputs(data, y_pred, names, argument="sample_weight"):
+    """Data by name in the nest of the outputs, for Keras' metrics.
 
     Args:
-        sample_weight: A dict of sample weights; may be partial.
+        data: A dict of sample weights or labels; may be partial.
         y_pred: Nest of predictions.
         names: Flat names of the outputs, or None.
+        argument: What the user calls it, for the error.
     """
     outputs = Outputs.of(y_pred, names, "/")
-    flat = spread_data(sample_weight, outputs, argument="sample_weight")
+    flat = spread_data(data, outputs, argument=argument)
     return keras.tree.pack_sequence_as(y_pred, flat)
 
 

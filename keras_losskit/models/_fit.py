@@ -9,12 +9,14 @@ from keras import ops
 
 from keras_losskit import _keras
 from keras_losskit import _origin
+from keras_losskit._support.output_structure import in_order_of
 from keras_losskit._support.output_structure import like_labels
 from keras_losskit._support.output_structure import like_outputs
 from keras_losskit._support.output_structure import names_of_outputs
 from keras_losskit._types import MixesIntoModel
 from keras_losskit._types import Structure
 from keras_losskit._types import Tensor
+from keras_losskit.container._laying import lay_losses
 from keras_losskit.container._tracker import TermTracker
 from keras_losskit.models._build_losses import check_names_of_metrics
 from keras_losskit.models._output_layers import find_output_layers
@@ -116,9 +118,11 @@ class FitArguments(MixesIntoModel):
         Returns:
             `{name: result}` of all metrics.
         """
+        names = names_of_outputs(self)
         if isinstance(sample_weight, dict):
-            names = names_of_outputs(self)
             sample_weight = like_outputs(sample_weight, y_pred, names)
+        if _keras.compiled_metrics(self) is not None:
+            y = labels_of_metrics(self, y, y_pred, names)
         if update_metrics_without_logits(self, y, y_pred, sample_weight):
             results = self.get_metrics_result()
         else:
@@ -212,6 +216,7 @@ class FitArguments(MixesIntoModel):
             if isinstance(metric, TermTracker):
                 plain = {e.key for e in metric.entries if e.plain}
                 keys = [key for key in metric.result_keys() if key in plain]
+                keys.sort(key=self._losskit_place_in_list)
                 of_outputs = [(key, key) for key in keys]
             elif isinstance(metric, _keras.CompileMetrics):
                 results = [part.name for part in metric.metrics]
@@ -221,6 +226,14 @@ class FitArguments(MixesIntoModel):
                 names.append((metric.name, metric.name))
         # The losses of several outputs come after the compiled metrics.
         return names[:place] + of_outputs + names[place:]
+
+    def _losskit_place_in_list(self, key):
+        """Where Keras has the loss of an output that is logged as `key`."""
+        container = self.compiled_loss
+        outputs = container.built_losses.output_losses.outputs
+        order = in_order_of(container.losses, outputs.skeleton)
+        keys = [f"{outputs.names[index]}_loss" for index in order]
+        return keys.index(key) if key in keys else len(keys)
 
     def _losskit_term_names(self) -> set[str]:
         """The names of all that is logged of the terms."""
@@ -234,6 +247,27 @@ class FitArguments(MixesIntoModel):
     def _losskit_like_labels(self, sample_weight, y):
         names = names_of_outputs(self)
         return like_labels(sample_weight, y, names)
+
+
+def labels_of_metrics(model, y, y_pred, names):
+    """Labels as Keras' metrics take them: None where a dict has no key.
+
+    Args:
+        model: The model.
+        y: Labels.
+        y_pred: Predictions.
+        names: Flat names of the outputs, or None.
+
+    Raises:
+        ValueError: for labels that are missing or fit no output, before a
+            metric fails on them.
+    """
+    if y is None and model.compiled_loss is not None:
+        lay_losses(model.compiled_loss, y, y_pred, "/")
+    both = isinstance(y, dict) and isinstance(y_pred, dict)
+    if not both or y_pred.keys() <= y.keys():
+        return y
+    return like_outputs(y, y_pred, names, argument="y_true")
 
 
 def refuse_class_weight_of_several(class_weight, y):

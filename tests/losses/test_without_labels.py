@@ -77,3 +77,23 @@ def test_a_missing_key_is_warned_of_once_and_none_is_not(recwarn):
     y_pred = {"r": ops.ones((4, 1)), "st": ops.ones((4, 1))}
     container({"r": np.zeros((4, 1)), "st": None}, y_pred)
     assert not [w for w in recwarn if "left out" in str(w.message)]
+
+
+@pytest.mark.parametrize("metric", ["mae", "accuracy"])
+def test_metrics_leave_the_words_to_the_loss(metric):
+    def compiled():
+        model = model_of({"r": "mse", "st": "mae"})
+        model.compile(
+            still(), {"r": "mse", "st": "mae"}, metrics={"r": [metric]}
+        )
+        return model
+
+    labels = {"r": np.zeros((4, 1))}
+    with pytest.warns(UserWarning, match=r"loss of \['st'\] is left out"):
+        logs = fit_logs(compiled(), X, labels)
+    assert logs["loss"] == pytest.approx(SIZE, rel=1e-5)
+    assert np.isfinite(logs[f"r_{metric}"])
+    with pytest.raises(ValueError, match="Expected labels for"):
+        fit_logs(compiled(), X)
+    with pytest.raises(ValueError, match="'rr'"):
+        fit_logs(compiled(), X, {"rr": np.zeros((4, 1)), "st": labels["r"]})
