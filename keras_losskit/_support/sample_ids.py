@@ -171,7 +171,7 @@ def largest_id_of(x):
 def largest_id_of_loader(loader):
     """The largest id of a `DataLoader` of `numbered_loader`, or None.
 
-    A sampler of the user's own may leave out any of the samples.
+    A custom sampler may leave out any of the samples.
     """
     batches = loader.batch_sampler
     sampler = getattr(batches, "sampler", None)

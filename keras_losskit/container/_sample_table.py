@@ -98,8 +98,8 @@ def class_statistics(loss, y_true, y_pred):
 
     Args:
         loss: One of `OF_CLASSES`.
-        y_true: Labels, integers or one-hot. NaN is what a label gives that is
-            none of the classes, such as one that is ignored.
+        y_true: Labels, integers or one-hot. A label beyond the classes, such as
+            one that is ignored, gives NaN.
         y_pred: `(batch, classes)`, logits or probabilities.
 
     References:

@@ -66,7 +66,7 @@ def attach_samples(model, x, callbacks):
 def table_of_step(model, by_trainer):
     """The `SampleTable` that a training step is to keep, or None.
 
-    A `train_step` of the user's own asks for the loss itself. Outside of `fit`,
+    A custom `train_step` asks for the loss itself. Outside of `fit`,
     and in its validation, whoever asks does not train.
 
     Args:

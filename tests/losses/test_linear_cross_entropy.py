@@ -224,6 +224,14 @@ def test_half_precision_sums_in_float32(dtype):
         ((FEATURES, KERNEL), {"label_smoothing": 2.0}, ValueError, "smoothing"),
         ((FEATURES, KERNEL.T), {}, ValueError, "Expected `y_true`.*Received"),
         ((FEATURES[0], KERNEL), {}, ValueError, "Expected `y_true`.*Received"),
+        ((FEATURES[1:], KERNEL), {}, ValueError, "Expected `y_true`.*Received"),
+        ((FEATURES, KERNEL, BIAS[1:]), {}, ValueError, "`bias`.*Received"),
+        (
+            (FEATURES, KERNEL, np.zeros((TOKENS, CLASSES), "float32")),
+            {},
+            ValueError,
+            "`bias`.*Received",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(arguments, options, error, match):

@@ -101,7 +101,9 @@ def linear_cross_entropy(
     labels, features, kernel = map(
         ops.convert_to_tensor, (y_true, features, kernel)
     )
-    check_shapes(labels, features, kernel)
+    if bias is not None:
+        bias = ops.convert_to_tensor(bias)
+    check_shapes(labels, features, kernel, bias)
     check_labels(NAME, labels, kernel.shape[1], ignore_class)
     values = entropies(
         labels,
@@ -117,7 +119,7 @@ def linear_cross_entropy(
     return values[..., 0] + z_loss * values[..., 1]
 
 
-def check_shapes(labels, features, kernel):
+def check_shapes(labels, features, kernel, bias=None):
     """Refuse what is no layer over many classes, and no labels of it."""
     dtype = labels.dtype if isinstance(labels.dtype, str) else str(labels.dtype)
     if "float" in dtype:
@@ -127,13 +129,25 @@ def check_shapes(labels, features, kernel):
             "probabilities compute the logits and take "
             "`categorical_crossentropy`."
         )
-    fits = len(kernel.shape) == 2 and features.shape[-1] == kernel.shape[0]
-    if not fits or len(labels.shape) != len(features.shape) - 1:
+    *places, width = features.shape
+    known = [
+        (one, other)
+        for one, other in zip(labels.shape, places, strict=False)
+        if one is not None and other is not None
+    ]
+    if (
+        len(kernel.shape) != 2
+        or width != kernel.shape[0]
+        or len(labels.shape) != len(places)
+        or any(one != other for one, other in known)
+        or (bias is not None and tuple(bias.shape) != (kernel.shape[1],))
+    ):
+        last = "" if bias is None else f", bias {tuple(bias.shape)}"
         raise ValueError(
             f"Expected `y_true` of {NAME} to be `(batch, ...)`, `features` "
-            "`(batch, ..., width)` and `kernel` `(width, classes)`. Received: "
-            f"shapes {tuple(labels.shape)}, {tuple(features.shape)} and "
-            f"{tuple(kernel.shape)}."
+            "`(batch, ..., width)`, `kernel` `(width, classes)` and `bias` "
+            f"`(classes,)`. Received: shapes {tuple(labels.shape)}, "
+            f"{tuple(features.shape)} and {tuple(kernel.shape)}{last}."
         )
 
 
