@@ -217,6 +217,7 @@ class Recorder(Calls):
             output_layer is None
             or not output_layer.makes_logits(args, kwargs)
             or self._out_of_reach()
+            or _keras.in_symbolic_scope()  # where Keras only asks for shapes
         ):
             return None
         features = args[0] if args else kwargs["inputs"]
