@@ -1,6 +1,7 @@
 """`losskit.Model` in the place of `keras.Model`, with nothing else changed."""
 
 import functools
+import warnings
 
 import keras
 import numpy as np
@@ -425,6 +426,19 @@ def test_lists_are_in_the_order_of_keras(of, loss):
         results.append(model.metrics_names)
     assert results[0] == pytest.approx(results[2], rel=1e-5)
     assert results[1] == results[3]
+
+
+@pytest.mark.parametrize("base", [keras.Sequential, losskit.Sequential])
+def test_fit_warns_of_nothing_more_than_with_keras(base):
+    x, y = np.ones((8, 3), "float32"), np.zeros((8, 1), "float32")
+    dense = keras.layers.Dense(1, kernel_regularizer="l2")
+    model = base([keras.Input((3,)), dense])
+    model.compile("sgd", "mse")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        logs = model.fit(x, y, epochs=2, validation_data=(x, y), verbose=0)
+        model.evaluate(x, y, verbose=0)
+    assert len(logs.history["val_loss"]) == 2
 
 
 def test_metrics_are_those_of_keras_and_that_of_the_terms_second():

@@ -224,7 +224,7 @@ def sum_of_powers(variables, order):
 
 def value_now(variable):
     """The value that a variable has outside of what is being traced, NumPy."""
-    return variable.numpy()
+    return np.asarray(variable.value)
 
 
 def compiled(function, arguments, batch):

@@ -281,7 +281,7 @@ class _SumOfPowers(torch.autograd.Function):
 
 def value_now(variable):
     """See `_backend.jax`."""
-    return variable.numpy()
+    return variable.value.detach().cpu().numpy()
 
 
 def compiled(function, arguments, batch):

@@ -151,7 +151,11 @@ class TermTracker(_keras.MonitoredMetrics):
 
     def sums_and_counts(self):
         """`(2, entries)`, NumPy: what the means are quotients of."""
-        return ops.convert_to_numpy(self.totals.value).reshape(2, -1)
+        totals = self.totals.value
+        if not _backend.is_concrete_on_cpu(totals):
+            totals = ops.convert_to_numpy(totals)
+        # Keras' conversion makes NumPy 2 warn, which a user may have raise.
+        return np.asarray(totals).reshape(2, -1)
 
     def keys(self):
         """The keys that the last batch's phase logs, training or validation.

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_losskit import _backend
 from keras_losskit import _keras
 from keras_losskit import _origin
 from keras_losskit._support.output_structure import in_order_of
@@ -351,7 +352,9 @@ class _EpochEnd(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         # Not when it ends: what is evaluated until now belongs to it.
         container = self.model.compiled_loss
-        if container is not None and container.clock.epoch_over.numpy():
+        if container is None:
+            return
+        if _backend.value_now(container.clock.epoch_over):
             container.on_epoch_end()
 
     def on_epoch_end(self, epoch, logs=None):
