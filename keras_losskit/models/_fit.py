@@ -119,11 +119,11 @@ class FitArguments(MixesIntoModel):
         Returns:
             `{name: result}` of all metrics.
         """
-        names = names_of_outputs(self)
         if isinstance(sample_weight, dict):
+            names = names_of_outputs(self)
             sample_weight = like_outputs(sample_weight, y_pred, names)
         if _keras.compiled_metrics(self) is not None:
-            y = labels_of_metrics(self, y, y_pred, names)
+            y = labels_of_metrics(self, y, y_pred)
         if update_metrics_without_logits(self, y, y_pred, sample_weight):
             results = self.get_metrics_result()
         else:
@@ -217,8 +217,7 @@ class FitArguments(MixesIntoModel):
             if isinstance(metric, TermTracker):
                 plain = {e.key for e in metric.entries if e.plain}
                 keys = [key for key in metric.result_keys() if key in plain]
-                keys.sort(key=self._losskit_place_in_list)
-                of_outputs = [(key, key) for key in keys]
+                of_outputs = [(k, k) for k in self._losskit_as_in_list(keys)]
             elif isinstance(metric, _keras.CompileMetrics):
                 results = [part.name for part in metric.metrics]
                 names.append((metric.name, *results))
@@ -228,13 +227,16 @@ class FitArguments(MixesIntoModel):
         # The losses of several outputs come after the compiled metrics.
         return names[:place] + of_outputs + names[place:]
 
-    def _losskit_place_in_list(self, key):
-        """Where Keras has the loss of an output that is logged as `key`."""
+    def _losskit_as_in_list(self, keys):
+        """The keys of the losses of outputs in the order of Keras' list."""
+        if not keys:
+            return []
         container = self.compiled_loss
         outputs = container.built_losses.output_losses.outputs
         order = in_order_of(container.losses, outputs.skeleton)
-        keys = [f"{outputs.names[index]}_loss" for index in order]
-        return keys.index(key) if key in keys else len(keys)
+        known = [f"{outputs.names[index]}_loss" for index in order]
+        places = {key: place for place, key in enumerate(known)}
+        return sorted(keys, key=lambda key: places.get(key, len(known)))
 
     def _losskit_term_names(self) -> set[str]:
         """The names of all that is logged of the terms."""
@@ -250,14 +252,13 @@ class FitArguments(MixesIntoModel):
         return like_labels(sample_weight, y, names)
 
 
-def labels_of_metrics(model, y, y_pred, names):
+def labels_of_metrics(model, y, y_pred):
     """Labels as Keras' metrics take them: None where a dict has no key.
 
     Args:
         model: The model.
         y: Labels.
         y_pred: Predictions.
-        names: Flat names of the outputs, or None.
 
     Raises:
         ValueError: for labels that are missing or fit no output, before a
@@ -268,6 +269,7 @@ def labels_of_metrics(model, y, y_pred, names):
     both = isinstance(y, dict) and isinstance(y_pred, dict)
     if not both or y_pred.keys() <= y.keys():
         return y
+    names = names_of_outputs(model)
     return like_outputs(y, y_pred, names, argument="y_true")
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 from keras import ops
+from support.data_sets import Fours
 
 import keras_losskit as losskit
 from keras_losskit import callbacks
@@ -178,19 +179,10 @@ def test_callback_that_comes_and_goes():
     assert model._losskit_state.samples is None
 
 
-class Batches(keras.utils.PyDataset):
-    def __len__(self):
-        return 3
-
-    def __getitem__(self, index):
-        part = slice(4 * index, 4 * index + 4)
-        return X[part], Y[part]
-
-
 def test_py_dataset():
-    history = fit(classifier(), losskit.with_ids(Batches()), batch_size=None)
+    history = fit(classifier(), losskit.with_ids(Fours(X, Y)), batch_size=None)
     check(history.statistics(), ids=np.arange(N))
-    named = losskit.with_ids(Batches(), lambda i: IDS[4 * i : 4 * i + 4])
+    named = losskit.with_ids(Fours(X, Y), lambda i: IDS[4 * i : 4 * i + 4])
     for index in range(3):
         (x, _) = named[index]
         inputs, ids = split_ids(x)
@@ -258,7 +250,7 @@ def test_refusals():
     with pytest.raises(ValueError, match="with_ids"):
         fit(model, X, Y)
     with pytest.raises(ValueError, match="number of samples"):
-        fit(model, Batches(), None, callbacks.SampleHistory())
+        fit(model, Fours(X, Y), None, callbacks.SampleHistory())
     with pytest.raises(ValueError, match="id 11"):
         fit(
             model,
@@ -342,7 +334,7 @@ def test_ids_that_are_no_int32_are_refused():
     ],
 )
 def test_ids_of_a_function_are_checked(ids):
-    data = losskit.with_ids(Batches(), lambda index: np.array(ids))
+    data = losskit.with_ids(Fours(X, Y), lambda index: np.array(ids))
     with pytest.raises(ValueError, match="`ids` of with_ids"):
         data[0]
     with pytest.raises(ValueError, match="`ids` of with_ids"):
@@ -359,10 +351,10 @@ def test_ids_of_a_data_set_are_checked_before_training(kind):
         loader = torch.utils.data.DataLoader(pairs, batch_size=4, shuffle=True)
         data, largest = losskit.with_ids(loader), N - 1
     elif kind == "function":
-        data = losskit.with_ids(Batches(), lambda i: IDS[4 * i : 4 * i + 4])
+        data = losskit.with_ids(Fours(X, Y), lambda i: IDS[4 * i : 4 * i + 4])
         largest = IDS.max()
     else:
-        data, largest = losskit.with_ids(Batches()), N - 1
+        data, largest = losskit.with_ids(Fours(X, Y)), N - 1
     model = classifier()
     message = f"SampleHistory, {largest}. Received: id {largest}"
     with pytest.raises(ValueError, match=message):
@@ -402,7 +394,7 @@ def test_a_loader_that_leaves_samples_out_is_not_refused():
 
 def test_ids_of_an_eager_step_are_checked_in_it():
     model = classifier(run_eagerly=True)
-    batches = [losskit.with_ids(Batches())[i] for i in range(3)]
+    batches = [losskit.with_ids(Fours(X, Y))[i] for i in range(3)]
     model.fit(*batches[0], verbose=0)
     before = model.get_weights()[0]
     message = "`samples` of SampleHistory, 8. Received: id 9"

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from support.data_sets import Fours
 from support.own_classes import mean_square
 
 import keras_losskit as losskit
@@ -540,15 +541,6 @@ def test_ids_beyond_the_samples_are_refused_in_an_eager_call(name):
     np.testing.assert_array_equal(ops.convert_to_numpy(variable.value), before)
 
 
-class Batches(keras.utils.PyDataset):
-    def __len__(self):
-        return 3
-
-    def __getitem__(self, index):
-        part = slice(4 * index, 4 * index + 4)
-        return X[part], Y[part]
-
-
 def test_ids_of_a_data_set_beyond_the_samples_are_refused_before_training():
     model = losskit.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
     model.compile(
@@ -560,7 +552,7 @@ def test_ids_of_a_data_set_beyond_the_samples_are_refused_before_training():
     before = model.get_weights()
     message = "below `samples` of SelfAdaptive, 9. Received: id 9"
     with pytest.raises(ValueError, match=message):
-        model.fit(losskit.with_ids(Batches()), verbose=0)
+        model.fit(losskit.with_ids(Fours(X, Y)), verbose=0)
     for new, old in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(new, old)
 
