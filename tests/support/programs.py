@@ -68,11 +68,13 @@ class Program:
 
     style: str
     outputs: str
+    outputs_backwards: bool
     regularizers: tuple
     adds_loss: bool
     dropout: bool
     losses: tuple
     losses_as: str
+    losses_backwards: bool
     loss_weights: tuple
     metrics: tuple
     weighted_metrics: bool
@@ -101,6 +103,11 @@ def is_alike(program):
     return not (draws_anew or (unnamed and one_loss))
 
 
+def in_order(pair, backwards):
+    """A dict, or the same with its keys the other way round."""
+    return dict(reversed(pair.items())) if backwards else pair
+
+
 def programs(eager=None):
     """Strategy of programs."""
     loss = st.sampled_from(sorted(LOSSES))
@@ -110,6 +117,7 @@ def programs(eager=None):
             ["functional", "sequential", "subclassed", "nested"]
         ),
         outputs=st.sampled_from(["one", "list", "dict"]),
+        outputs_backwards=st.booleans(),
         regularizers=st.tuples(
             st.sampled_from([None, "l2", "l1"]), st.sampled_from([None, "l2"])
         ),
@@ -117,6 +125,7 @@ def programs(eager=None):
         dropout=st.booleans(),
         losses=st.tuples(loss, loss),
         losses_as=st.sampled_from(["nest", "names", "single", "partial"]),
+        losses_backwards=st.booleans(),
         loss_weights=st.sampled_from([None, (0.5, 2.0)]),
         metrics=st.sampled_from([(), ("mse",), ("mae", "mse")]),
         weighted_metrics=st.booleans(),
@@ -208,7 +217,7 @@ class Run:
             x = layer(x)
         heads = {name: self.dense(2, 1, name=name) for name in "ab"}
         outputs = {name: head(x) for name, head in heads.items()}
-        return self.classes.model(inputs, self.packed(outputs))
+        return self.classes.model(inputs, self.outputs(outputs))
 
     def nested(self):
         inputs = keras.Input((FEATURES,))
@@ -230,14 +239,20 @@ class Run:
                 for layer in self.hidden:
                     inputs = layer(inputs)
                 a, b = (head(inputs) for head in self.heads)
-                return run.packed({"a": a, "b": b})
+                return run.outputs({"a": a, "b": b})
 
         return Subclassed()
 
-    def packed(self, pair):
+    def packed(self, pair, backwards):
         if self.targets == "dict":
-            return pair
+            return in_order(pair, backwards)
         return pair["a"] if self.targets == "one" else list(pair.values())
+
+    def outputs(self, pair):
+        return self.packed(pair, self.program.outputs_backwards)
+
+    def settings(self, pair):
+        return self.packed(pair, self.program.losses_backwards)
 
     # ---------------------------------------------------------------- compile
 
@@ -246,21 +261,22 @@ class Run:
         if self.targets == "one" or self.program.losses_as == "single":
             return first
         if self.program.losses_as == "names":
-            return {"a": first, "b": second}
+            pair = {"a": first, "b": second}
+            return in_order(pair, self.program.losses_backwards)
         if self.program.losses_as == "partial":
             second = None
-        return self.packed({"a": first, "b": second})
+        return self.settings({"a": first, "b": second})
 
     def compile(self):
         program = self.program
         kwargs = {}
         if program.loss_weights is not None:
             a, b = program.loss_weights
-            kwargs["loss_weights"] = self.packed({"a": a, "b": b})
+            kwargs["loss_weights"] = self.settings({"a": a, "b": b})
         metrics = list(program.metrics)
         if metrics:
             key = "weighted_metrics" if program.weighted_metrics else "metrics"
-            both = self.packed({"a": metrics, "b": metrics})
+            both = self.settings({"a": metrics, "b": metrics})
             kwargs[key] = metrics if self.targets == "one" else both
         optimizer = {
             "sgd": lambda: keras.optimizers.SGD(0.05),
