@@ -44,6 +44,7 @@ trace_state = _module.trace_state
 value_now = _module.value_now
 with_gradients = _module.with_gradients
 LOGITS_AT_A_TIME = _module.LOGITS_AT_A_TIME
+CHECKS_INDICES = _module.CHECKS_INDICES
 scan = _module.scan
 add_at = _module.add_at
 assign_rows = _module.assign_rows

@@ -287,6 +287,9 @@ def with_gradients(value, value_and_found, gradients, arguments):
 #: How many logits are there at a time, or a few more.
 LOGITS_AT_A_TIME = 2**22
 
+# Whether an index out of range is an error, rather than another one's value.
+CHECKS_INDICES = False
+
 
 def scan(step, carry, parts, found):
     """`step(carry, part) -> (carry, found)` over the parts, one by one.

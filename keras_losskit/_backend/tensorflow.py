@@ -266,6 +266,8 @@ def with_gradients(value, value_and_found, gradients, arguments):
 #: See `_backend.torch`: here too they come from glibc's heap.
 LOGITS_AT_A_TIME = 2**23
 
+CHECKS_INDICES = True
+
 
 def scan(step, carry, parts, found):
     """See `_backend.jax`."""

@@ -344,6 +344,8 @@ class _Once(torch.autograd.Function):
 #: of 160.
 LOGITS_AT_A_TIME = 2**23
 
+CHECKS_INDICES = True
+
 
 def scan(step, carry, parts, found):
     """See `_backend.jax`."""

@@ -65,3 +65,42 @@ def test_and_over_masks_and_weights():
     ratio = float(found) / float(expected)
     # Keras' mean over what a mask leaves, of all samples
     assert ratio == pytest.approx(4 / 3)
+
+
+NO_CLASSES = {
+    "sparse": losses.SparseCategoricalCrossentropy(from_logits=True),
+    "focal": losses.SparseCategoricalFocalCrossentropy(from_logits=True),
+    "linear": losses.LinearCrossEntropy("head"),
+    "linear, of features": lambda labels, x: ops.mean(
+        losses.linear_cross_entropy(labels, x, ops.eye(3))
+    ),
+}
+
+
+@pytest.mark.skipif(
+    keras.config.backend() != "jax",
+    reason="refused by the framework, or by the losses as on the CPU",
+)
+@pytest.mark.parametrize("name", NO_CLASSES)
+@pytest.mark.parametrize("label", [-1, -3, 3, 7])
+def test_a_label_that_is_no_class_is_not_taken_for_another(name, label):
+    """As in Keras, it adds 0 where a compiled step cannot refuse it."""
+    loss = NO_CLASSES[name]
+    labels = np.array([0, 2, label, 2])
+    known = np.array([True, True, False, True])
+
+    def found(scores, labels):
+        def function(x, y):
+            def total(inputs):
+                return ops.convert_to_tensor(loss(y, *inputs))
+
+            return total([x]), _backend.input_gradients(total, [x])[0]
+
+        arguments = [*map(ops.convert_to_tensor, (scores, labels))]
+        return _backend.compiled(function, arguments, batch=False)(*arguments)
+
+    value, gradient = found(SCORES, labels)
+    expected, of_known = found(SCORES[known], labels[known])
+    np.testing.assert_allclose(value, 0.75 * expected, rtol=1e-5)
+    np.testing.assert_allclose(gradient[known], 0.75 * of_known, rtol=1e-5)
+    np.testing.assert_array_equal(gradient[2], 0.0)

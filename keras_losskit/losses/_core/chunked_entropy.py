@@ -13,6 +13,7 @@ from keras import ops
 
 from keras_losskit import _backend
 from keras_losskit._support.precision import at_least_float32
+from keras_losskit.losses._core.labels import counted_labels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -259,10 +260,10 @@ def entropies(
         shares = ops.ones_like(labels, dtype=wide)
     else:
         shares = ops.cast(ops.reshape(shares, (-1,)), wide)
-    if ignore_class is not None:
-        counted = ops.not_equal(labels, ignore_class)
+    labels, counted = counted_labels(labels, classes, ignore_class)
+    if counted is not None:
         shares = ops.where(counted, shares, 0.0)
-        labels = ops.where(counted, labels, 0)
+    if ignore_class is not None:
         # Times 0 whatever is not finite would be NaN in the kernel's gradient.
         features = ops.where(counted[:, None], features, 0.0)
     layer = [features, kernel]
@@ -279,7 +280,7 @@ def entropies(
         chunked.gradients_for,
         (*layer, labels, ops.stack(columns, axis=-1)),
     )
-    if ignore_class is not None:
+    if counted is not None:
         values = ops.where(counted[:, None], values, 0.0)
     return ops.reshape(values, (*shape, entropy.columns))
 

@@ -1,5 +1,7 @@
 """Checks of integer labels."""
 
+import functools
+
 import numpy as np
 from keras import ops
 
@@ -41,6 +43,30 @@ def check_labels(name, labels, classes, ignored=None):
             f"Expected the labels of loss '{name}' to be in [0, {classes}). "
             f"Received: labels from {low:g} to {high:g}"
         )
+
+
+def counted_labels(labels, classes, ignored=None):
+    """Labels that can be looked up, and which of them count.
+
+    Args:
+        labels: Integer labels, `(batch, ...)`.
+        classes: Number of classes.
+        ignored: A label that counts for nothing, or None.
+
+    Returns:
+        `(labels, counted)`: 0 in place of what counts for nothing; None if all
+        of them count. What names no class adds 0 to a crossentropy where the
+        framework does not refuse it, as in Keras.
+    """
+    counted = []
+    if ignored is not None:
+        counted.append(ops.not_equal(labels, ignored))
+    if not _backend.CHECKS_INDICES:
+        counted += [ops.greater_equal(labels, 0), ops.less(labels, classes)]
+    if not counted:
+        return labels, None
+    counted = functools.reduce(ops.logical_and, counted)
+    return ops.where(counted, labels, 0), counted
 
 
 def one_hot_like(name, labels, predictions):

@@ -18,6 +18,7 @@ from keras_losskit._types import Weight
 from keras_losskit.losses._core.arguments import check_settings
 from keras_losskit.losses._core.arguments import checked_integer
 from keras_losskit.losses._core.labels import check_labels
+from keras_losskit.losses._core.labels import counted_labels
 from keras_losskit.losses._core.labels import integer_labels
 from keras_losskit.losses._core.labels import without_ignored
 from keras_losskit.losses._core.logits import Logits
@@ -232,7 +233,7 @@ def sparse_focal(y_true, predictions, alpha, gamma, ignore_class, axis):
     valid = None
     if ignore_class is not None:
         valid = ops.not_equal(labels, ignore_class)
-        labels = ops.where(valid, labels, 0)
+    labels, counted = counted_labels(labels, classes, ignore_class)
     log_p = predictions.log_probabilities(axis)
     log_p = ops.squeeze(
         ops.take_along_axis(log_p, ops.expand_dims(labels, axis), axis), axis
@@ -244,6 +245,8 @@ def sparse_focal(y_true, predictions, alpha, gamma, ignore_class, axis):
     values = -alpha_of(labels, alpha, classes, log_p.dtype) * (
         (1.0 - p) ** gamma * log_p
     )
+    if counted is not None:
+        values = ops.where(counted, values, 0.0)
     return without_ignored(values, valid)
 
 

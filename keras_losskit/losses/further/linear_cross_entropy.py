@@ -20,6 +20,7 @@ from keras_losskit.losses._core.composition import Composite
 from keras_losskit.losses._core.composition import Part
 from keras_losskit.losses._core.evaluation import own_value
 from keras_losskit.losses._core.labels import check_labels
+from keras_losskit.losses._core.labels import counted_labels
 from keras_losskit.losses._core.labels import integer_labels
 from keras_losskit.losses._core.labels import without_ignored
 from keras_losskit.losses._core.loss import Loss
@@ -177,12 +178,14 @@ class Settings:
         if not isinstance(y_pred, Unprojected):
             classes = y_pred.shape[-1]
             check_labels(self.owner, labels, classes, self.ignore_class)
-            flat = ops.reshape(labels, (-1,))
-            if self.ignore_class is not None:
-                flat = ops.where(ops.equal(flat, self.ignore_class), 0, flat)
+            flat, counted = counted_labels(
+                ops.reshape(labels, (-1,)), classes, self.ignore_class
+            )
             values = entropy.values_of_chunk(
                 ops.reshape(y_pred, (-1, classes)), flat
             )
+            if counted is not None:
+                values = ops.where(counted[:, None], values, 0.0)
             return ops.reshape(values, (*ops.shape(labels), entropy.columns))
         projection = y_pred.projection
         classes = projection.kernel.shape[1]
