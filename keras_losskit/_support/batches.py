@@ -51,6 +51,11 @@ def is_data_set(x):
     ) and np.iterable(x)
 
 
+def is_read_once(x):
+    """Whether `x` is a data set that gives its batches once, a generator."""
+    return is_data_set(x) and iter(x) is x
+
+
 def is_array(x):
     """Whether `x` is a tensor or array, of any framework."""
     return hasattr(x, "shape")  # they share no base

@@ -14,6 +14,7 @@ from keras import tree
 
 from keras_losskit import _backend
 from keras_losskit import _keras
+from keras_losskit._support.shapes import may_broadcast
 
 
 class Flags:
@@ -171,7 +172,7 @@ def _fitted(flag, shape, axes):
         flag = ops.expand_dims(flag, axis=-1)
     for axis in axes:
         flag = ops.expand_dims(flag, axis=axis)
-    if _broadcasts(flag.shape, shape):
+    if may_broadcast(flag.shape, shape):
         return flag
     # Labels or predictions of another length than the values: what counts
     # nowhere in a sample makes the sample not count.
@@ -181,11 +182,4 @@ def _fitted(flag, shape, axes):
     if len(flag.shape) > 1:
         flag = ops.any(flag, axis=tuple(range(1, len(flag.shape))))
     flag = ops.reshape(flag, (-1, *[1] * (rank - 1)))
-    return flag if _broadcasts(flag.shape, shape) else None
-
-
-def _broadcasts(shape, target):
-    return len(shape) == len(target) and all(
-        have == 1 or None in (have, want) or have == want
-        for have, want in zip(shape, target, strict=True)
-    )
+    return flag if may_broadcast(flag.shape, shape) else None

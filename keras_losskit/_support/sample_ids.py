@@ -43,8 +43,8 @@ def with_ids(x: Structure, ids: Any = None) -> Any:
     Raises:
         ValueError: for ids that are no integers, negative, 2**31 or more, not
             one per sample, or given for a data set that numbers its samples
-            itself; when it is read, for a `PyDataset` with batches of several
-            sizes and no `ids`.
+            itself; for inputs that have ids; when it is read, for a
+            `PyDataset` with batches of several sizes and no `ids`.
         TypeError: for data of another kind, such as a generator.
 
     Example:
@@ -75,6 +75,11 @@ def with_ids(x: Structure, ids: Any = None) -> Any:
 
 def inputs_with_ids(x, ids=None):
     """Arrays beside the ids of their samples."""
+    if split_ids(x)[1] is not None:
+        raise ValueError(
+            "Expected `x` of with_ids to have no ids yet. Received: what "
+            "with_ids returned"
+        )
     x = keras.tree.map_structure(readable, x)
     count = count_of(x)
     if ids is None:

@@ -4,8 +4,10 @@ from typing import Any
 
 import keras
 
+from keras_losskit._support.batches import is_read_once
 from keras_losskit._support.checks import checked_count
 from keras_losskit._support.checks import checked_fraction
+from keras_losskit._support.checks import refused
 from keras_losskit._types import Structure
 from keras_losskit._types import Wrt
 from keras_losskit.reports.noise_scale import gradient_noise_scale
@@ -32,6 +34,7 @@ class GradientNoiseScale(keras.callbacks.Callback):
         wrt: As for `gradient_report`.
 
     Raises:
+        TypeError: for a generator, which can be read once.
         ValueError: for less data than two batches, at the first report.
 
     Reference:
@@ -62,6 +65,12 @@ class GradientNoiseScale(keras.callbacks.Callback):
     ):
         super().__init__()
         owner = "GradientNoiseScale"
+        if is_read_once(x):
+            raise refused(
+                x,
+                f"`x` of {owner} to be read again at each report",
+                remedy="Give arrays, or a data set",
+            )
         self.data = x, y, sample_weight
         self.batch_size = checked_count(batch_size, f"`batch_size` of {owner}")
         self.every = checked_count(every, f"`every` of {owner}")

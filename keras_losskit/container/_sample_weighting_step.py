@@ -103,6 +103,7 @@ class SampleWeighing:
             taken = [pair for pair in taken if pair[1] is not None]
             if not taken:
                 raise without_samples(weighting, None)
+            check_alike(weighting, taken)
             values, counts = statistic(taken, clock)
             # All replicas compute what belongs to the whole batch.
             of_all = (
@@ -117,6 +118,26 @@ class SampleWeighing:
                 value = noted.weighted(weights)
                 replaced[term.name] = dataclasses.replace(term, value=value)
         return [replaced.get(term.name, term) for term in terms]
+
+
+def check_alike(weighting, taken):
+    """Refuse terms of different numbers of samples: they share no weights.
+
+    Args:
+        weighting: What weighs them.
+        taken: Pairs of a `LossTerm` and its `SampleValues`.
+
+    Raises:
+        ValueError: if the numbers are known and differ.
+    """
+    sizes = {term.name: noted.values.shape[0] for term, noted in taken}
+    if len(set(sizes.values()) - {None}) > 1:
+        raise ValueError(
+            f"Expected the terms that {weighting!r} weighs to have values of "
+            f"the same samples. Received: numbers of samples {sizes}. Give "
+            "each term a sample weighting of its own, `sample_weighting=[...]` "
+            "with `terms=`."
+        )
 
 
 def statistic(taken, clock):

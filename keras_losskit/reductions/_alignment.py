@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_losskit._support import replicas
 from keras_losskit._support.precision import at_least_float32
+from keras_losskit._support.shapes import may_broadcast
 
 
 def align(factor, values, name):
@@ -35,10 +36,7 @@ def align(factor, values, name):
         factor = ops.squeeze(factor, axis=-1)
     while 0 < len(factor.shape) < len(values.shape):
         factor = ops.expand_dims(factor, axis=-1)
-    if len(factor.shape) > len(values.shape) or not all(
-        have == 1 or None in (have, want) or have == want
-        for have, want in zip(factor.shape, values.shape, strict=False)
-    ):
+    if len(factor.shape) and not may_broadcast(factor.shape, values.shape):
         raise ValueError(
             f"Expected `{name}` to have the shape of the loss values, or their "
             f"leading dimensions. Received: {name}.shape={tuple(received)}, "

@@ -7,12 +7,15 @@ from keras import ops
 
 from keras_losskit import _keras
 from keras_losskit import _origin
+from keras_losskit._support.batches import is_data_set
+from keras_losskit._support.checks import refused
 from keras_losskit._support.output_structure import names_of_outputs
 from keras_losskit.container._built_losses import NO_LOSSES
 from keras_losskit.container._built_losses import BuiltLosses
 from keras_losskit.container._laying import lay_losses
 from keras_losskit.container._tracker import counted_by_trainer
 from keras_losskit.container.container import LossesContainer
+from keras_losskit.models._gradient_weights import of_model_alone
 from keras_losskit.models.mixin import LossTermsMixin
 from keras_losskit.models.wrapping import wrap
 from keras_losskit.penalties.collect import layer_path
@@ -45,7 +48,7 @@ def batch_breakdown(model, x, y, sample_weight):
 
     All runs in a scope that takes up what is assigned and is then thrown away.
     """
-    x, y, sample_weight = map(as_tensors, (x, y, sample_weight))
+    x, y, sample_weight = tensors_of_batch("summary", x, y, sample_weight)
     probe, losses, y_pred = probe_of(model, x, y)
     container = probe.compiled_loss
     with keras.StatelessScope(), counted_by_trainer(container):
@@ -201,6 +204,41 @@ def terms_by_shapes(model):
     inputs = model.inputs[0] if sequential else model.input
     _keras.compute_output_spec(call, inputs)
     return [dataclasses.replace(term, value=None) for term in found]
+
+
+def tensors_of_batch(owner, x, y, sample_weight):
+    """One batch as Keras hands it to a model.
+
+    Raises:
+        TypeError: for a data set.
+    """
+    if is_data_set(x):
+        raise refused(
+            x,
+            f"`x` of {owner} to be the inputs of one batch, arrays",
+            remedy="Give a batch of it, such as `*next(iter(data))`",
+        )
+    return as_tensors((x, y, sample_weight))
+
+
+def trainable_variables(probe, losses, owner):
+    """The variables of a model that gradients are taken over.
+
+    Args:
+        probe: The model; see `probe_of`.
+        losses: Its `BuiltLosses`.
+        owner: The name of the report, for the error.
+
+    Raises:
+        ValueError: if none is trainable.
+    """
+    variables = of_model_alone(probe.trainable_variables, losses)
+    if not variables:
+        raise ValueError(
+            f"Expected the model of {owner} to have trainable variables. "
+            "Received: none; every layer is frozen, or has no variables."
+        )
+    return variables
 
 
 def as_tensors(data):

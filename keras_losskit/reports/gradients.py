@@ -18,10 +18,10 @@ from keras_losskit.container._tracker import counted_by_trainer
 from keras_losskit.container._weighting_step import contribution_of
 from keras_losskit.container._weighting_step import member_name
 from keras_losskit.models._gradient_weights import gramian
-from keras_losskit.models._gradient_weights import of_model_alone
 from keras_losskit.models._gradient_weights import positions
-from keras_losskit.reports._breakdown import as_tensors
 from keras_losskit.reports._breakdown import probe_of
+from keras_losskit.reports._breakdown import tensors_of_batch
+from keras_losskit.reports._breakdown import trainable_variables
 from keras_losskit.reports._notebook_table import NotebookTable
 from keras_losskit.reports._notebook_table import ShownAsTable
 from keras_losskit.terms import LossTerms
@@ -156,9 +156,9 @@ def gradient_report(
         `conflict_rate`.
 
     Raises:
-        TypeError: if `model` is no model.
-        ValueError: for data that the losses do not fit, or a `wrt` that finds
-            nothing.
+        TypeError: if `model` is no model, or `x` a data set.
+        ValueError: for data that the losses do not fit, a `wrt` that finds
+            nothing, or a model without trainable variables.
 
     Example:
         >>> inputs = keras.Input((1,))
@@ -179,9 +179,10 @@ def gradient_report(
     checked_instance(
         model, keras.Model, "`model` of gradient_report", "a Keras model"
     )
-    x, y, sample_weight = map(as_tensors, (x, y, sample_weight))
+    owner = "gradient_report"
+    x, y, sample_weight = tensors_of_batch(owner, x, y, sample_weight)
     probe, losses, _ = probe_of(model, x, y)
-    variables = of_model_alone(probe.trainable_variables, losses)
+    variables = trainable_variables(probe, losses, owner)
     names: list[str] = []
     members = losses.weighted_names() if losses.weighs_gradients else []
 

@@ -14,10 +14,10 @@ from keras_losskit._support.checks import checked_instance
 from keras_losskit._types import Structure
 from keras_losskit._types import Wrt
 from keras_losskit.container._tracker import batch_size_of
-from keras_losskit.models._gradient_weights import of_model_alone
 from keras_losskit.models._gradient_weights import positions
 from keras_losskit.reports._breakdown import as_tensors
 from keras_losskit.reports._breakdown import probe_of
+from keras_losskit.reports._breakdown import trainable_variables
 from keras_losskit.weighting._variable_selection import VariableSelection
 
 
@@ -86,7 +86,8 @@ def gradient_noise_scale(
 
     Raises:
         TypeError: if `model` is no model.
-        ValueError: for less data than two small batches.
+        ValueError: for less data than two small batches, or a model without
+            trainable variables.
 
     References:
         McCandlish, Kaplan, Amodei, "An Empirical Model of Large-Batch
@@ -142,7 +143,7 @@ def gradient_function(model: Any, batch: Structure, wrt: Any) -> Any:
         wrt: The variables, or None for all.
     """
     probe, losses, _ = probe_of(model, *batch[:2])
-    variables = of_model_alone(probe.trainable_variables, losses)
+    variables = trainable_variables(probe, losses, "gradient_noise_scale")
     chosen = None
     if wrt is not None:
         picked = VariableSelection(wrt).pick(variables)

@@ -49,7 +49,8 @@ def summary(
         The table, a `rich.table.Table`.
 
     Raises:
-        TypeError: if `model` is no model, or `console` no console.
+        TypeError: if `model` is no model, `x` a data set, or `console` no
+            console.
         ValueError: for data that the losses do not fit, or nothing to minimise.
 
     Example:

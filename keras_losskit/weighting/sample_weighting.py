@@ -11,6 +11,7 @@ from keras_losskit import _keras
 from keras_losskit._support.checks import checked_count
 from keras_losskit._support.checks import refused
 from keras_losskit._support.sample_ids import check_ids_of_step
+from keras_losskit._support.shapes import may_be_equal
 from keras_losskit._support.tables import assign_rows
 from keras_losskit._types import Tensor
 from keras_losskit._types import TensorLike
@@ -140,10 +141,24 @@ class SampleWeighting(WeightingOfTerms):
         state = self.non_trainable_variables if training else []
         before = [ops.copy(variable) for variable in state]
         weights = self.weigh(values, ids, counts, training=training)
+        weights = self._checked(weights, values)
         # One bad batch must not stay in the state for ever.
         for variable, value in zip(state, before, strict=True):
             variable.assign(ops.where(finite, variable.value, value))
         return ops.cast(ops.stop_gradient(weights), values.dtype)
+
+    def _checked(self, weights, values):
+        """What `weigh` returned, refused if it is no weight per sample."""
+        received = "None"
+        if weights is not None:
+            weights = ops.convert_to_tensor(weights)
+            if may_be_equal(weights.shape, values.shape):
+                return weights
+            received = f"shape {tuple(weights.shape)}"
+        raise ValueError(
+            f"Expected `weigh` of {type(self).__name__} to return a weight for "
+            f"each sample, shape {tuple(values.shape)}. Received: {received}"
+        )
 
     def weigh(
         self, values: Tensor, ids: Tensor | None, counts: Tensor, training: bool

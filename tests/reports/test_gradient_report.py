@@ -1,5 +1,6 @@
 """`gradient_report` and its callback, against gradients taken by NumPy."""
 
+import functools
 import json
 
 import keras
@@ -310,3 +311,24 @@ def test_the_callback_without_a_batch_is_refused():
         callbacks.GradientReport(by="batch")
     with pytest.raises(ValueError, match="`every`.*Received"):
         callbacks.GradientReport(every=0)
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        losskit.gradient_report,
+        functools.partial(losskit.gradient_noise_scale, batch_size=4),
+    ],
+)
+def test_a_model_of_which_nothing_is_trainable_is_refused(report):
+    model = compiled(network())
+    model.trainable = False
+    with pytest.raises(ValueError, match="trainable variables. Received: none"):
+        report(model, X, Y)
+
+
+@pytest.mark.parametrize("report", [losskit.gradient_report, losskit.summary])
+def test_a_data_set_is_no_batch(report):
+    batches = (pair for pair in [(X, Y)])
+    with pytest.raises(TypeError, match="one batch.*Received.*next"):
+        report(compiled(network()), batches)

@@ -97,3 +97,8 @@ def test_the_callback_averages_both_estimates():
 def test_too_little_data_is_refused():
     with pytest.raises(ValueError, match="two whole batches of 16"):
         losskit.gradient_noise_scale(linear_model(), X, Y, batch_size=16)
+
+
+def test_a_generator_cannot_be_read_again():
+    with pytest.raises(TypeError, match="read again.*Received: <generator"):
+        losskit.callbacks.GradientNoiseScale(pair for pair in [(X, Y)])

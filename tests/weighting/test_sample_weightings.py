@@ -567,6 +567,46 @@ def test_terms_without_values_of_samples_are_refused(terms):
     assert terms in refused_in_fit(container)
 
 
+def test_terms_of_other_numbers_of_samples_are_refused():
+    """Points inside and on the border have no weights in common."""
+    container = losskit.LossesContainer(
+        {"inside": "mse", "border": "mse"},
+        sample_weighting=weighting.SmallLoss(0.5),
+    )
+    y = {"inside": np.zeros((8, 1)), "border": np.zeros((4, 1))}
+    with pytest.raises(ValueError, match="'border': 4, 'inside': 8") as error:
+        container(y, y, training=True)
+    assert "`terms=`" in str(error.value)
+
+
+class Returns(weighting.SampleWeighting):
+    """Returns what it is given."""
+
+    def __init__(self, returned):
+        super().__init__()
+        self.returned = returned
+
+    def weigh(self, values, ids, counts, training):
+        return self.returned
+
+
+@pytest.mark.parametrize(
+    ("returned", "received"),
+    [
+        (None, "None"),
+        (1.0, r"shape \(\)"),
+        (np.ones(5), r"shape \(5,\)"),
+        (np.ones((4, 1)), r"shape \(4, 1\)"),
+    ],
+)
+def test_what_is_no_weight_for_each_sample_is_refused(returned, received):
+    values = np.ones(4, "float32")
+    message = f"`weigh` of Returns.*shape \\(4,\\). Received: {received}"
+    with pytest.raises(ValueError, match=message):
+        Returns(returned)(values)
+    np.testing.assert_array_equal(Returns(np.ones(4))(values), values)
+
+
 def test_a_call_outside_of_fit_needs_no_ids_unless_it_trains():
     container = losskit.LossesContainer(
         "mse", sample_weighting=weighting.SelfAdaptive(10)

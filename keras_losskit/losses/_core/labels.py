@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_losskit import _backend
 from keras_losskit import _keras
+from keras_losskit._support.shapes import may_be_equal
 from keras_losskit.losses._core.function import same_rank
 
 
@@ -129,14 +130,6 @@ def same_shape(name, labels, predictions):
             "SparseCategoricalCrossentropy."
         )
     return labels, predictions
-
-
-def may_be_equal(first, second):
-    """Whether two shapes are equal, as far as they are known."""
-    return len(first) == len(second) and all(
-        None in pair or pair[0] == pair[1]
-        for pair in zip(first, second, strict=True)
-    )
 
 
 def smoothed(labels, predictions, smoothing, axis):

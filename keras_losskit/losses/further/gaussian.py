@@ -8,12 +8,12 @@ from keras import ops
 from keras_losskit._support.checks import checked_flag
 from keras_losskit._support.checks import checked_positive
 from keras_losskit._support.precision import at_least_float32
+from keras_losskit._support.shapes import may_be_equal
 from keras_losskit._types import DType
 from keras_losskit._types import ReductionLike
 from keras_losskit._types import Tensor
 from keras_losskit._types import TensorLike
 from keras_losskit._types import Weight
-from keras_losskit.losses._core.labels import may_be_equal
 from keras_losskit.losses._core.logits import nonnegative
 from keras_losskit.losses._core.loss import Loss
 

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from keras_losskit import reductions
+from keras_losskit._support.shapes import may_be_equal
 from keras_losskit._types import Config
 from keras_losskit._types import DType
 from keras_losskit._types import ReductionLike
@@ -131,16 +132,10 @@ def check_shapes(labels, features, kernel, bias=None):
             "`categorical_crossentropy`."
         )
     *places, width = features.shape
-    known = [
-        (one, other)
-        for one, other in zip(labels.shape, places, strict=False)
-        if one is not None and other is not None
-    ]
     if (
         len(kernel.shape) != 2
         or width != kernel.shape[0]
-        or len(labels.shape) != len(places)
-        or any(one != other for one, other in known)
+        or not may_be_equal(labels.shape, places)
         or (bias is not None and tuple(bias.shape) != (kernel.shape[1],))
     ):
         last = "" if bias is None else f", bias {tuple(bias.shape)}"
