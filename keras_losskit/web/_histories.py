@@ -183,10 +183,17 @@ def read_history(path: Path) -> ReadHistory:
     for epoch, row in one_after_the_other(rows):
         epochs.append(epoch)
         for key, value in row.items():
-            if key != "epoch" and isinstance(value, float | int):
-                history.setdefault(key, []).append(float(value))
+            if key != "epoch" and is_numeric(value):
+                history.setdefault(key, []).append(value)
                 by_key.setdefault(key, []).append(epoch)
     return ReadHistory(history, epochs, by_key)
+
+
+def is_numeric(value):
+    """Whether a value is a number, or a list of those of a metric."""
+    if isinstance(value, list):
+        return bool(value) and all(isinstance(v, float | int) for v in value)
+    return isinstance(value, float | int)
 
 
 def one_after_the_other(rows):
@@ -236,10 +243,18 @@ def read_csv(path):
 
 
 def number_in(text):
-    """A number; None for a missing one or a metric of several values."""
+    """A number, a list of those of a metric of several, or None for none.
+
+    Example:
+        >>> number_in("0.5"), number_in("[0.5, nan]"), number_in("x")
+        (0.5, [0.5, nan], None)
+    """
     if text is None or text in MISSING:
         return None
+    listed = text.strip('"')  # by which `CSVLogger` encloses a list
     try:
+        if listed.startswith("[") and listed.endswith("]"):
+            return [float(part) for part in listed[1:-1].split(",")]
         return float(text)
     except ValueError:
         return None

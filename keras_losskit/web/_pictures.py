@@ -21,6 +21,9 @@ from keras_losskit.plotting._drawing import label_of
 #: Number of a line that has the colour of the text: the total.
 TOTAL = -1
 
+#: So many values of one metric are drawn each by itself.
+MOST_VALUES = 12
+
 
 class Run:
     """The curves of one run, and what of them goes into which picture.
@@ -34,7 +37,7 @@ class Run:
         self.name = name
         curves = separate_curves(history)
         self.train, self.validation = (
-            only_numbers(curves[prefix]) for prefix in ("", "val_")
+            value_by_value(curves[prefix]) for prefix in ("", "val_")
         )
         both = bool(self.validation.values)
         self.drawn = [self.train, self.validation][: 1 + both]
@@ -43,7 +46,7 @@ class Run:
         if not self.keys():
             raise ValueError(
                 "Expected a history of numbers, such as those of the key "
-                "'loss'. Received: none, or several in each epoch"
+                "'loss'. Received: none"
             )
 
     def keys(self):
@@ -52,11 +55,21 @@ class Run:
         return merged(["loss"] if "loss" in keys else [], keys)
 
 
-def only_numbers(curves):
-    """`curves` without metrics of several values."""
+def value_by_value(curves):
+    """`curves` with a key for each value of a metric of several: `f1[0]`.
+
+    Of many, such as one for each of 1,000 classes, the mean is drawn.
+    """
     for key in list(curves.values):
-        if curves.values[key].ndim != 1:
-            del curves.values[key], curves.epochs[key]
+        if curves.values[key].ndim == 1:
+            continue
+        values, epochs = curves.values.pop(key), curves.epochs.pop(key)
+        columns = values.reshape(len(values), -1).T
+        found = {f"{key}[{index}]": own for index, own in enumerate(columns)}
+        if len(found) > MOST_VALUES:
+            found = {f"{key}, mean of {len(found)}": columns.mean(axis=0)}
+        curves.values |= found
+        curves.epochs |= dict.fromkeys(found, epochs)
     return curves
 
 

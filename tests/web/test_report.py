@@ -7,9 +7,11 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from support.callback_models import Several
 from support.callback_models import compiled_model
 from support.callback_models import data
 from support.callback_models import fit
+from support.callback_models import with_metric
 from support.pages import HOSTILE
 from support.pages import data_of
 from support.pages import hostile_history
@@ -113,7 +115,8 @@ def test_kinds_are_stacked_where_no_contribution_is_logged(tmp_path):
         "compiled_loss": [4.0, 2.5],
         "added_loss": [-1.0, -0.5],
         "accuracy": [0.5, 0.75],
-        "f1": [[0.1, 0.2], [0.3, 0.4]],  # several values: no line
+        "f1": [[0.1, 0.2], [0.3, 0.4]],
+        "recall": np.linspace(0.0, 1.0, 40).reshape(2, 20),
     }
     (section,) = sections(tmp_path, history)
     drawn = pictures(section)
@@ -122,6 +125,11 @@ def test_kinds_are_stacked_where_no_contribution_is_logged(tmp_path):
     assert (added["low"], added["high"]) == ([-1.0, -0.5], [0.0, 0.0])
     assert drawn["Shares of the loss"]["added", False]["y"] == [-1 / 3, -0.25]
     assert drawn["Metrics"]["accuracy", False]["y"] == [0.5, 0.75]
+    for index, values in enumerate(([0.1, 0.3], [0.2, 0.4])):
+        assert drawn["Metrics"][f"f1[{index}]", False]["y"] == values
+    means = drawn["Metrics"]["recall, mean of 20", False]["y"]
+    np.testing.assert_allclose(means, [9.5 / 39, 29.5 / 39])
+    assert len(drawn["Metrics"]) == 4
     assert "Values of the terms" not in drawn
 
 
@@ -185,6 +193,25 @@ def test_a_file_of_batches_is_no_run(suffix, tmp_path):
     epochs.unlink()
     with pytest.raises(ValueError, match="Expected the folder .* each epoch"):
         losskit.report(runs, target)
+
+
+@pytest.mark.parametrize("of", ["history", "logger", "csv", "json"])
+def test_each_value_of_a_metric_of_several_is_drawn(of, tmp_path):
+    """Each has a place in the pictures, from whatever it is read."""
+    files = {of: tmp_path / f"log.{of}" for of in ("csv", "json")}
+    logger = keras.callbacks.CSVLogger(str(tmp_path / "log.csv"))
+    history = fit(
+        with_metric(Several(name="several")),
+        [TermHistory(epochs_file=files[of]) if of in files else logger],
+        epochs=2,
+    )
+    given = {"history": history, "logger": tmp_path / "log.csv"} | files
+    (section,) = sections(tmp_path, given[of])
+    metrics = pictures(section)["Metrics"]
+    for dashed in (False, True):
+        assert metrics["a_several[0]", dashed]["y"] == [0.25] * 2
+        assert metrics["a_several[1]", dashed]["y"] == ["NaN"] * 2
+    assert "a_several[1]" in tables(section)["All that is logged"]
 
 
 def test_trainings_in_one_file_follow_one_another(tmp_path):
@@ -299,7 +326,7 @@ def test_what_is_no_history_is_refused(tmp_path):
     with pytest.raises(TypeError, match="Expected `history`"):
         losskit.report(5, target)
     with pytest.raises(ValueError, match="Expected a history of numbers"):
-        losskit.report({"f1": [[1.0, 0.5]]}, target)
+        losskit.report({"loss": [None]}, target)
     with pytest.raises(ValueError, match="an epoch or more. Received: none"):
         losskit.report({"loss": []}, target)
     with pytest.raises(ValueError, match="`path` of report to be a file. Rec"):
