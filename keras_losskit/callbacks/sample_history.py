@@ -52,12 +52,16 @@ class SampleHistory(WatchesSamples, keras.callbacks.Callback):
     for each compiled term `<term>_last`, `<term>_mean`, `<term>_max`, and
     `<term>_slope`, that of the regression of the value on the number of the
     visit. Terms with one value for a batch are NaN. Of the first term that is a
-    categorical crossentropy with one label per sample:
+    categorical crossentropy, also a focal or generalized one or `Poly1`, with
+    one label per sample:
 
     - `forgotten`: how often the sample was right, and wrong at its next visit;
     - `aum`: mean of the margin, assigned logit less the largest other one; low
       for a label that is wrong;
     - `el2n`: mean of `||p - onehot(y)||`; high for a sample that is hard.
+
+    They are NaN where there is no such term, as of a `LinearCrossEntropy`,
+    whose logits are not there.
 
     Args:
         samples: Number of samples, over every id. May be left out where `fit`

@@ -14,6 +14,10 @@ from keras import ops
 
 from keras_losskit._support.sample_ids import check_ids_of_step
 from keras_losskit._support.tables import assign_rows
+from keras_losskit.losses.from_keras.sparse import (
+    SparseCategoricalFocalCrossentropy,
+)
+from keras_losskit.losses.further.classification import Poly1
 
 #: Columns of what a step observes: whether the sample was seen, its margin and
 #: its EL2N; then a value per term. NaN for what there is not.
@@ -36,6 +40,9 @@ OF_CLASSES = (
     keras.losses.SparseCategoricalCrossentropy,
     keras.losses.CategoricalCrossentropy,
     keras.losses.CategoricalFocalCrossentropy,
+    keras.losses.CategoricalGeneralizedCrossEntropy,
+    SparseCategoricalFocalCrossentropy,
+    Poly1,
 )
 
 
@@ -108,14 +115,15 @@ def class_statistics(loss, y_true, y_pred):
         Paul, Ganguli, Dziugaite, "Deep Learning on a Data Diet", NeurIPS 2021.
     """
     y_pred = ops.cast(ops.stop_gradient(y_pred), "float32")
-    if loss.from_logits:
+    # One over probabilities alone has no such argument.
+    if getattr(loss, "from_logits", False):
         logits, probabilities = y_pred, ops.softmax(y_pred, axis=-1)
     else:
         tiny = float(np.finfo("float32").tiny)
         logits, probabilities = ops.log(ops.maximum(y_pred, tiny)), y_pred
     labels = ops.convert_to_tensor(y_true)
     classes = y_pred.shape[-1]
-    if not isinstance(loss, keras.losses.SparseCategoricalCrossentropy):
+    if tuple(labels.shape[1:]) == (classes,):
         labels = ops.cast(labels, "float32")
         marked = ops.any(labels > 0, axis=-1)
         labels = ops.where(marked, ops.argmax(labels, axis=-1), -1)

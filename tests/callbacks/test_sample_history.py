@@ -440,6 +440,37 @@ def ignoring(kind):
     }[kind]
 
 
+#: Losses that compare classes, each with labels that it takes.
+OF_CLASSES = {
+    "sparse": (losses.SparseCategoricalCrossentropy, Y),
+    "categorical": (losses.CategoricalCrossentropy, np.eye(CLASSES)[Y]),
+    "focal": (losses.CategoricalFocalCrossentropy, np.eye(CLASSES)[Y]),
+    "sparse focal": (losses.SparseCategoricalFocalCrossentropy, Y),
+    "poly1": (losses.Poly1, Y),
+    "poly1, column": (losses.Poly1, Y[:, None]),
+    "poly1, one-hot": (losses.Poly1, np.eye(CLASSES)[Y]),
+    "generalized": (losses.CategoricalGeneralizedCrossEntropy, Y),
+    "plain": (keras.losses.SparseCategoricalCrossentropy, Y),
+}
+
+
+@pytest.mark.parametrize("kind", OF_CLASSES)
+def test_losses_that_compare_classes_have_margins(kind):
+    loss, labels = OF_CLASSES[kind]
+    model = classifier()
+    if kind == "generalized":  # over probabilities
+        inputs = keras.Input((4,))
+        outputs = layers.Softmax()(model.layers[-1](inputs))
+        model, loss = losskit.Model(inputs, outputs), loss()
+    else:
+        loss = loss(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.0), loss)
+    columns = fit(model, losskit.with_ids(X), labels, epochs=1).statistics()
+    _, margin, el2n = values_at(KERNEL)
+    np.testing.assert_allclose(columns["aum"][:N], margin, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(columns["el2n"][:N], el2n, rtol=1e-4)
+
+
 @pytest.mark.parametrize(
     "kind", ["weight", "ignore_class", "masked", "one-hot"]
 )
