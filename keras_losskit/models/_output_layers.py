@@ -20,6 +20,7 @@ from keras_losskit.losses._core.evaluation import is_composite
 from keras_losskit.losses._core.unprojected import Projection
 from keras_losskit.losses._core.unprojected import Unprojected
 from keras_losskit.losses.further.linear_cross_entropy import Column
+from keras_losskit.models._token_metrics import note_scores
 from keras_losskit.penalties.collect import layer_path
 from keras_losskit.penalties.collect import one_layer
 
@@ -194,6 +195,30 @@ def do_without_logits(model: Any) -> None:
     output_layers = model._losskit_state.output_layers
     if output_layers:
         model._losskit_kept_of_pass().output_layers = output_layers
+
+
+def predictions_of_step(
+    model: Any, y: Structure, y_pred: Structure, extra_terms: Any
+) -> tuple[Structure, dict[int, Unprojected]]:
+    """The outputs as extra terms read them, and those that are features.
+
+    Args:
+        model: The model.
+        y: Labels.
+        y_pred: The outputs of its last pass.
+        extra_terms: The extra terms of its loss.
+
+    Returns:
+        `(read, {position: Unprojected})`.
+    """
+    output_layers = unprojected_outputs(model, y_pred)
+    if not output_layers:
+        return y_pred, {}
+    unprojected = without_projection(y_pred, output_layers)
+    note_scores(model, y, y_pred, unprojected)
+    if any(term.reads_predictions for term in extra_terms):
+        return with_logits(y_pred, output_layers), unprojected
+    return y_pred, unprojected
 
 
 def unprojected_outputs(model: Any, y_pred: Structure) -> dict[int, Any]:

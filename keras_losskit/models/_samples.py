@@ -78,6 +78,23 @@ def table_of_step(model, by_trainer):
     return state.samples if trains else None
 
 
+def watch_of_step(model, by_trainer, moves):
+    """Where a step keeps its samples, and who takes note of them.
+
+    Args:
+        model: The model.
+        by_trainer: Whether Keras' trainer runs `compute_loss`.
+        moves: Whether the step trains, and its state may move.
+
+    Returns:
+        `(SampleTable or None, SampleWatch or None)`.
+    """
+    table = table_of_step(model, by_trainer) if moves else None
+    recorder = model._losskit_last_pass().recorder
+    watch = None if recorder is None else recorder.watch
+    return table, SampleWatch() if table and watch is None else watch
+
+
 def sample_watch(model):
     """Who is to take note of samples in a pass, or None.
 

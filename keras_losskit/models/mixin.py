@@ -38,19 +38,15 @@ from keras_losskit.models._fit import without_defaults
 from keras_losskit.models._functional import become_functional
 from keras_losskit.models._functional import is_functional_call
 from keras_losskit.models._output_layers import do_without_logits
-from keras_losskit.models._output_layers import unprojected_outputs
-from keras_losskit.models._output_layers import with_logits
-from keras_losskit.models._output_layers import without_projection
+from keras_losskit.models._output_layers import predictions_of_step
 from keras_losskit.models._recorded_call import RecordsLosses
-from keras_losskit.models._samples import table_of_step
 from keras_losskit.models._samples import track_samples
+from keras_losskit.models._samples import watch_of_step
 from keras_losskit.models._saving import SavesLoss
 from keras_losskit.models._short_batches import with_spread_batch
-from keras_losskit.models._token_metrics import note_scores
 from keras_losskit.models._variable_reads import adopt_reads_of_step
 from keras_losskit.models._variable_reads import adopting_reads
 from keras_losskit.penalties.collect import regularized_variables
-from keras_losskit.reductions._sample_values import SampleWatch
 from keras_losskit.reductions._sample_values import watched_by
 from keras_losskit.terms import LossTerms
 
@@ -186,49 +182,31 @@ class LossTermsMixin(
             _gradient_step.refuse_other_steps(self)
         if losses.tracker is None:
             losses = build_losses(self, container, x, y, y_pred, training)
-        bare = is_bare_trace(y_pred)
-        if bare and (losses.variables or regularized_variables(self)):
-            raise RuntimeError(
-                f"{BARE_TRACE} Received: a call outside of such a scope."
-            )
+        bare = self._losskit_is_bare(losses, y_pred)
         by_trainer = trainer_counts(container)
         # Of the same step, of whose custom `compute_loss` this is a part.
         earlier = self._losskit_last_terms() if by_trainer else None
         penalties = self._losskit_penalties_of_step()
         x, ids = split_ids(x)
-        last = self._losskit_last_pass()
-        ids = last.ids if ids is None else ids
-        output_layers = unprojected_outputs(self, y_pred)
-        unprojected, read = {}, y_pred
-        if output_layers:
-            unprojected = without_projection(y_pred, output_layers)
-            note_scores(self, y, y_pred, unprojected)
-            if any(t.reads_predictions for t in losses.extra_terms.values()):
-                read = with_logits(y_pred, output_layers)
+        ids = self._losskit_last_pass().ids if ids is None else ids
+        read, unprojected = predictions_of_step(
+            self, y, y_pred, losses.extra_terms.values()
+        )
         context = Context(self, x, y, read, sample_weight, training)
         moves = training and not bare and earlier is None
-        arguments = y, y_pred, sample_weight, penalties, context, moves
-        samples = table_of_step(self, by_trainer) if moves else None
-        watch = last.recorder and last.recorder.watch
-        if samples and watch is None:
-            watch = SampleWatch()
+        samples, watch = watch_of_step(self, by_trainer, moves)
         # Where a report watches, it goes on.
         with watched_by(watch) if watch else nullcontext():
             terms = losses.terms(
-                *arguments,
+                *(y, y_pred, sample_weight, penalties, context, moves),
                 unprojected,
                 training=training and not bare,
                 ids=ids,
             )
         if samples:
             track_samples(samples, ids, watch)
-        if not terms and not self._losskit_has_own_step():
-            raise ValueError(
-                "No loss to compute. Expected a `loss` in `compile()`, a "
-                "regularizer or an `add_loss`. Received: none of them."
-            )
+        self._losskit_check_terms(terms, bare)
         if bare:
-            warnings.warn(f"{BARE_TRACE} No term is logged.", stacklevel=2)
             return terms.total
         if not by_trainer:
             batch_size = batch_size_of(y_pred if x is None else x)
@@ -238,6 +216,25 @@ class LossTermsMixin(
             terms if earlier is None else earlier + terms
         )
         return terms.total
+
+    def _losskit_is_bare(self, losses, y_pred):
+        """Whether this is a bare `jax.grad`, refused where a loss has state."""
+        bare = is_bare_trace(y_pred)
+        if bare and (losses.variables or regularized_variables(self)):
+            raise RuntimeError(
+                f"{BARE_TRACE} Received: a call outside of such a scope."
+            )
+        return bare
+
+    def _losskit_check_terms(self, terms, bare):
+        """Refuse a step without terms; warn of one that cannot log them."""
+        if not terms and not self._losskit_has_own_step():
+            raise ValueError(
+                "No loss to compute. Expected a `loss` in `compile()`, a "
+                "regularizer or an `add_loss`. Received: none of them."
+            )
+        if bare:
+            warnings.warn(f"{BARE_TRACE} No term is logged.", stacklevel=3)
 
     def _losskit_penalties_of_step(self):
         """The terms beyond the compiled ones, fused where that is faster."""
