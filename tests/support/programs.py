@@ -91,8 +91,8 @@ class Program:
 def is_alike(program):
     """Whether a program is to do with ours what it does with Keras.
 
-    Keras does not save the state of seeds, so that a loaded model starts them
-    anew; one of this package goes on where it was saved. And two outputs
+    Dropout of a loaded model starts anew in Keras and goes on here: row 30 of
+    docs/defects.md. And two outputs
     without a name that have one loss are `output_1` and `output_2` here, where
     Keras gives both the same name.
     """
