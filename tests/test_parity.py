@@ -378,7 +378,13 @@ def test_results_as_lists_are_those_of_keras(outputs, compiling):
         np.testing.assert_allclose(received, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("of", ["dict", "nest", "list", "subclassed"])
+@pytest.mark.parametrize(
+    "of",
+    [
+        *("dict", "nest", "subclassed"),
+        pytest.param("list", marks=pytest.mark.nightly("jax", "tensorflow")),
+    ],
+)
 @pytest.mark.parametrize(
     "loss",
     [{"b": "mse", "a": "mae"}, {"a": "mae", "b": "mse"}, "mse"],
@@ -478,7 +484,13 @@ NEST_LOSSES = {
 }
 
 
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    "weighted",
+    [
+        False,
+        pytest.param(True, marks=pytest.mark.nightly("jax", "tensorflow")),
+    ],
+)
 @pytest.mark.parametrize("loss", NEST_LOSSES.values(), ids=list(NEST_LOSSES))
 def test_a_loss_over_a_nest_of_outputs_is_that_of_keras(loss, weighted):
     targets = {"o": {"a": Y["a"], "b": 2 * Y["a"]}, "p": -Y["a"]}

@@ -96,7 +96,7 @@ def check(program):
     return "ran"
 
 
-@hypothesis.settings(max_examples=15)
+@hypothesis.settings(max_examples=15 if BACKEND == "torch" else 6)
 @hypothesis.given(program=programs(eager=EAGER))
 def test_a_program_does_with_ours_what_it_does_with_keras(program):
     hypothesis.event(check(program))

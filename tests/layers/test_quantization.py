@@ -45,6 +45,7 @@ def test_quantized_layers_have_the_variables_and_values_of_keras(mode):
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.nightly("jax", "tensorflow")
 @pytest.mark.parametrize("mode", ["int8", "float8"])
 @pytest.mark.parametrize(
     ("name", "arguments"),

@@ -184,7 +184,13 @@ def a_composite():
     ), weights
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        "float32",
+        pytest.param("float16", marks=pytest.mark.nightly("jax", "tensorflow")),
+    ],
+)
 @pytest.mark.parametrize("mask", [None, MASK], ids=["plain", "masked"])
 @pytest.mark.parametrize("weight", [None, WEIGHTS], ids=["even", "weighted"])
 @pytest.mark.parametrize("compiling", [False, True], ids=["eager", "compiled"])

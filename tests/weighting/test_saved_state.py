@@ -103,6 +103,7 @@ def test_every_pair_of_weightings_is_refused_by_name(tmp_path):
     record("weighting-pairs", "Files with the state of another", facts)
 
 
+@pytest.mark.nightly("jax", "tensorflow")
 @pytest.mark.parametrize("source, target, message", OTHERS)
 def test_a_file_of_0_1_0_does_not_say(source, target, message, tmp_path):
     path = tmp_path / "a.weights.h5"
@@ -141,7 +142,13 @@ def pickled(model, path):
     return pickle.loads(pickle.dumps(model))
 
 
-@pytest.mark.parametrize("way", [reloaded, pickled])
+@pytest.mark.parametrize(
+    "way",
+    [
+        reloaded,
+        pytest.param(pickled, marks=pytest.mark.nightly("jax", "tensorflow")),
+    ],
+)
 @pytest.mark.parametrize("name", METHODS)
 def test_a_file_from_before_training_trains_as_the_original(
     name, way, tmp_path
