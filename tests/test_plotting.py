@@ -19,6 +19,8 @@ mpl.use("Agg")
 
 import matplotlib.pyplot as plt  # noqa: E402
 
+pytestmark = pytest.mark.nightly("jax", "tensorflow")
+
 
 @pytest.fixture(autouse=True)
 def closed_afterwards():

@@ -100,6 +100,7 @@ def traced_no_more(calls):
     )
 
 
+@pytest.mark.nightly("jax", "tensorflow")
 @pytest.mark.parametrize(
     "method",
     [

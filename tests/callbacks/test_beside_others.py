@@ -19,6 +19,8 @@ from keras_losskit.callbacks import TermHistory
 from keras_losskit.callbacks import TerminateOnNonFiniteTerm
 from keras_losskit.callbacks import TermTensorBoard
 
+pytestmark = pytest.mark.nightly("jax", "tensorflow")
+
 
 def ours(tmp_path):
     """All callbacks of this package, of which one at most gets in the way."""

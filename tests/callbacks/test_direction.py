@@ -9,6 +9,8 @@ import keras_losskit as losskit
 from keras_losskit import layers
 from keras_losskit import schedules
 
+pytestmark = pytest.mark.nightly("jax", "tensorflow")
+
 X, Y = np.ones((6, 2), "float32"), np.zeros((6, 1), "float32")
 
 

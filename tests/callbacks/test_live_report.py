@@ -65,6 +65,7 @@ class Clock(keras.callbacks.Callback):
 
 
 # A page is written in a second, which 0.5% of 200 seconds are.
+@pytest.mark.nightly("jax", "tensorflow")
 @pytest.mark.parametrize(("seconds", "count"), [(10, 1), (150, 2), (250, 3)])
 def test_it_is_written_as_often_as_its_share_of_the_time_allows(
     seconds, count, tmp_path, monkeypatch
@@ -91,6 +92,7 @@ while True:
 """
 
 
+@pytest.mark.nightly("jax", "tensorflow")
 def test_a_killed_process_leaves_a_whole_page(tmp_path):
     path = tmp_path / "live.html"
     command = [sys.executable, "-c", WRITES, str(path)]
@@ -116,6 +118,7 @@ fit(compiled_model(), [LiveReport(sys.argv[1]), say], epochs=10**6)
 """
 
 
+@pytest.mark.nightly("jax", "tensorflow")
 def test_a_killed_training_leaves_a_whole_page(tmp_path):
     path = tmp_path / "live.html"
     command = [sys.executable, "-c", TRAINS, str(path)]

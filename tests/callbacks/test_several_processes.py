@@ -8,6 +8,8 @@ import keras_losskit as losskit
 from keras_losskit import _backend
 from keras_losskit import callbacks
 
+pytestmark = pytest.mark.nightly("jax", "tensorflow")
+
 X, Y = np.ones((4, 2), "float32"), np.ones((4, 1), "float32")
 WRITING = {
     "LiveReport": lambda folder: callbacks.LiveReport(folder / "page.html"),

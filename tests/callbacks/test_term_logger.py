@@ -10,6 +10,8 @@ from support.callback_models import with_metric
 from keras_losskit.callbacks import TermHistory
 from keras_losskit.callbacks import TermLogger
 
+pytestmark = pytest.mark.nightly("jax", "tensorflow")
+
 
 class Store:
     """A tracker that takes no step twice or backwards, as `wandb` does."""

@@ -96,6 +96,7 @@ def test_equals_keras_to_the_bit(name):
     np.testing.assert_array_equal(losses, expected)
 
 
+@pytest.mark.nightly("jax", "tensorflow")
 @pytest.mark.parametrize("name", CASES)
 def test_config_round_trip_keeps_every_argument(name):
     layer = regularized(

@@ -113,6 +113,7 @@ def test_layers_have_the_same_attributes_before_during_and_after_a_step(mode):
         assert now == seen[0] | {looking.name: now[looking.name]}
 
 
+@pytest.mark.nightly("jax", "tensorflow")
 def test_importing_the_package_changes_nothing_of_keras():
     code = """if True:
         import keras
