@@ -285,50 +285,62 @@ class BuiltLosses:
             refuse_late_schedules(penalties)
         clock = self.clock.now()
         share = replicas.batch_share(y_pred)
-        compiled = self.output_losses.terms
         weighs = bool(self.sample_weighing) and training
         watch = current_watch() or (SampleWatch() if weighs else None)
         with watched_by(watch):
-            terms = list(
-                compiled(y_true, y_pred, sample_weight, clock, unprojected)
+            terms = self.output_losses.terms(
+                y_true, y_pred, sample_weight, clock, unprojected
             )
         if context is not None and self.extra_terms:
-
-            def compiled_total(y_pred):
-                # At other inputs: the values are not of the samples.
-                with watched_by(None):
-                    terms = compiled(y_true, y_pred, sample_weight, clock)
-                total = add_up(term.contribution for term in terms)
-                # Made a part below, as all that knows of no replicas.
-                return replicas.undo_share(total, share)
-
             context = dataclasses.replace(
                 context,
-                compiled=compiled_total,
+                compiled=lambda y_pred: self._compiled_total(
+                    y_true, y_pred, sample_weight, clock, share
+                ),
                 moves=moves or context.moves,
             )
         with watched_by(watch):
             extra = self._valued_extra(lambda term: term(context))
-        added = []
-        for kind in PENALTY_KINDS:
-            penalty = self.penalties[kind]
-            members = [t for t in (*penalties, *extra) if t.kind == kind]
-            if penalty is not None and members:
-                added += penalty.apply(members, clock)
+        added = self._with_penalties([*penalties, *extra], clock)
         if weighs:
-            self.sample_weighing.check(ids)
-            if not _keras.in_symbolic_scope():
-                both = [*terms, *added]
-                both = self.sample_weighing.apply(
-                    both, watch, ids, clock, moves
-                )
-                terms, added = both[: len(terms)], both[len(terms) :]
+            both = self._weigh_samples(
+                [*terms, *added], watch, ids, clock, moves
+            )
+            terms, added = both[: len(terms)], both[len(terms) :]
         terms = replicas.all_reduced([*terms, *replicas.shared(added, share)])
         if self.weighting is not None and not self.weighs_gradients:
             terms = weighted(
                 terms, self.weighting, self.weighted_names(), clock[0], moves
             )
         return LossTerms(with_unique_names(terms)).summed()
+
+    def _compiled_total(self, y_true, y_pred, sample_weight, clock, share):
+        """The compiled losses at other predictions, as a replica's whole."""
+        # At other inputs: the values are not of the samples.
+        with watched_by(None):
+            terms = self.output_losses.terms(
+                y_true, y_pred, sample_weight, clock
+            )
+        total = add_up(term.contribution for term in terms)
+        # Made a part when the terms are added up, as all extra terms are.
+        return replicas.undo_share(total, share)
+
+    def _with_penalties(self, terms, clock):
+        """The terms beyond the compiled ones, with the weight of their kind."""
+        found = []
+        for kind in PENALTY_KINDS:
+            penalty = self.penalties[kind]
+            members = [term for term in terms if term.kind == kind]
+            if penalty is not None and members:
+                found += penalty.apply(members, clock)
+        return found
+
+    def _weigh_samples(self, terms, watch, ids, clock, moves):
+        """The terms as sample weightings have them, but in a symbolic step."""
+        self.sample_weighing.check(ids)
+        if _keras.in_symbolic_scope():
+            return terms
+        return self.sample_weighing.apply(terms, watch, ids, clock, moves)
 
     def track(
         self,

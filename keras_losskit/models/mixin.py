@@ -37,6 +37,7 @@ from keras_losskit.models._fit import named_arguments
 from keras_losskit.models._fit import without_defaults
 from keras_losskit.models._functional import become_functional
 from keras_losskit.models._functional import is_functional_call
+from keras_losskit.models._metrics import LogsTerms
 from keras_losskit.models._output_layers import do_without_logits
 from keras_losskit.models._output_layers import predictions_of_step
 from keras_losskit.models._recorded_call import RecordsLosses
@@ -54,6 +55,7 @@ from keras_losskit.terms import LossTerms
 class LossTermsMixin(
     RecordsLosses,
     FitArguments,
+    LogsTerms,
     SavesLoss,
     _keras.TrainerHooks,
     _keras_hooks.HasTerms,
