@@ -1,6 +1,7 @@
 """`BuiltLosses`: what the loss that a user wrote became for one model."""
 
 import dataclasses
+import functools
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -294,8 +295,8 @@ class BuiltLosses:
         if context is not None and self.extra_terms:
             context = dataclasses.replace(
                 context,
-                compiled=lambda y_pred: self._compiled_total(
-                    y_true, y_pred, sample_weight, clock, share
+                compiled=functools.partial(
+                    self._compiled_total, y_true, sample_weight, clock, share
                 ),
                 moves=moves or context.moves,
             )
@@ -314,7 +315,7 @@ class BuiltLosses:
             )
         return LossTerms(with_unique_names(terms)).summed()
 
-    def _compiled_total(self, y_true, y_pred, sample_weight, clock, share):
+    def _compiled_total(self, y_true, sample_weight, clock, share, y_pred):
         """The compiled losses at other predictions, as a replica's whole."""
         # At other inputs: the values are not of the samples.
         with watched_by(None):
