@@ -1,3 +1,4 @@
+import gc
 import os
 import time
 
@@ -50,6 +51,11 @@ def pytest_collection_modifyitems(items):
             for mark in item.iter_markers("nightly")
         ):
             item.add_marker("slow")
+
+
+def pytest_collection_finish():
+    """Leave what is imported out of every collection of garbage to come."""
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter, config):
