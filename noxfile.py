@@ -36,6 +36,9 @@ QUICK_COMPILATION = {
     "--xla_cpu_use_fusion_emitters=false"
 }
 
+# With another Keras also what else runs on PyTorch alone with every change.
+ALL_BUT_SLOW = {"LOSSKIT_NIGHTLY": "1"}
+
 # The lower bound of pyproject.toml, as a pin.
 (LOWEST,) = (
     requirement.replace(">=", "==")
@@ -111,7 +114,8 @@ def coverage(session):
 def lowest(session, backend):
     """Run the tests on one backend with the lowest Keras that is allowed."""
     select = ("-n", "2", "-m", "not slow")
-    run_pytest(session, backend, *select, pins=[LOWEST], env=recorded("lowest"))
+    env = recorded("lowest") | ALL_BUT_SLOW
+    run_pytest(session, backend, *select, pins=[LOWEST], env=env)
 
 
 @nox.session(name="next")
@@ -128,7 +132,7 @@ def newest(session, backend):
     # Both are the package `keras`; the pre-release has to be the one left.
     session.run("pip", "uninstall", "--yes", "--quiet", "keras")
     session.install("--pre", "--no-deps", "--force-reinstall", "keras-nightly")
-    env = environment(backend) | recorded("next")
+    env = environment(backend) | recorded("next") | ALL_BUT_SLOW
     session.run(
         "pytest", "-n", "2", "-m", "not slow", *session.posargs, env=env
     )

@@ -156,7 +156,7 @@ MIGRATION = [
 ]
 
 
-@pytest.mark.nightly("jax", "tensorflow")
+@pytest.mark.nightly("jax")
 @pytest.mark.parametrize("code", MIGRATION)
 def test_code_of_the_migration_guide_runs(code, tmp_path):
     if not runs_here(code):

@@ -32,7 +32,6 @@ def functional():
     return Made(inputs, ones_dense(1)(inputs)), Made
 
 
-@pytest.mark.nightly("jax", "tensorflow")
 @pytest.mark.parametrize("make", [wrapped, functional])
 def test_a_class_is_freed_with_its_last_instance(make):
     model, made = make()

@@ -641,7 +641,6 @@ def dropout_of_a_loaded_model(Sequential):
     return close(by_loaded, dropped)
 
 
-@pytest.mark.nightly("jax", "tensorflow")
 @pytest.mark.parametrize("key", PROBES, ids=label)
 def test_keras_is_right_from_the_version_that_is_given(key):
     first = RIGHT.get(key, {}).get(BACKEND)

@@ -5,6 +5,7 @@ Keras' own classes; here are those that take little time.
 """
 
 import functools
+import re
 
 import keras
 import pytest
@@ -36,9 +37,13 @@ FILES = (
     "trainers/trainer_test.py",
 )
 
-#: How tests end that Keras repeats with the step compiled in another way. Of
-#: these the compiling backends run the first with every change.
-WAYS = ("_non_jit", "_jit", "_eager")
+#: How tests end that Keras repeats with the step compiled in another way, which
+#: the backends that compile leave to the night.
+OTHER_WAYS = {
+    "jax": {"eager", "graph_fn", "non_jit"},
+    "tensorflow": {"eager", "jit"},
+    "torch": set(),
+}[BACKEND]
 
 #: The files that run on every backend with every change; the others do on
 #: PyTorch, where nothing is compiled.
@@ -52,7 +57,8 @@ EVERYWHERE = (
 
 def is_repeated(test):
     """Whether Keras has the same test with the step compiled in another way."""
-    return test.endswith(WAYS[1:]) and not test.endswith(WAYS[0])
+    way = re.search(r"_(eager|graph_fn|non_jit|jit)$", test)
+    return way is not None and way[1] in OTHER_WAYS
 
 
 OURS = {file: cases_of(loaded(file, instead_in(file))) for file in FILES}

@@ -22,9 +22,6 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 FRAMEWORKS = {"jax", "tensorflow", "torch"}
 CLAIMED = os.environ.get("LOSSKIT_TEST_BACKEND")
 
-# The sources are the same on each backend.
-pytestmark = pytest.mark.nightly("jax", "tensorflow")
-
 
 def imported_modules(source):
     """Names of the modules that `source` imports, at any depth."""

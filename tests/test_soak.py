@@ -100,7 +100,6 @@ def traced_no_more(calls):
     )
 
 
-@pytest.mark.nightly("jax", "tensorflow")
 @pytest.mark.parametrize(
     "method",
     [

@@ -287,7 +287,7 @@ def with_gradients(value, value_and_found, gradients, arguments):
 #: How many logits are there at a time, or a few more.
 LOGITS_AT_A_TIME = 2**22
 
-# Whether an index out of range is an error, rather than another one's value.
+# Whether an index beyond the last is an error, rather than another's value.
 CHECKS_INDICES = False
 
 

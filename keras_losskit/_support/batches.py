@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_losskit._support.checks import refused
+
 
 def batches_of(x, y=None, sample_weight=None, batch_size=32):
     """`(x, y, sample_weight)` of batch after batch.
@@ -46,14 +48,33 @@ def is_data_set(x):
     """Whether `x` gives batches, and is no nest of arrays."""
     if isinstance(x, keras.utils.PyDataset):
         return True
-    return not (
-        isinstance(x, dict | list | tuple) or is_array(x)
-    ) and np.iterable(x)
+    if isinstance(x, dict | list | tuple | str) or is_array(x):
+        return False
+    return hasattr(x, "__iter__") or hasattr(x, "__getitem__")
+
+
+def refuse_data_set(x, owner):
+    """Refuse a data set as the inputs of one batch.
+
+    Args:
+        x: What was given.
+        owner: What was given it, for the error.
+
+    Raises:
+        TypeError: if it is one.
+    """
+    if is_data_set(x):
+        raise refused(
+            x,
+            f"`x` of {owner} to be the inputs of one batch, arrays",
+            remedy="Give a batch of it, such as `*next(iter(data))`",
+        )
 
 
 def is_read_once(x):
     """Whether `x` is a data set that gives its batches once, a generator."""
-    return is_data_set(x) and iter(x) is x
+    # Not by `iter`: a `DataLoader` draws a seed for each iterator.
+    return is_data_set(x) and hasattr(x, "__next__")
 
 
 def is_array(x):

@@ -75,16 +75,21 @@ def with_ids(x: Structure, ids: Any = None) -> Any:
 
 def inputs_with_ids(x, ids=None):
     """Arrays beside the ids of their samples."""
-    if split_ids(x)[1] is not None:
-        raise ValueError(
-            "Expected `x` of with_ids to have no ids yet. Received: what "
-            "with_ids returned"
-        )
+    refuse_ids(x)
     x = keras.tree.map_structure(readable, x)
     count = count_of(x)
     if ids is None:
         return {IDS: np.arange(count, dtype="int32"), INPUTS: x}
     return {IDS: checked_ids(ids, count), INPUTS: x}
+
+
+def refuse_ids(x):
+    """Refuse inputs that `with_ids` has numbered already."""
+    if split_ids(x)[1] is not None:
+        raise ValueError(
+            "Expected `x` of with_ids to have no ids yet. Received: what "
+            "with_ids returned"
+        )
 
 
 def checked_ids(ids, count):
@@ -201,12 +206,14 @@ def numbered_elements(number, *element):
     """An element of a `tf.data.Dataset` with its number."""
     parts = element[0] if isinstance(element[0], tuple) else element
     x, *rest = parts
+    refuse_ids(x)
     ids = ops.cast(number, "int32") if ops.is_tensor(number) else number
     return ({IDS: ids, INPUTS: x}, *rest)
 
 
 def with_ids_in_batch(batch, ids):
     """`(x, y, ...)` of a batch, or `x` alone, with ids."""
+    refuse_ids(batch[0] if isinstance(batch, tuple | list) else batch)
     if not isinstance(batch, tuple | list):
         return ({IDS: ids, INPUTS: batch},)
     x, *rest = batch

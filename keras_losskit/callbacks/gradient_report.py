@@ -7,6 +7,7 @@ from typing import Literal
 import keras
 
 from keras_losskit._support import replicas
+from keras_losskit._support.batches import refuse_data_set
 from keras_losskit._support.checks import checked_choice
 from keras_losskit._support.checks import checked_count
 from keras_losskit._support.checks import checked_flag
@@ -84,6 +85,7 @@ class GradientReport(TakesValidationData, keras.callbacks.Callback):
         verbose: bool = False,
     ):
         super().__init__()
+        refuse_data_set(x, "GradientReport")
         self._given = None if x is None else (x, y, sample_weight)
         self.batch = self._given
         self.every = checked_count(every, "`every` of GradientReport")

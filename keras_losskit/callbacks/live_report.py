@@ -11,8 +11,8 @@ from keras_losskit._support import replicas
 from keras_losskit._support.checks import checked_positive
 from keras_losskit._types import Config
 from keras_losskit._types import Logs
+from keras_losskit.callbacks._batch_means import as_floats
 from keras_losskit.callbacks._batch_means import checked_container
-from keras_losskit.callbacks._batch_means import scalars
 from keras_losskit.web.page import checked_target
 from keras_losskit.web.page import framed
 from keras_losskit.web.page import page_of
@@ -75,7 +75,7 @@ class LiveReport(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Note the epoch, and write the page if it is time."""
-        self._run.note(epoch, scalars(logs))
+        self._run.note(epoch, as_floats(logs))
         start = time.perf_counter()
         if start < self._next:
             return
@@ -125,7 +125,7 @@ class LiveRun:
 
         Args:
             epoch: Its number.
-            logs: `{key: float}`.
+            logs: `{key: float}`, a list of those of a metric of several.
         """
         self.epoch.append(epoch)
         for key, value in logs.items():

@@ -35,15 +35,18 @@ TERMS = 6
 COUNT, LAST, SUM, LARGEST, MOMENT = range(5)
 GROUPS = 5
 
-#: Losses that compare classes: their margin says whether a sample is right.
-OF_CLASSES = (
-    keras.losses.SparseCategoricalCrossentropy,
+#: Losses that compare classes: their margin says whether a sample is right. Of
+#: one-hot labels, of integers, and of either.
+ONE_HOT = (
     keras.losses.CategoricalCrossentropy,
     keras.losses.CategoricalFocalCrossentropy,
-    keras.losses.CategoricalGeneralizedCrossEntropy,
-    SparseCategoricalFocalCrossentropy,
-    Poly1,
 )
+SPARSE = (
+    keras.losses.SparseCategoricalCrossentropy,
+    SparseCategoricalFocalCrossentropy,
+)
+EITHER = (keras.losses.CategoricalGeneralizedCrossEntropy, Poly1)
+OF_CLASSES = (*ONE_HOT, *SPARSE, *EITHER)
 
 
 def group(which, terms):
@@ -123,7 +126,7 @@ def class_statistics(loss, y_true, y_pred):
         logits, probabilities = ops.log(ops.maximum(y_pred, tiny)), y_pred
     labels = ops.convert_to_tensor(y_true)
     classes = y_pred.shape[-1]
-    if tuple(labels.shape[1:]) == (classes,):
+    if is_one_hot(loss, labels.shape):
         labels = ops.cast(labels, "float32")
         marked = ops.any(labels > 0, axis=-1)
         labels = ops.where(marked, ops.argmax(labels, axis=-1), -1)
@@ -141,6 +144,14 @@ def class_statistics(loss, y_true, y_pred):
         ops.where(known, own - others, np.nan),
         ops.where(known, ops.sqrt(distance), np.nan),
     )
+
+
+def is_one_hot(loss, shape):
+    """Whether labels of this shape are one-hot, to one of `OF_CLASSES`."""
+    if isinstance(loss, ONE_HOT):
+        return True
+    either = isinstance(loss, EITHER)
+    return either and len(shape) == 2 and shape[-1] != 1
 
 
 def where_counted(counts, values):

@@ -130,11 +130,13 @@ def check_alike(weighting, taken):
     Raises:
         ValueError: if the numbers are known and differ.
     """
-    sizes = {term.name: noted.values.shape[0] for term, noted in taken}
-    if len(set(sizes.values()) - {None}) > 1:
+    sizes = [(term.name, noted.values.shape[0]) for term, noted in taken]
+    known = [size for _, size in sizes if size is not None]
+    if any(size != known[0] for size in known):
+        found = ", ".join(f"'{name}': {size}" for name, size in sizes)
         raise ValueError(
             f"Expected the terms that {weighting!r} weighs to have values of "
-            f"the same samples. Received: numbers of samples {sizes}. Give "
+            f"the same samples. Received: numbers of samples {found}. Give "
             "each term a sample weighting of its own, `sample_weighting=[...]` "
             "with `terms=`."
         )

@@ -7,8 +7,7 @@ from keras import ops
 
 from keras_losskit import _keras
 from keras_losskit import _origin
-from keras_losskit._support.batches import is_data_set
-from keras_losskit._support.checks import refused
+from keras_losskit._support.batches import refuse_data_set
 from keras_losskit._support.output_structure import names_of_outputs
 from keras_losskit.container._built_losses import NO_LOSSES
 from keras_losskit.container._built_losses import BuiltLosses
@@ -212,12 +211,7 @@ def tensors_of_batch(owner, x, y, sample_weight):
     Raises:
         TypeError: for a data set.
     """
-    if is_data_set(x):
-        raise refused(
-            x,
-            f"`x` of {owner} to be the inputs of one batch, arrays",
-            remedy="Give a batch of it, such as `*next(iter(data))`",
-        )
+    refuse_data_set(x, owner)
     return as_tensors((x, y, sample_weight))
 
 

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Mapping
 from os import PathLike
@@ -186,6 +187,7 @@ def read_history(path: Path) -> ReadHistory:
             if key != "epoch" and is_numeric(value):
                 history.setdefault(key, []).append(value)
                 by_key.setdefault(key, []).append(epoch)
+    history = {key: of_one_length(own) for key, own in history.items()}
     return ReadHistory(history, epochs, by_key)
 
 
@@ -194,6 +196,20 @@ def is_numeric(value):
     if isinstance(value, list):
         return bool(value) and all(isinstance(v, float | int) for v in value)
     return isinstance(value, float | int)
+
+
+def of_one_length(values):
+    """Values of a metric as lists of one length, NaN where one had fewer.
+
+    Example:
+        >>> of_one_length([1.0, 2.0]), of_one_length([1.0, [2.0, 3.0]])
+        ([1.0, 2.0], [[1.0, nan], [2.0, 3.0]])
+    """
+    if not any(isinstance(value, list) for value in values):
+        return values
+    rows = [v if isinstance(v, list) else [v] for v in values]
+    longest = max(map(len, rows))
+    return [row + [math.nan] * (longest - len(row)) for row in rows]
 
 
 def one_after_the_other(rows):
@@ -249,7 +265,8 @@ def number_in(text):
         >>> number_in("0.5"), number_in("[0.5, nan]"), number_in("x")
         (0.5, [0.5, nan], None)
     """
-    if text is None or text in MISSING:
+    # Fields beyond the head are a list.
+    if not isinstance(text, str) or text in MISSING:
         return None
     listed = text.strip('"')  # by which `CSVLogger` encloses a list
     try:

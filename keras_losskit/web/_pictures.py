@@ -17,6 +17,7 @@ from keras_losskit.plotting._curves import stacked
 from keras_losskit.plotting._drawing import COLOURS
 from keras_losskit.plotting._drawing import index_of
 from keras_losskit.plotting._drawing import label_of
+from keras_losskit.terms import unique_names
 
 #: Number of a line that has the colour of the text: the total.
 TOTAL = -1
@@ -56,20 +57,28 @@ class Run:
 
 
 def value_by_value(curves):
-    """`curves` with a key for each value of a metric of several: `f1[0]`.
+    """`curves` with keys for each value of a metric of several, and their mean.
 
-    Of many, such as one for each of 1,000 classes, the mean is drawn.
+    `f1[0]`, `f1[1]`, `f1, mean`; of many, such as one for each of 1,000
+    classes, the mean alone. It is that of the values that are numbers.
     """
-    for key in list(curves.values):
-        if curves.values[key].ndim == 1:
+    found = []
+    for key, values in curves.values.items():
+        epochs = curves.epochs[key]
+        if values.ndim == 1:
+            found.append((key, values, epochs))
             continue
-        values, epochs = curves.values.pop(key), curves.epochs.pop(key)
-        columns = values.reshape(len(values), -1).T
-        found = {f"{key}[{index}]": own for index, own in enumerate(columns)}
-        if len(found) > MOST_VALUES:
-            found = {f"{key}, mean of {len(found)}": columns.mean(axis=0)}
-        curves.values |= found
-        curves.epochs |= dict.fromkeys(found, epochs)
+        rows = values.reshape(len(values), -1)
+        if rows.shape[1] <= MOST_VALUES:
+            for index, own in enumerate(rows.T):
+                found.append((f"{key}[{index}]", own, epochs))
+        counts = np.maximum(1, np.isfinite(rows).sum(1))
+        means = np.where(np.isfinite(rows), rows, 0.0).sum(1) / counts
+        means[~np.isfinite(rows).any(1)] = np.nan
+        found.append((f"{key}, mean", means, epochs))
+    names = unique_names(name for name, *_ in found)
+    curves.values = dict(zip(names, (f[1] for f in found), strict=True))
+    curves.epochs = dict(zip(names, (f[2] for f in found), strict=True))
     return curves
 
 

@@ -111,7 +111,8 @@ class SampleWeighting(WeightingOfTerms):
 
         Raises:
             ValueError: without ids that are needed, for values of another
-                shape, or, where they can be read, ids that are too large.
+                shape, for a `weigh` that returns something else, or, where they
+                can be read, for ids that are too large.
         """
         values = in_float(values)
         if len(values.shape) != 1:
@@ -152,7 +153,9 @@ class SampleWeighting(WeightingOfTerms):
         received = "None"
         if weights is not None:
             weights = ops.convert_to_tensor(weights)
-            if may_be_equal(weights.shape, values.shape):
+            # Of a `tf.numpy_function` not even the rank is known.
+            rank_unknown = getattr(weights.shape, "rank", 0) is None
+            if rank_unknown or may_be_equal(weights.shape, values.shape):
                 return weights
             received = f"shape {tuple(weights.shape)}"
         raise ValueError(

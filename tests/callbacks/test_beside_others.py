@@ -19,7 +19,7 @@ from keras_losskit.callbacks import TermHistory
 from keras_losskit.callbacks import TerminateOnNonFiniteTerm
 from keras_losskit.callbacks import TermTensorBoard
 
-pytestmark = pytest.mark.nightly("jax", "tensorflow")
+pytestmark = pytest.mark.nightly("tensorflow")
 
 
 def ours(tmp_path):

@@ -272,8 +272,10 @@ def test_refusals():
     for ids in ([0, 1], np.zeros(N, "int32"), np.arange(N) - 1, X[:, 0]):
         with pytest.raises(ValueError, match="`ids` of with_ids"):
             losskit.with_ids(X, ids)
-    with pytest.raises(ValueError, match="no ids yet"):
-        losskit.with_ids(losskit.with_ids(X))
+    once = losskit.with_ids(X), losskit.with_ids(BatchesOf(4, 4))
+    for given in once:
+        with pytest.raises(ValueError, match="no ids yet"):
+            losskit.with_ids(given)[0]
     with pytest.raises(TypeError, match="generator"):
         losskit.with_ids(x for x in [X])
 

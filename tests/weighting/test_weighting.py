@@ -259,7 +259,7 @@ def train(model, epochs):
     return model.fit(x, y, batch_size=4, **arguments).history
 
 
-@pytest.mark.nightly("jax", "tensorflow")
+@pytest.mark.nightly("tensorflow")
 @pytest.mark.parametrize("name", METHODS)
 def test_a_run_resumed_from_weights_is_the_run_that_went_on(name, tmp_path):
     model, resumed = two_tasks(make(name)), two_tasks(make(name))

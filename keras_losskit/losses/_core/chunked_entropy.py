@@ -261,8 +261,7 @@ def entropies(
     else:
         shares = ops.cast(ops.reshape(shares, (-1,)), wide)
     labels, counted = counted_labels(labels, classes, ignore_class)
-    if counted is not None:
-        shares = ops.where(counted, shares, 0.0)
+    shares = ops.where(counted, shares, 0.0)
     if ignore_class is not None:
         # Times 0 whatever is not finite would be NaN in the kernel's gradient.
         features = ops.where(counted[:, None], features, 0.0)
@@ -280,8 +279,7 @@ def entropies(
         chunked.gradients_for,
         (*layer, labels, ops.stack(columns, axis=-1)),
     )
-    if counted is not None:
-        values = ops.where(counted[:, None], values, 0.0)
+    values = ops.where(counted[:, None], values, 0.0)
     return ops.reshape(values, (*shape, entropy.columns))
 
 

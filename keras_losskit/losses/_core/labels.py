@@ -1,7 +1,5 @@
 """Checks of integer labels."""
 
-import functools
-
 import numpy as np
 from keras import ops
 
@@ -55,18 +53,16 @@ def counted_labels(labels, classes, ignored=None):
         ignored: A label that counts for nothing, or None.
 
     Returns:
-        `(labels, counted)`: 0 in place of what counts for nothing; None if all
-        of them count. What names no class adds 0 to a crossentropy where the
-        framework does not refuse it, as in Keras.
+        `(labels, counted)`: 0 in place of what counts for nothing. What names
+        no class adds 0 to a crossentropy where nobody refuses it, as in Keras.
     """
-    counted = []
-    if ignored is not None:
-        counted.append(ops.not_equal(labels, ignored))
+    # A negative index is one from the end, to Keras on each backend.
+    counted = ops.greater_equal(labels, 0)
     if not _backend.CHECKS_INDICES:
-        counted += [ops.greater_equal(labels, 0), ops.less(labels, classes)]
-    if not counted:
-        return labels, None
-    counted = functools.reduce(ops.logical_and, counted)
+        counted = ops.logical_and(counted, ops.less(labels, classes))
+    if ignored is not None:
+        others = ops.not_equal(labels, ignored)
+        counted = ops.logical_and(counted, others)
     return ops.where(counted, labels, 0), counted
 
 

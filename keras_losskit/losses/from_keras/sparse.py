@@ -245,8 +245,7 @@ def sparse_focal(y_true, predictions, alpha, gamma, ignore_class, axis):
     values = -alpha_of(labels, alpha, classes, log_p.dtype) * (
         (1.0 - p) ** gamma * log_p
     )
-    if counted is not None:
-        values = ops.where(counted, values, 0.0)
+    values = ops.where(counted, values, 0.0)
     return without_ignored(values, valid)
 
 

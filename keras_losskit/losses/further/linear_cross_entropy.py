@@ -179,8 +179,7 @@ class Settings:
             values = entropy.values_of_chunk(
                 ops.reshape(y_pred, (-1, classes)), flat
             )
-            if counted is not None:
-                values = ops.where(counted[:, None], values, 0.0)
+            values = ops.where(counted[:, None], values, 0.0)
             return ops.reshape(values, (*ops.shape(labels), entropy.columns))
         projection = y_pred.projection
         classes = projection.kernel.shape[1]
