@@ -14,7 +14,7 @@ STOPS = [0, 2, EPOCHS - 1]
 SAMPLE = ["PCGrad", "ReLoBRaLo", "schedules", "extra terms"]
 
 
-@pytest.mark.nightly("tensorflow")
+@pytest.mark.nightly("jax", "tensorflow")
 @pytest.mark.parametrize(
     ("names", "stops"),
     [

@@ -5,8 +5,10 @@ import sys
 
 import keras
 import pytest
+from support.callback_models import Several
 from support.callback_models import compiled_model
 from support.callback_models import fit
+from support.callback_models import with_metric
 from support.pages import data_of
 from support.pages import pictures
 from support.processes import with_own_paths
@@ -47,6 +49,15 @@ def test_the_page_is_whole_while_it_trains_and_complete_at_the_end(
     assert final["live"] is None
     whole = losskit.report(history, tmp_path / "report.html")
     assert final["sections"] == data_of(whole.html)["sections"]
+
+
+def test_a_metric_of_several_values_is_on_the_page(tmp_path):
+    path = tmp_path / "live.html"
+    fit(with_metric(Several(name="several")), [LiveReport(path)], epochs=2)
+    (section,) = data_of(path.read_text("utf-8"))["sections"]
+    metrics = pictures(section)["Metrics"]
+    assert metrics["a_several[0]", False]["y"] == [0.25] * 2
+    assert metrics["a_several[1]", True]["y"] == ["NaN"] * 2
 
 
 class Clock(keras.callbacks.Callback):

@@ -110,6 +110,7 @@ def test_equals_its_definition(reduction, formula, weighted, masked, compiling):
     np.testing.assert_allclose(got, formula(x[left]), rtol=1e-5)
 
 
+@pytest.mark.nightly("jax")
 @each
 @given(st.integers(1, 40), st.integers(0, 10))
 def test_equals_its_definition_for_any_number(reduction, formula, n, seed):
