@@ -142,6 +142,7 @@ def pickled(model, path):
     return pickle.loads(pickle.dumps(model))
 
 
+@pytest.mark.nightly("tensorflow")
 @pytest.mark.parametrize(
     "way",
     [

@@ -275,6 +275,7 @@ def test_a_run_resumed_from_weights_is_the_run_that_went_on(name, tmp_path):
         np.testing.assert_allclose(logs[key], values, rtol=1e-6)
 
 
+@pytest.mark.nightly("tensorflow")
 @pytest.mark.filterwarnings("ignore:Skipping variable loading")
 @pytest.mark.parametrize("name", METHODS)
 def test_weights_of_a_plain_model_leave_the_state_as_it_is(name, tmp_path):
