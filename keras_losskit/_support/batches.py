@@ -48,7 +48,7 @@ def is_data_set(x):
     """Whether `x` gives batches, and is no nest of arrays."""
     if isinstance(x, keras.utils.PyDataset):
         return True
-    if isinstance(x, dict | list | tuple | str) or is_array(x):
+    if isinstance(x, dict | list | tuple) or is_array(x):
         return False
     return hasattr(x, "__iter__") or hasattr(x, "__getitem__")
 

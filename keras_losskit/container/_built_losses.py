@@ -9,7 +9,6 @@ from typing import Any
 
 import keras
 
-from keras_losskit import _keras
 from keras_losskit import _weights as weights_lib
 from keras_losskit._support import replicas
 from keras_losskit._support.named_classes import name_of
@@ -304,7 +303,7 @@ class BuiltLosses:
             extra = self._valued_extra(lambda term: term(context))
         added = self._with_penalties([*penalties, *extra], clock)
         if weighs:
-            both = self._weigh_samples(
+            both = self.sample_weighing.apply(
                 [*terms, *added], watch, ids, clock, moves
             )
             terms, added = both[: len(terms)], both[len(terms) :]
@@ -335,13 +334,6 @@ class BuiltLosses:
             if penalty is not None and members:
                 found += penalty.apply(members, clock)
         return found
-
-    def _weigh_samples(self, terms, watch, ids, clock, moves):
-        """The terms as sample weightings have them, but in a symbolic step."""
-        self.sample_weighing.check(ids)
-        if _keras.in_symbolic_scope():
-            return terms
-        return self.sample_weighing.apply(terms, watch, ids, clock, moves)
 
     def track(
         self,

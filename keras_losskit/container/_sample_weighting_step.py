@@ -5,6 +5,7 @@ import functools
 
 from keras import ops
 
+from keras_losskit import _keras
 from keras_losskit import _weights as weights_lib
 from keras_losskit._support import replicas
 from keras_losskit.container._weighting_step import by_member
@@ -80,6 +81,8 @@ class SampleWeighing:
     def apply(self, terms, watch, ids, clock, training):
         """The terms, with the values that the weighted samples give.
 
+        In a symbolic step they stay as they are: there is nothing to weigh.
+
         Args:
             terms: List of `LossTerm`.
             watch: `SampleWatch` of their losses.
@@ -88,8 +91,12 @@ class SampleWeighing:
             training: Whether the state of the weightings moves.
 
         Raises:
-            ValueError: if a term that was named has no values of samples.
+            ValueError: if a term that was named has no values of samples, or
+                as `check`.
         """
+        self.check(ids)
+        if _keras.in_symbolic_scope():
+            return terms
         replaced = {}
         for weighting, members in self.members:
             found = by_member(terms, members)
